@@ -17,14 +17,31 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod config;
 mod error;
+mod interface;
+pub mod journal;
+mod machine;
+mod message;
+mod output;
 pub mod packet;
 mod reason;
 mod time;
 mod types;
 pub mod wire;
 
+pub use config::{
+    Authentication, Backoff, CleanStart, Config, Credentials, Limits, LostSession, Offline, Will,
+};
 pub use error::{PropertyError, TopicError};
+pub use interface::{
+    Acknowledgement, Action, Answer, Capabilities, Codes, Command, Connected, Disconnect, DropReason, EndReason, Ended,
+    Event, Input, Outcome, ProtocolViolation, Receipt, Refused, Reply, StoreError, Subscribe, TransportEvent,
+    Unsubscribe,
+};
+pub use machine::{Machine, RestoreError};
+pub use message::Message;
+pub use output::Output;
 pub use reason::ReasonCode;
 pub use time::Instant;
 pub use types::{

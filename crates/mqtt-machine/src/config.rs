@@ -1,0 +1,331 @@
+//! Owns what the caller decides before the machine runs: data only, no closures.
+//! It must not know what the machine makes of it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::message::Message;
+use crate::packet::PropertiesBuf;
+use crate::types::{ProtocolVersion, Secret, Server};
+
+/// Whether a connection begins with an empty session (Clean Start in 5.0, Clean Session in 3.x).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CleanStart {
+    /// At every connection. In 3.x the server then keeps nothing between connections either.
+    Always,
+    /// At the first connection of this machine; its reconnects resume.
+    #[default]
+    FirstOnly,
+    /// Never: resume whatever session the server has for the client identifier.
+    Never,
+}
+
+/// What becomes of an outgoing QoS 2 message whose fate is unknown because the server lost the session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LostSession {
+    /// Send it again as a new message: it may arrive twice.
+    #[default]
+    SendAgain,
+    /// Do not send it again and end it with [`Outcome::Unknown`](crate::Outcome::Unknown): it may not arrive.
+    Report,
+}
+
+/// What becomes of a QoS 0 message that is published while there is no connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offline {
+    /// It waits in the queue like the others.
+    #[default]
+    Queue,
+    /// It ends at once with [`Outcome::Dropped`](crate::Outcome::Dropped).
+    Drop,
+}
+
+/// When to try again after a connection failed or ended: exponential back-off with full jitter.
+///
+/// The wait before retry `n` (from 0) is drawn uniformly from zero to `first * factor^n`, at most `cap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The upper bound of the first wait. Default 1 s.
+    pub first: Duration,
+    /// What the bound is multiplied by at each retry. Default 2.
+    pub factor: u32,
+    /// The most that it grows to. Default 60 s.
+    pub cap: Duration,
+    /// Waits are drawn from zero to the bound; without jitter they are the bound itself. Default true.
+    pub jitter: bool,
+    /// How many retries in a row before the machine gives up. Default none: it never does.
+    pub attempts: Option<u32>,
+    /// How long a connection must last for the waits to start from the first again. Default 5 s.
+    pub stable_after: Duration,
+}
+
+impl Backoff {
+    /// The defaults: 1 s, doubling to 60 s, full jitter, without end.
+    pub const DEFAULT: Self = Self {
+        first: Duration::from_secs(1),
+        factor: 2,
+        cap: Duration::from_secs(60),
+        jitter: true,
+        attempts: None,
+        stable_after: Duration::from_secs(5),
+    };
+
+    /// Never tries again.
+    pub const NEVER: Self = Self { attempts: Some(0), ..Self::DEFAULT };
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// The will: what the server publishes when this client is gone without a DISCONNECT (section 3.1.2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Will {
+    /// Topic, payload, QoS and retain flag; its properties are the will properties of 5.0, the Will Delay among them.
+    pub message: Message,
+}
+
+impl Will {
+    /// A will that publishes `message`.
+    pub const fn new(message: Message) -> Self {
+        Self { message }
+    }
+}
+
+/// User name and password. `Debug` prints neither.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user name.
+    pub username: Option<String>,
+    /// The password; in 3.x only together with a user name.
+    pub password: Option<Secret>,
+}
+
+impl core::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username.is_some())
+            .field("password", &self.password)
+            .finish()
+    }
+}
+
+/// An enhanced authentication method of 5.0 (section 4.12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// The name of the method.
+    pub method: String,
+    /// The data of the CONNECT packet, if the method begins with the client.
+    pub initial_data: Option<Secret>,
+}
+
+/// The caps of memory, each a hard bound. Bytes count topic, properties and payload of a message and its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages accepted and not yet ended, waiting or in flight. Default 100,000.
+    pub outgoing_messages: usize,
+    /// Their bytes. A single message may be as large as this. Default 32 MiB.
+    pub outgoing_bytes: usize,
+    /// SUBSCRIBE and UNSUBSCRIBE requests accepted and not yet ended. Default 1,024.
+    pub requests: usize,
+    /// Subscriptions kept for restoring. Default 100,000.
+    pub subscriptions: usize,
+    /// Bytes of delivered messages whose receipts are still out; reading stops at the bound. Default 32 MiB.
+    pub incoming_bytes: usize,
+    /// Publications of QoS 1 and 2 in flight at once, within the server's Receive Maximum. Default 65,535.
+    pub in_flight: u16,
+}
+
+impl Limits {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        outgoing_messages: 100_000,
+        outgoing_bytes: 32 << 20,
+        requests: 1_024,
+        subscriptions: 100_000,
+        incoming_bytes: 32 << 20,
+        in_flight: u16::MAX,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Everything a machine is told before it runs. It can be exchanged for the next attempt with
+/// [`Machine::reconfigure`](crate::Machine::reconfigure).
+///
+/// ```
+/// use mqtt_machine::{Config, ProtocolVersion, Server};
+///
+/// let config = Config::new(Server::new("broker:1883")).client_id("sensor-7").version(ProtocolVersion::V3_1_1);
+/// assert_eq!(config.keep_alive.as_secs(), 60);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The servers, tried in turn. At least one unless [`prepare`](Self::prepare) names it.
+    pub servers: Vec<Server>,
+    /// The version to speak. Default 5.0.
+    pub version: ProtocolVersion,
+    /// mosquitto's bridge bit, 3.1 and 3.1.1 only. Default off.
+    pub bridge: bool,
+    /// The client identifier. Empty (the default): the server assigns one (5.0) or the machine makes one from its seed.
+    pub client_id: String,
+    /// Whether sessions begin empty. Default [`CleanStart::FirstOnly`].
+    pub clean_start: CleanStart,
+    /// How long the server keeps the session without a connection (5.0). Default one hour.
+    pub session_expiry: Duration,
+    /// User name and password.
+    pub credentials: Credentials,
+    /// Ask [`Action::Prepare`](crate::Action::Prepare) before every attempt, for the server and the credentials. Default off.
+    pub prepare: bool,
+    /// The will.
+    pub will: Option<Will>,
+    /// Enhanced authentication (5.0).
+    pub authentication: Option<Authentication>,
+    /// The longest silence in either direction before a PINGREQ; zero for none; whole seconds, at most 65,535. Default 60 s.
+    pub keep_alive: Duration,
+    /// How long the answer to a PINGREQ may take before the server is declared dead. Default 10 s.
+    pub ping_timeout: Duration,
+    /// How long opening a transport and the CONNECT handshake may take together. Default 10 s.
+    pub connect_timeout: Duration,
+    /// How long the last DISCONNECT may take to leave. Default 2 s.
+    pub close_timeout: Duration,
+    /// The back-off between attempts.
+    pub backoff: Backoff,
+    /// Publications of QoS 1 and 2 that the server may have in flight towards this client (5.0). Default 65,535.
+    pub receive_maximum: u16,
+    /// The largest packet taken from the server, in bytes, in every version. Default 16 MiB.
+    pub maximum_packet_size: u32,
+    /// Topic aliases that the server may use towards this client (5.0); each keeps a copy of a topic. Default 0.
+    pub topic_alias_maximum: u16,
+    /// Reason strings and user properties in acknowledgements are wanted (5.0). Default true.
+    pub request_problem_information: bool,
+    /// Response information is wanted (5.0). Default false.
+    pub request_response_information: bool,
+    /// User properties of the CONNECT packet (5.0); other properties have fields of their own here.
+    pub user_properties: PropertiesBuf,
+    /// What becomes of QoS 0 messages without a connection.
+    pub offline: Offline,
+    /// What becomes of QoS 2 messages when the server lost the session.
+    pub lost_session: LostSession,
+    /// The caps of memory.
+    pub limits: Limits,
+    /// Records go to a store: [`Action::Store`](crate::Action::Store) is issued, and nothing that depends on a record
+    /// leaves before [`Machine::handle_stored`](crate::Machine::handle_stored). Default off.
+    pub durable: bool,
+}
+
+impl Config {
+    /// The defaults, with one server.
+    pub fn new(server: Server) -> Self {
+        Self {
+            servers: alloc::vec![server],
+            version: ProtocolVersion::V5,
+            bridge: false,
+            client_id: String::new(),
+            clean_start: CleanStart::FirstOnly,
+            session_expiry: Duration::from_secs(3_600),
+            credentials: Credentials::default(),
+            prepare: false,
+            will: None,
+            authentication: None,
+            keep_alive: Duration::from_secs(60),
+            ping_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(2),
+            backoff: Backoff::DEFAULT,
+            receive_maximum: u16::MAX,
+            maximum_packet_size: 16 << 20,
+            topic_alias_maximum: 0,
+            request_problem_information: true,
+            request_response_information: false,
+            user_properties: PropertiesBuf::new(),
+            offline: Offline::Queue,
+            lost_session: LostSession::SendAgain,
+            limits: Limits::DEFAULT,
+            durable: false,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
+        /// Chainable setters; the fields say what each means.
+        impl Config {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $name: $type) -> Self {
+                self.$name = $name;
+                self
+            })*
+        }
+    };
+}
+
+setters! {
+    /// The version to speak.
+    version: ProtocolVersion;
+    /// Whether sessions begin empty.
+    clean_start: CleanStart;
+    /// How long the server keeps the session without a connection.
+    session_expiry: Duration;
+    /// User name and password.
+    credentials: Credentials;
+    /// Ask before every attempt.
+    prepare: bool;
+    /// The longest silence before a PINGREQ.
+    keep_alive: Duration;
+    /// How long the answer to a PINGREQ may take.
+    ping_timeout: Duration;
+    /// How long opening and the handshake may take.
+    connect_timeout: Duration;
+    /// How long the last DISCONNECT may take to leave.
+    close_timeout: Duration;
+    /// The back-off between attempts.
+    backoff: Backoff;
+    /// Publications that the server may have in flight.
+    receive_maximum: u16;
+    /// The largest packet taken from the server.
+    maximum_packet_size: u32;
+    /// Topic aliases that the server may use.
+    topic_alias_maximum: u16;
+    /// What becomes of QoS 0 messages without a connection.
+    offline: Offline;
+    /// What becomes of QoS 2 messages when the server lost the session.
+    lost_session: LostSession;
+    /// The caps of memory.
+    limits: Limits;
+    /// Records go to a store.
+    durable: bool;
+}
+
+impl Config {
+    /// With this client identifier.
+    #[must_use]
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = client_id.into();
+        self
+    }
+
+    /// With this user name and password.
+    #[must_use]
+    pub fn username_password(mut self, username: impl Into<String>, password: impl Into<bytes::Bytes>) -> Self {
+        self.credentials =
+            Credentials { username: Some(username.into()), password: Some(Secret::new(password.into())) };
+        self
+    }
+
+    /// With this will.
+    #[must_use]
+    pub fn will(mut self, message: Message) -> Self {
+        self.will = Some(Will::new(message));
+        self
+    }
+}

@@ -1,0 +1,656 @@
+//! Owns the vocabulary of the machine's surface: what goes in, what comes out.
+//! It must not know how one follows from the other.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::config::{Config, Credentials};
+use crate::journal::Record;
+use crate::message::Message;
+use crate::packet::PropertiesBuf;
+use crate::reason::ReasonCode;
+use crate::time::Instant;
+use crate::types::{
+    JournalSeq, OpId, ProtocolVersion, QoS, Secret, Server, Subscription, TopicFilter, TransportId,
+};
+use crate::wire::{DecodeError, EncodeError};
+
+/// Everything that can happen to a machine. A list of `(Instant, Input)` is its whole history.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// Something happened to a transport.
+    Transport {
+        /// Which.
+        id: TransportId,
+        /// What.
+        event: TransportEvent,
+    },
+    /// Bytes were read. What is not taken comes back as [`Reply::Unread`].
+    Bytes {
+        /// From which transport.
+        id: TransportId,
+        /// All bytes not taken yet, oldest first.
+        bytes: BytesMut,
+    },
+    /// Bytes of the output were handed to the transport.
+    Sent {
+        /// To which transport.
+        id: TransportId,
+        /// How many, not counted before.
+        bytes: usize,
+    },
+    /// Records up to here are durable, or the store failed.
+    Stored(Result<JournalSeq, StoreError>),
+    /// Time has passed.
+    Timeout,
+    /// The caller wants something.
+    Command(Command),
+    /// The answer to a question of the machine's.
+    Answer(Answer),
+}
+
+/// What the machine says to an [`Input`] at once.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reply {
+    /// Nothing.
+    Done,
+    /// The command is accepted; [`Event::Completed`] ends it.
+    Accepted(OpId),
+    /// The command is refused; nothing has changed.
+    Refused(Refused),
+    /// These bytes were not taken: the rest of a frame, or more than may be read now.
+    Unread(BytesMut),
+}
+
+/// What happened to a transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransportEvent {
+    /// It is open: bytes flow.
+    Opened,
+    /// It could not be opened; the text is for people.
+    OpenFailed(String),
+    /// It is gone; the text says why, if that is known.
+    Closed(Option<String>),
+}
+
+/// What a caller can ask for.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Command {
+    /// See [`Machine::publish`](crate::Machine::publish).
+    Publish(Message),
+    /// See [`Machine::subscribe`](crate::Machine::subscribe).
+    Subscribe(Subscribe),
+    /// See [`Machine::unsubscribe`](crate::Machine::unsubscribe).
+    Unsubscribe(Unsubscribe),
+    /// See [`Machine::settle`](crate::Machine::settle).
+    Settle(Receipt, ReasonCode),
+    /// See [`Machine::connect`](crate::Machine::connect).
+    Connect,
+    /// See [`Machine::reconnect`](crate::Machine::reconnect).
+    Reconnect,
+    /// See [`Machine::disconnect`](crate::Machine::disconnect).
+    Disconnect(Disconnect),
+    /// See [`Machine::reconfigure`](crate::Machine::reconfigure).
+    Reconfigure(Arc<Config>),
+}
+
+/// A request to subscribe to at least one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subscribe {
+    /// Which filters, with their options.
+    pub subscriptions: Vec<Subscription>,
+    /// 5.0 properties: a Subscription Identifier, user properties.
+    pub properties: PropertiesBuf,
+}
+
+impl Subscribe {
+    /// A request for these subscriptions.
+    pub const fn new(subscriptions: Vec<Subscription>) -> Self {
+        Self { subscriptions, properties: PropertiesBuf::new() }
+    }
+
+    /// A request for one filter.
+    pub fn to(filter: TopicFilter, qos: QoS) -> Self {
+        Self::new(alloc::vec![Subscription::new(filter, qos)])
+    }
+
+    /// With these 5.0 properties.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuf) -> Self {
+        self.properties = properties;
+        self
+    }
+}
+
+/// A request to unsubscribe from at least one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unsubscribe {
+    /// Which filters.
+    pub filters: Vec<TopicFilter>,
+    /// 5.0 user properties.
+    pub properties: PropertiesBuf,
+}
+
+impl Unsubscribe {
+    /// A request for these filters.
+    pub const fn new(filters: Vec<TopicFilter>) -> Self {
+        Self { filters, properties: PropertiesBuf::new() }
+    }
+
+    /// With these 5.0 properties.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuf) -> Self {
+        self.properties = properties;
+        self
+    }
+}
+
+/// A request to end: first what was accepted is brought to its end, for at most `drain`, then DISCONNECT is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Disconnect {
+    /// How long what was accepted may take to end. Zero: at once.
+    pub drain: Duration,
+    /// The reason code of the DISCONNECT packet (5.0): `Success`, or `DisconnectWithWill`, or a failure.
+    pub reason: ReasonCode,
+    /// 5.0 properties: Session Expiry Interval, reason string, user properties.
+    pub properties: PropertiesBuf,
+}
+
+impl Disconnect {
+    /// A normal disconnection that drains for at most `drain`.
+    pub const fn new(drain: Duration) -> Self {
+        Self { drain, reason: ReasonCode::Success, properties: PropertiesBuf::new() }
+    }
+
+    /// With this reason code.
+    #[must_use]
+    pub const fn reason(mut self, reason: ReasonCode) -> Self {
+        self.reason = reason;
+        self
+    }
+
+    /// With these 5.0 properties.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuf) -> Self {
+        self.properties = properties;
+        self
+    }
+}
+
+/// Credit for one delivered message. Giving it back with [`Machine::settle`](crate::Machine::settle) acknowledges
+/// the message (QoS 1 and 2) and returns its bytes to the inbound budget (every QoS). One that is dropped holds its
+/// bytes until the machine ends.
+#[derive(Debug, PartialEq, Eq, Hash)]
+#[must_use = "a receipt that is not settled is never acknowledged and holds its bytes"]
+pub struct Receipt {
+    pub(crate) serial: u64,
+    pub(crate) bytes: usize,
+    pub(crate) acknowledges: bool,
+}
+
+impl Receipt {
+    /// How many bytes of the inbound budget it holds.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True for a message of QoS 1 or 2: settling it sends an acknowledgement.
+    pub const fn acknowledges(&self) -> bool {
+        self.acknowledges
+    }
+}
+
+// A receipt is credit and therefore not `Clone` for callers; a transcript writes it as its number.
+impl Clone for Receipt {
+    fn clone(&self) -> Self {
+        Self { serial: self.serial, bytes: self.bytes, acknowledges: self.acknowledges }
+    }
+}
+
+/// What the machine wants done. Every action is done once, in order.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// A question, with [`Config::prepare`] only: to which server, with which credentials? [`Answer::Prepared`] and
+    /// [`Answer::NotPrepared`] answer it.
+    Prepare {
+        /// Names the attempt; the answer repeats it.
+        id: TransportId,
+        /// The server whose turn it is, if the configuration lists any.
+        server: Option<Server>,
+        /// How many attempts failed in a row before this one.
+        failed: u32,
+    },
+    /// Open a transport to `server` and report [`TransportEvent::Opened`] or [`TransportEvent::OpenFailed`].
+    OpenTransport {
+        /// Names the transport.
+        id: TransportId,
+        /// Where to.
+        server: Server,
+    },
+    /// Close a transport, or stop opening it. Its output has been sent or is worthless. Nothing need be reported.
+    CloseTransport {
+        /// Which.
+        id: TransportId,
+    },
+    /// Keep a record; [`Machine::handle_stored`](crate::Machine::handle_stored) when it and all before it are durable.
+    Store {
+        /// Its place in the journal.
+        seq: JournalSeq,
+        /// What to keep.
+        record: Record,
+    },
+    /// A question (5.0, section 4.12): the server's next step of the authentication exchange. [`Answer::Authenticate`]
+    /// answers it.
+    Authenticate {
+        /// On which transport; the answer repeats it.
+        id: TransportId,
+        /// Whether the server has ended the exchange: its data can be verified, and nothing is sent back.
+        finished: bool,
+        /// The server's authentication data.
+        data: Secret,
+    },
+}
+
+/// An answer to a question of the machine's. One for another attempt than the present is ignored.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// To [`Action::Prepare`].
+    Prepared {
+        /// The attempt that was asked about.
+        id: TransportId,
+        /// Where to connect.
+        server: Server,
+        /// With which user name and password; `None`: those of the configuration.
+        credentials: Option<Credentials>,
+    },
+    /// To [`Action::Prepare`]: not now. The attempt has failed; the next one follows the back-off.
+    NotPrepared {
+        /// The attempt that was asked about.
+        id: TransportId,
+        /// Why, for people.
+        why: String,
+    },
+    /// To [`Action::Authenticate`]: the client's next step.
+    Authenticate {
+        /// The transport that was asked about.
+        id: TransportId,
+        /// The client's data; `None` gives the exchange up and closes the connection.
+        data: Option<Secret>,
+    },
+}
+
+/// What the machine tells.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A CONNACK accepted this client.
+    Connected(Connected),
+    /// A message arrived. Its receipt must be given back.
+    Message {
+        /// The message.
+        message: Message,
+        /// The credit to give back.
+        receipt: Receipt,
+    },
+    /// An accepted command has ended; this is told exactly once.
+    Completed {
+        /// Which command.
+        op: OpId,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// An attempt ended before a CONNACK accepted this client.
+    ConnectFailed(Ended),
+    /// A connection ended that a CONNACK had accepted.
+    Disconnected(Ended),
+    /// After a lost session the subscriptions were made again; those whose code is a failure are gone.
+    Resubscribed(Vec<(TopicFilter, ReasonCode)>),
+}
+
+/// The present connection's beginning.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Connected {
+    /// Which transport.
+    pub id: TransportId,
+    /// Which server.
+    pub server: Server,
+    /// The server had kept the session.
+    pub session_present: bool,
+    /// False for the first connection of this machine.
+    pub reconnected: bool,
+    /// What the server allows.
+    pub capabilities: Capabilities,
+    /// The client identifier in use, assigned by the server or not.
+    pub client_id: String,
+    /// The CONNACK's 5.0 properties.
+    pub properties: PropertiesBuf,
+}
+
+/// What a server allows: its CONNACK read with the defaults of 5.0, or what 3.x always allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The version in use.
+    pub version: ProtocolVersion,
+    /// Publications of QoS 1 and 2 that may be in flight towards the server.
+    pub receive_maximum: u16,
+    /// The largest packet that the server takes, in bytes.
+    pub maximum_packet_size: u32,
+    /// The highest QoS that it takes.
+    pub maximum_qos: QoS,
+    /// It keeps retained messages.
+    pub retain_available: bool,
+    /// It takes wildcard subscriptions.
+    pub wildcard_subscriptions: bool,
+    /// It takes Subscription Identifiers.
+    pub subscription_identifiers: bool,
+    /// It takes shared subscriptions.
+    pub shared_subscriptions: bool,
+    /// How many topic aliases it takes.
+    pub topic_alias_maximum: u16,
+    /// The keep alive in force, the server's if it named one; zero for none.
+    pub keep_alive: Duration,
+    /// How long it keeps the session without a connection.
+    pub session_expiry: Duration,
+}
+
+/// The end of an attempt or a connection.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Which transport.
+    pub id: TransportId,
+    /// Why.
+    pub reason: EndReason,
+    /// When the next attempt begins; `None`: there is none until [`Machine::connect`](crate::Machine::connect).
+    pub retry_at: Option<Instant>,
+}
+
+/// Why an attempt or a connection ended, with the blame.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The caller asked for it.
+    Requested,
+    /// The caller asked for a new connection.
+    Reconnect,
+    /// The question [`Action::Prepare`] was answered with "not now".
+    NotPrepared(String),
+    /// The transport could not be opened.
+    OpenFailed(String),
+    /// The transport closed, with what is known of why.
+    Closed(Option<String>),
+    /// Opening or the handshake took longer than the connect timeout.
+    ConnectTimeout,
+    /// The server did not answer a PINGREQ in time.
+    PingTimeout,
+    /// The server refused the connection, by CONNACK.
+    Refused {
+        /// Why; the return codes of 3.x in the terms of 5.0.
+        reason: ReasonCode,
+        /// The CONNACK's 5.0 properties.
+        properties: PropertiesBuf,
+    },
+    /// The server ended the connection, by DISCONNECT (5.0).
+    Disconnect {
+        /// Why.
+        reason: ReasonCode,
+        /// The DISCONNECT's 5.0 properties.
+        properties: PropertiesBuf,
+    },
+    /// The server sent bytes that are no packet of this version.
+    Malformed(DecodeError),
+    /// The server sent a packet that is not legal now.
+    Protocol(ProtocolViolation),
+    /// The CONNECT could not be written: a field of the configuration is out of its range.
+    Config(EncodeError),
+    /// The configuration names no server.
+    NoServer,
+    /// Enhanced authentication was given up by its method.
+    AuthenticationFailed,
+    /// The store failed; nothing that depends on it may be sent.
+    Store(StoreError),
+}
+
+impl EndReason {
+    /// True when another attempt with the same configuration cannot succeed: bad credentials, a ban, a version that is
+    /// not spoken, a client identifier that is not accepted or that another connection has taken over.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Refused { reason, .. } => matches!(
+                reason,
+                ReasonCode::MalformedPacket
+                    | ReasonCode::ProtocolError
+                    | ReasonCode::UnsupportedProtocolVersion
+                    | ReasonCode::ClientIdentifierNotValid
+                    | ReasonCode::BadUserNameOrPassword
+                    | ReasonCode::NotAuthorized
+                    | ReasonCode::Banned
+                    | ReasonCode::BadAuthenticationMethod
+                    | ReasonCode::TopicNameInvalid
+                    | ReasonCode::PacketTooLarge
+                    | ReasonCode::PayloadFormatInvalid
+                    | ReasonCode::RetainNotSupported
+                    | ReasonCode::QoSNotSupported
+            ),
+            Self::Disconnect { reason, .. } => {
+                matches!(reason, ReasonCode::SessionTakenOver | ReasonCode::NotAuthorized | ReasonCode::Banned)
+            }
+            Self::Requested
+            | Self::Config(_)
+            | Self::NoServer
+            | Self::AuthenticationFailed
+            | Self::Store(_) => true,
+            Self::Reconnect
+            | Self::NotPrepared(_)
+            | Self::OpenFailed(_)
+            | Self::Closed(_)
+            | Self::ConnectTimeout
+            | Self::PingTimeout
+            | Self::Malformed(_)
+            | Self::Protocol(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with_reason = |f: &mut fmt::Formatter<'_>, what: &str, reason: &ReasonCode, properties: &PropertiesBuf| {
+            write!(f, "{what}: {reason}")?;
+            match properties.as_properties().reason_string() {
+                Some(text) => write!(f, ", \"{text}\""),
+                None => Ok(()),
+            }
+        };
+        match self {
+            Self::Requested => f.write_str("disconnected on request"),
+            Self::Reconnect => f.write_str("reconnecting on request"),
+            Self::NotPrepared(why) => write!(f, "the attempt was not prepared: {why}"),
+            Self::OpenFailed(why) => write!(f, "the transport could not be opened: {why}"),
+            Self::Closed(None) => f.write_str("the transport closed"),
+            Self::Closed(Some(why)) => write!(f, "the transport closed: {why}"),
+            Self::ConnectTimeout => f.write_str("no CONNACK within the connect timeout"),
+            Self::PingTimeout => f.write_str("no answer to PINGREQ within the ping timeout"),
+            Self::Refused { reason, properties } => {
+                with_reason(f, "the server refused the connection", reason, properties)
+            }
+            Self::Disconnect { reason, properties } => {
+                with_reason(f, "the server ended the connection", reason, properties)
+            }
+            Self::Malformed(error) => write!(f, "the server sent a malformed packet: {error}"),
+            Self::Protocol(error) => write!(f, "the server broke the protocol: {error}"),
+            Self::Config(error) => write!(f, "the configuration cannot be sent: {error}"),
+            Self::NoServer => f.write_str("the configuration names no server"),
+            Self::AuthenticationFailed => f.write_str("enhanced authentication was given up"),
+            Self::Store(error) => write!(f, "the store failed: {error}"),
+        }
+    }
+}
+
+/// A well-formed packet that is not legal now: what, by which rule, and the code that a 5.0 server is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ProtocolViolation {
+    /// What is wrong, in words.
+    pub what: &'static str,
+    /// The rule.
+    pub rule: &'static str,
+    /// The reason code of the DISCONNECT.
+    pub reason: ReasonCode,
+}
+
+impl fmt::Display for ProtocolViolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.what, self.rule)
+    }
+}
+
+/// How an accepted command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// QoS 0: the whole packet was handed to the transport.
+    Sent,
+    /// QoS 1: PUBACK; QoS 2: PUBCOMP. The reason is a success.
+    Acknowledged(Acknowledgement),
+    /// The server refused it with PUBACK or PUBREC and a failure code.
+    Refused(Acknowledgement),
+    /// A SUBSCRIBE was answered: one code for each filter, in order; codes of 0x80 and above are refusals.
+    Subscribed(Codes),
+    /// An UNSUBSCRIBE was answered: one code for each filter; `Success` throughout in 3.x.
+    Unsubscribed(Codes),
+    /// A disconnect is done; `undelivered` publications had not ended by its deadline.
+    Disconnected {
+        /// How many were cut off.
+        undelivered: usize,
+    },
+    /// Its message expiry interval passed while it waited here.
+    Expired,
+    /// It was given up by a policy.
+    Dropped(DropReason),
+    /// The client was shut down before it was ever sent.
+    NotSent,
+    /// It was sent, and nobody can tell whether it arrived: the server lost the session, or the client was shut down
+    /// before the acknowledgement came.
+    Unknown,
+}
+
+/// What an acknowledgement said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Acknowledgement {
+    /// The reason code; `Success` in 3.x.
+    pub reason: ReasonCode,
+    /// 5.0 properties: a reason string, user properties.
+    pub properties: PropertiesBuf,
+}
+
+impl Acknowledgement {
+    /// An acknowledgement with this content.
+    pub const fn new(reason: ReasonCode, properties: PropertiesBuf) -> Self {
+        Self { reason, properties }
+    }
+}
+
+/// What a SUBACK or UNSUBACK said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Codes {
+    /// One for each filter.
+    pub codes: Vec<ReasonCode>,
+    /// 5.0 properties: a reason string, user properties.
+    pub properties: PropertiesBuf,
+}
+
+impl Codes {
+    /// Codes with this content.
+    pub const fn new(codes: Vec<ReasonCode>, properties: PropertiesBuf) -> Self {
+        Self { codes, properties }
+    }
+}
+
+/// Which policy gave a command up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// [`Offline::Drop`](crate::Offline::Drop): QoS 0 without a connection.
+    Offline,
+    /// QoS 0 that was on its way when the connection ended.
+    ConnectionLost,
+    /// The server that is connected now takes no packet of this size.
+    PacketTooLarge,
+    /// The server that is connected now does not do something that it needs: its QoS, retained messages, its
+    /// kind of subscription.
+    NotSupported,
+}
+
+/// Why a command was not accepted. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// There is no room within [`Limits`](crate::Limits) now; an event of [`Event::Completed`] makes some.
+    Full,
+    /// It can never fit: larger than the caps, the server's Maximum Packet Size or MQTT itself.
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The most that is taken.
+        limit: usize,
+    },
+    /// The server does not do this: what, by which capability.
+    NotSupported(&'static str),
+    /// The packet could not be written.
+    Encode(EncodeError),
+    /// A SUBSCRIBE or UNSUBSCRIBE without filters `[MQTT-3.8.3-2] [MQTT-3.10.3-2]`.
+    NoFilters,
+    /// The machine is disconnecting, or has.
+    Disconnecting,
+    /// The store failed; nothing durable can be accepted.
+    StoreFailed,
+    /// There is no connection to disconnect and none is being made, or one is already made.
+    NotNow(&'static str),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the queue is full"),
+            Self::TooLarge { bytes, limit } => write!(f, "{bytes} bytes are more than the limit of {limit}"),
+            Self::NotSupported(what) => write!(f, "the server does not support {what}"),
+            Self::Encode(error) => error.fmt(f),
+            Self::NoFilters => f.write_str("at least one topic filter is needed [MQTT-3.8.3-2] [MQTT-3.10.3-2]"),
+            Self::Disconnecting => f.write_str("the client is disconnecting or was disconnected"),
+            Self::StoreFailed => f.write_str("the store has failed"),
+            Self::NotNow(why) => f.write_str(why),
+        }
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// The store could not keep a record; the text is for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for StoreError {}

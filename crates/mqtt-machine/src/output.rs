@@ -1,0 +1,144 @@
+//! Owns the bytes on their way out, between the machine that wrote them and the driver that sends them.
+//! It must not know what they mean.
+
+use alloc::collections::VecDeque;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Payloads of at least this many bytes are chained, smaller ones are copied together.
+pub(crate) const CHAIN_FROM: usize = 2_048;
+
+/// The caller's output buffer: a queue of chunks that [`Machine::transmit`](crate::Machine::transmit) fills up to the
+/// mark and the driver drains as a [`bytes::Buf`].
+///
+/// Small packets are copied together into few large chunks; large payloads are chained without a copy. The driver
+/// writes without holding the machine, advances by what was written, and tells
+/// [`Machine::handle_sent`](crate::Machine::handle_sent). When a transport dies, [`clear`](Self::clear) it.
+#[derive(Debug)]
+pub struct Output {
+    chunks: VecDeque<Bytes>,
+    chained: usize,
+    tail: BytesMut,
+    mark: usize,
+}
+
+impl Output {
+    /// An empty buffer with a mark of 64 KiB.
+    pub fn new() -> Self {
+        Self::with_mark(64 << 10)
+    }
+
+    /// An empty buffer that is filled until it holds at least `mark` bytes: one more packet may go past it.
+    pub fn with_mark(mark: usize) -> Self {
+        Self { chunks: VecDeque::new(), chained: 0, tail: BytesMut::new(), mark }
+    }
+
+    /// Whether no further packet is put in.
+    pub fn is_full(&self) -> bool {
+        self.remaining() >= self.mark
+    }
+
+    /// Forgets everything in it; the memory of small chunks is kept.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+        self.chained = 0;
+        self.tail.clear();
+    }
+
+    /// The buffer that packets are written into.
+    pub(crate) fn tail(&mut self) -> &mut BytesMut {
+        &mut self.tail
+    }
+
+    /// Appends `payload` without copying it, when that is cheaper.
+    pub(crate) fn chain(&mut self, payload: &Bytes) {
+        if payload.len() < CHAIN_FROM {
+            self.tail.extend_from_slice(payload);
+            return;
+        }
+        self.seal();
+        self.chained = self.chained.saturating_add(payload.len());
+        self.chunks.push_back(payload.clone());
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.chained = self.chained.saturating_add(self.tail.len());
+            self.chunks.push_back(self.tail.split().freeze());
+        }
+    }
+
+    /// Its memory in bytes: what is queued and the room of the tail.
+    pub fn memory_used(&self) -> usize {
+        self.chained.saturating_add(self.tail.capacity())
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Buf for Output {
+    fn remaining(&self) -> usize {
+        self.chained.saturating_add(self.tail.len())
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.chunks.front().map_or(self.tail.as_ref(), |chunk| chunk.as_ref())
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(chunk) = self.chunks.front_mut() {
+            if count < chunk.len() {
+                chunk.advance(count);
+                self.chained = self.chained.saturating_sub(count);
+                return;
+            }
+            count = count.saturating_sub(chunk.len());
+            self.chained = self.chained.saturating_sub(chunk.len());
+            self.chunks.pop_front();
+        }
+        if count >= self.tail.len() {
+            self.tail.clear();
+        } else {
+            self.tail.advance(count);
+        }
+    }
+
+    #[cfg(feature = "std")]
+    fn chunks_vectored<'a>(&'a self, slices: &mut [std::io::IoSlice<'a>]) -> usize {
+        let mut filled = 0_usize;
+        let tail = (!self.tail.is_empty()).then_some(self.tail.as_ref());
+        for (slice, chunk) in slices.iter_mut().zip(self.chunks.iter().map(Bytes::as_ref).chain(tail)) {
+            *slice = std::io::IoSlice::new(chunk);
+            filled = filled.saturating_add(1);
+        }
+        filled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_parts_are_copied_together_and_large_ones_chained() {
+        let mut output = Output::with_mark(10_000);
+        output.tail().extend_from_slice(b"head");
+        output.chain(&Bytes::from_static(b"small"));
+        let large = Bytes::from(alloc::vec![7_u8; CHAIN_FROM]);
+        output.chain(&large);
+        output.tail().extend_from_slice(b"end");
+        assert_eq!(output.remaining(), 9 + CHAIN_FROM + 3);
+        assert_eq!(output.chunk(), b"headsmall");
+        output.advance(9);
+        assert_eq!(output.chunk().as_ptr(), large.as_ptr());
+        output.advance(CHAIN_FROM + 1);
+        assert_eq!(output.chunk(), b"nd");
+        assert!(!output.is_full());
+        output.clear();
+        assert_eq!(output.remaining(), 0);
+    }
+}
