@@ -32,10 +32,15 @@ pub enum Record {
     /// PUBREC came: the message is the server's, its payload is no longer kept, PUBREL is owed.
     Released {
         /// Which.
-        op: OpId,
+        packet_id: PacketId,
     },
-    /// A publication has ended, however it did.
+    /// A publication in flight has ended, however it did.
     Ended {
+        /// Which.
+        packet_id: PacketId,
+    },
+    /// A waiting publication was given up.
+    Discarded {
         /// Which.
         op: OpId,
     },

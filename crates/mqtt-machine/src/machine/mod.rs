@@ -1,58 +1,468 @@
-//! Owns the question whether we should be connected.
+//! Owns the question whether we should be connected, and joins the session with one connection after another.
+//! It must not know the wire beyond asking for packets, nor any I/O.
+
+mod commands;
+mod inbound;
+mod lifecycle;
+mod outbound;
+mod packets;
+mod rng;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::fmt;
 use core::time::Duration;
+
 use bytes::BytesMut;
-use crate::config::Config;
-use crate::interface::*;
+
+use crate::config::{Config, Credentials};
+use crate::connection::Connection;
+use crate::interface::{
+    Action, Answer, Capabilities, Command, Disconnect, Event, Input, Outcome, Receipt, Refused, Reply, StoreError,
+    Subscribe, TransportEvent, Unsubscribe,
+};
 use crate::journal::Record;
 use crate::message::Message;
 use crate::output::Output;
 use crate::reason::ReasonCode;
+use crate::session::{Session, SessionSnapshot};
 use crate::time::Instant;
-use crate::types::*;
+use crate::types::{JournalSeq, OpId, Server, TopicFilter, TransportId};
+use rng::Rng;
+
+/// The most that is read at once when nothing larger is awaited, in bytes.
+const READ_SIZE: usize = 64 << 10;
 
 /// Why records are no session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum RestoreError {}
+pub struct RestoreError {
+    /// Which record, from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub what: &'static str,
+}
 
-/// The client as a pure state machine.
-#[derive(Debug)]
-pub struct Machine {}
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {} does not follow from those before it: {}", self.index, self.what)
+    }
+}
 
-#[allow(unused_variables, missing_docs, clippy::todo, clippy::needless_pass_by_value)]
+impl core::error::Error for RestoreError {}
+
+/// Where the machine stands between connections and in them. All transitions are in `lifecycle`.
+#[derive(Clone, Debug)]
+enum State {
+    /// Not asked to connect, or given up.
+    Idle,
+    /// The driver was asked for a server and credentials.
+    Preparing { id: TransportId, deadline: Instant },
+    /// The driver is opening a transport.
+    Opening { id: TransportId, server: Server, credentials: Credentials, deadline: Instant },
+    /// A transport is open.
+    Live(Box<Connection>),
+    /// The next attempt waits for its time.
+    Waiting { until: Instant },
+}
+
+/// A disconnect in progress.
+#[derive(Clone, Debug)]
+struct Drain {
+    op: OpId,
+    until: Instant,
+    request: Disconnect,
+}
+
+/// The journal's position: what was recorded, and what of it is durable.
+#[derive(Clone, Debug)]
+struct Journal {
+    enabled: bool,
+    failed: bool,
+    last: JournalSeq,
+    durable: JournalSeq,
+    /// Outcomes that are told when their record is durable.
+    held: VecDeque<(JournalSeq, OpId, Outcome)>,
+}
+
+/// Subscriptions that are being made again after a lost session.
+#[derive(Clone, Debug)]
+enum Resubscribe {
+    Done,
+    /// From the one after this; `None`: from the first.
+    After(Option<TopicFilter>),
+}
+
+/// The client as a pure state machine: bytes, time and commands in; bytes, one deadline, actions and events out.
+///
+/// The loop that drives it, in any program:
+///
+/// 1. Do every [`poll_action`](Self::poll_action): open and close transports as asked.
+/// 2. Call [`transmit`](Self::transmit), write what is in the [`Output`], and tell [`handle_sent`](Self::handle_sent).
+/// 3. Take every [`poll_event`](Self::poll_event); give every receipt back with [`settle`](Self::settle).
+/// 4. Wait for whatever comes first: bytes (if [`read_capacity`](Self::read_capacity) is not 0), room to write, the
+///    time of [`poll_timeout`](Self::poll_timeout), a command. Tell the machine, and begin again.
+///
+/// ```
+/// use std::sync::Arc;
+/// use mqtt_machine::{Action, Config, Instant, Machine, Server};
+///
+/// let now = Instant::ZERO;
+/// let mut machine = Machine::new(Arc::new(Config::new(Server::new("broker:1883"))), 42, now);
+/// machine.connect(now)?;
+/// assert!(matches!(machine.poll_action(), Some(Action::OpenTransport { .. })));
+/// # Ok::<(), mqtt_machine::Refused>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// In force for the present attempt.
+    config: Arc<Config>,
+    /// In force from the next attempt on.
+    next_config: Option<Arc<Config>>,
+    rng: Rng,
+    session: Session,
+    state: State,
+    journal: Journal,
+    drain: Option<Drain>,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+    /// How many of the events are completions: they count against the caps until they are taken.
+    completions: usize,
+    /// How many events at the front hold no view of a read buffer.
+    detached: usize,
+    /// Bytes of messages whose receipts are out.
+    incoming_bytes: usize,
+    resubscribe: Resubscribe,
+    /// Attempts that failed in a row.
+    failed: u32,
+    /// Which server's turn it is.
+    server: usize,
+    ever_connected: bool,
+    next_transport: u64,
+}
+
 impl Machine {
-    pub fn new(config: Arc<Config>, seed: u64, now: Instant) -> Self { todo!() }
-    pub fn restore(config: Arc<Config>, seed: u64, now: Instant, away: Duration, records: impl IntoIterator<Item = Record>) -> Result<Self, RestoreError> { todo!() }
-    pub fn handle(&mut self, now: Instant, input: Input) -> Reply { todo!() }
-    pub fn handle_transport(&mut self, now: Instant, id: TransportId, event: TransportEvent) { todo!() }
-    /// Takes whole frames from the front of `input` until a bound; call again when reading resumes.
-    pub fn handle_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) { todo!() }
-    pub fn handle_sent(&mut self, now: Instant, id: TransportId, bytes: usize) { todo!() }
-    pub fn handle_stored(&mut self, now: Instant, result: Result<JournalSeq, StoreError>) { todo!() }
-    pub fn handle_timeout(&mut self, now: Instant) { todo!() }
-    pub fn publish(&mut self, now: Instant, message: Message) -> Result<OpId, Refused> { todo!() }
-    pub fn subscribe(&mut self, now: Instant, subscribe: Subscribe) -> Result<OpId, Refused> { todo!() }
-    pub fn unsubscribe(&mut self, now: Instant, unsubscribe: Unsubscribe) -> Result<OpId, Refused> { todo!() }
-    pub fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode) { todo!() }
-    /// Starts connecting; the machine is idle before.
-    pub fn connect(&mut self, now: Instant) -> Result<(), Refused> { todo!() }
-    pub fn reconnect(&mut self, now: Instant) -> Result<(), Refused> { todo!() }
-    pub fn disconnect(&mut self, now: Instant, disconnect: Disconnect) -> Result<OpId, Refused> { todo!() }
-    /// The configuration of the next attempt.
-    pub fn reconfigure(&mut self, now: Instant, config: Arc<Config>) { todo!() }
-    pub fn answer(&mut self, now: Instant, answer: Answer) { todo!() }
-    pub fn poll_action(&mut self) -> Option<Action> { todo!() }
-    pub fn poll_event(&mut self) -> Option<Event> { todo!() }
-    pub fn poll_timeout(&self) -> Option<Instant> { todo!() }
-    /// Moves whole packets into `out` up to its mark.
-    pub fn transmit(&mut self, now: Instant, out: &mut Output) { todo!() }
-    /// 0: stop reading; else at least one read, or what the next frame still lacks.
-    pub fn read_capacity(&self) -> usize { todo!() }
-    /// True while reading is paused by the inbound budget.
-    pub fn is_paused(&self) -> bool { todo!() }
-    pub fn is_connected(&self) -> bool { todo!() }
+    /// A machine that is idle until [`connect`](Self::connect). `seed` feeds jitter and generated client identifiers.
+    pub fn new(config: Arc<Config>, seed: u64, now: Instant) -> Self {
+        let _ = now;
+        let enabled = config.durable;
+        Self {
+            config,
+            next_config: None,
+            rng: Rng::new(seed),
+            session: Session::new(),
+            state: State::Idle,
+            journal: Journal {
+                enabled,
+                failed: false,
+                last: JournalSeq::ZERO,
+                durable: JournalSeq::ZERO,
+                held: VecDeque::new(),
+            },
+            drain: None,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            completions: 0,
+            detached: 0,
+            incoming_bytes: 0,
+            resubscribe: Resubscribe::Done,
+            failed: 0,
+            server: 0,
+            ever_connected: false,
+            next_transport: 0,
+        }
+    }
+
+    /// A machine whose session is the fold of `records`, as [`Action::Store`] gave them, in order. Publications in it
+    /// complete under the [`OpId`]s that they had. `away` is the wall time since the last record: messages that waited
+    /// expire by it.
+    ///
+    /// # Errors
+    /// The first record that does not follow from those before it.
+    pub fn restore(
+        config: Arc<Config>,
+        seed: u64,
+        now: Instant,
+        away: Duration,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Self, RestoreError> {
+        let mut machine = Self::new(config, seed, now);
+        for (index, record) in records.into_iter().enumerate() {
+            machine.session.check(&record).map_err(|what| RestoreError { index, what })?;
+            machine.session.apply(record);
+            machine.journal.last = machine.journal.last.next();
+            machine.ever_connected = true;
+        }
+        machine.journal.durable = machine.journal.last;
+        machine.session.restored(now, away);
+        Ok(machine)
+    }
+
+    /// The one door: everything that happens to a machine comes through here, or through the method that spells it.
+    pub fn handle(&mut self, now: Instant, input: Input) -> Reply {
+        let accepted = |result: Result<OpId, Refused>| match result {
+            Ok(op) => Reply::Accepted(op),
+            Err(refused) => Reply::Refused(refused),
+        };
+        let done = |result: Result<(), Refused>| match result {
+            Ok(()) => Reply::Done,
+            Err(refused) => Reply::Refused(refused),
+        };
+        match input {
+            Input::Transport { id, event } => self.handle_transport(now, id, event),
+            Input::Bytes { id, mut bytes } => {
+                self.handle_input(now, id, &mut bytes);
+                return if bytes.is_empty() { Reply::Done } else { Reply::Unread(bytes) };
+            }
+            Input::Sent { id, bytes } => self.handle_sent(now, id, bytes),
+            Input::Stored(result) => self.handle_stored(now, result),
+            Input::Timeout => self.handle_timeout(now),
+            Input::Answer(answer) => self.answer(now, answer),
+            Input::Command(command) => match command {
+                Command::Publish(message) => return accepted(self.publish(now, message)),
+                Command::Subscribe(subscribe) => return accepted(self.subscribe(now, subscribe)),
+                Command::Unsubscribe(unsubscribe) => return accepted(self.unsubscribe(now, unsubscribe)),
+                Command::Disconnect(disconnect) => return accepted(self.disconnect(now, disconnect)),
+                Command::Connect => return done(self.connect(now)),
+                Command::Reconnect => return done(self.reconnect(now)),
+                Command::Settle(receipt, reason) => self.settle(now, receipt, reason),
+                Command::Reconfigure(config) => self.reconfigure(now, config),
+            },
+        }
+        Reply::Done
+    }
+
+    /// Something happened to the transport `id`. An id that is not the present one is ignored.
+    pub fn handle_transport(&mut self, now: Instant, id: TransportId, event: TransportEvent) {
+        self.transport_event(now, id, event);
+        self.progress(now);
+    }
+
+    /// Takes whole frames from the front of `input` until a bound; what it leaves is the rest of a frame or, while
+    /// [`read_capacity`](Self::read_capacity) is 0, more than may be taken: call again when reading resumes.
+    ///
+    /// Where the bytes are split never matters. Bytes of another transport than the present one are dropped.
+    pub fn handle_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
+        self.take_input(now, id, input);
+        self.progress(now);
+    }
+
+    /// `bytes` more of the output were handed to the transport `id`: QoS 0 publications within them have been sent.
+    pub fn handle_sent(&mut self, now: Instant, id: TransportId, bytes: usize) {
+        self.sent(id, bytes);
+        self.progress(now);
+    }
+
+    /// Records up to here are durable: what depends on them may leave. After an error the machine stops for good.
+    pub fn handle_stored(&mut self, now: Instant, result: Result<JournalSeq, StoreError>) {
+        self.stored(now, result);
+        self.progress(now);
+    }
+
+    /// Time has passed. Calls before [`poll_timeout`](Self::poll_timeout), or repeated ones, change nothing.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.time_passed(now);
+        self.progress(now);
+    }
+
+    /// Publishes a message: at once, or when there is a connection. The command ends with [`Outcome::Sent`] (QoS 0),
+    /// [`Outcome::Acknowledged`] or [`Outcome::Refused`] (QoS 1 and 2), or why it could not be.
+    ///
+    /// # Errors
+    /// [`Refused`], with nothing changed: no room, too large, not supported by the connected server, or a property that
+    /// does not belong into a PUBLISH from a client.
+    pub fn publish(&mut self, now: Instant, message: Message) -> Result<OpId, Refused> {
+        self.accept_publish(now, message)
+    }
+
+    /// Subscribes: at once, or when there is a connection. The command ends with [`Outcome::Subscribed`]. What was
+    /// granted is made again whenever the server lost the session. Requests overtake publications that still wait.
+    ///
+    /// # Errors
+    /// [`Refused`], with nothing changed.
+    pub fn subscribe(&mut self, now: Instant, subscribe: Subscribe) -> Result<OpId, Refused> {
+        let _ = now;
+        self.accept_subscribe(subscribe)
+    }
+
+    /// Unsubscribes: at once, or when there is a connection. The command ends with [`Outcome::Unsubscribed`].
+    ///
+    /// # Errors
+    /// [`Refused`], with nothing changed.
+    pub fn unsubscribe(&mut self, now: Instant, unsubscribe: Unsubscribe) -> Result<OpId, Refused> {
+        let _ = now;
+        self.accept_unsubscribe(unsubscribe)
+    }
+
+    /// Gives a receipt back: its bytes return to the inbound budget, and its message is acknowledged with `reason`.
+    ///
+    /// Receipts may come back in any order; acknowledgements leave in the order of arrival `[MQTT-4.6.0-2]`. A failure
+    /// (0x80 and above) refuses the message in 5.0; 3.x cannot say it and acknowledges.
+    pub fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode) {
+        self.take_receipt(now, &receipt, reason);
+        self.progress(now);
+    }
+
+    /// Begins to connect, and to reconnect whenever the connection ends, until [`disconnect`](Self::disconnect).
+    ///
+    /// # Errors
+    /// [`Refused::NotNow`] when it does so already; [`Refused::Encode`] for a configuration that no CONNECT can carry.
+    pub fn connect(&mut self, now: Instant) -> Result<(), Refused> {
+        self.begin(now)
+    }
+
+    /// Ends the present connection or attempt and begins another one at once, with what
+    /// [`reconfigure`](Self::reconfigure) set.
+    ///
+    /// # Errors
+    /// [`Refused::NotNow`] when the machine is idle.
+    pub fn reconnect(&mut self, now: Instant) -> Result<(), Refused> {
+        self.begin_again(now)
+    }
+
+    /// Brings what was accepted to its end, for at most `disconnect.drain`, then sends DISCONNECT and closes. The
+    /// command ends with [`Outcome::Disconnected`], and every other one has ended by then: what was never sent with
+    /// [`Outcome::NotSent`], what was sent and not acknowledged with [`Outcome::Unknown`]. The session still owes the
+    /// latter, and a later [`connect`](Self::connect) resumes it.
+    ///
+    /// # Errors
+    /// [`Refused::Disconnecting`] when it is under way.
+    pub fn disconnect(&mut self, now: Instant, disconnect: Disconnect) -> Result<OpId, Refused> {
+        let op = self.begin_disconnect(now, disconnect)?;
+        self.progress(now);
+        Ok(op)
+    }
+
+    /// The configuration from the next attempt on. The present connection keeps its own.
+    pub fn reconfigure(&mut self, now: Instant, config: Arc<Config>) {
+        let _ = now;
+        self.next_config = Some(config);
+    }
+
+    /// Answers [`Action::Prepare`] or [`Action::Authenticate`]. An answer to an attempt that is over is ignored.
+    pub fn answer(&mut self, now: Instant, answer: Answer) {
+        self.take_answer(now, answer);
+        self.progress(now);
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next thing to tell.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.detached = self.detached.saturating_sub(1);
+        if matches!(event, Event::Completed { .. }) {
+            self.completions = self.completions.saturating_sub(1);
+        }
+        if self.events.is_empty() && self.events.capacity() > 1_024 {
+            self.events = VecDeque::new();
+        }
+        Some(event)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due: one deadline for everything.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_deadline()
+    }
+
+    /// Moves whole packets into `out` until it is full: acknowledgements and pings first, then requests, then
+    /// publications. A packet in `out` is committed: it has its place in the quota, and is a DUP next time.
+    pub fn transmit(&mut self, now: Instant, out: &mut Output) {
+        self.write_output(now, out);
+        self.progress(now);
+    }
+
+    /// How many bytes to read at most, at once: 0 means stop reading, until receipts come back or output leaves.
+    /// Otherwise it is at least one read, or what the frame at the front still lacks.
+    #[must_use]
+    pub fn read_capacity(&self) -> usize {
+        match &self.state {
+            State::Live(connection) if self.takes_input(connection) => connection.lacking.max(READ_SIZE),
+            _ => 0,
+        }
+    }
+
+    /// True while the inbound budget is used up: nothing is read until receipts come back, and a call that would wait
+    /// for the server must not wait.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.incoming_bytes >= self.config.limits.incoming_bytes
+    }
+
+    /// True between CONNACK and the end of that connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.capabilities().is_some()
+    }
+
     /// What the connected server allows.
-    pub fn capabilities(&self) -> Option<&Capabilities> { todo!() }
-    pub fn memory_used(&self) -> usize { todo!() }
+    #[must_use]
+    pub fn capabilities(&self) -> Option<&Capabilities> {
+        match &self.state {
+            State::Live(connection) if connection.is_established() => Some(&connection.capabilities),
+            _ => None,
+        }
+    }
+
+    /// True when nothing more happens until [`connect`](Self::connect).
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// The durable part of the session.
+    #[must_use]
+    pub fn session(&self) -> SessionSnapshot {
+        self.session.snapshot()
+    }
+
+    /// Heap bytes of queues and tables, delivered messages whose receipts are out among them.
+    #[must_use]
+    pub fn memory_used(&self) -> usize {
+        let connection = match &self.state {
+            State::Live(connection) => connection.memory_used().saturating_add(size_of::<Connection>()),
+            _ => 0,
+        };
+        let events = self.events.capacity().saturating_mul(size_of::<Event>());
+        let actions = self.actions.capacity().saturating_mul(size_of::<Action>());
+        let held = self.journal.held.capacity().saturating_mul(size_of::<(JournalSeq, OpId, Outcome)>());
+        self.session
+            .memory_used()
+            .saturating_add(connection)
+            .saturating_add(events)
+            .saturating_add(actions)
+            .saturating_add(held)
+            .saturating_add(self.incoming_bytes)
+    }
+
+    /// Changes the session, and has the change kept. Returns the position that must be durable before anything that
+    /// depends on the change leaves.
+    fn record(&mut self, record: Record) -> JournalSeq {
+        if !self.journal.enabled {
+            self.session.apply(record);
+            return JournalSeq::ZERO;
+        }
+        self.session.apply(record.clone());
+        self.journal.last = self.journal.last.next();
+        let seq = self.journal.last;
+        self.actions.push_back(Action::Store { seq, record });
+        seq
+    }
+
+    /// Tells how a command ended, once the record `gate` is durable.
+    fn complete(&mut self, op: OpId, outcome: Outcome, gate: JournalSeq) {
+        self.completions = self.completions.saturating_add(1);
+        if gate > self.journal.durable {
+            self.journal.held.push_back((gate, op, outcome));
+        } else {
+            self.events.push_back(Event::Completed { op, outcome });
+        }
+    }
 }

@@ -1,0 +1,97 @@
+//! Owns the CONNECT packet: how a configuration becomes one. It must not know what the server makes of it.
+
+use bytes::BytesMut;
+
+use crate::config::{Config, Credentials};
+use crate::packet::{Connect, Packet, PropertiesBuf, Property, Will};
+use crate::types::ProtocolVersion;
+use crate::wire::{self, EncodeError};
+
+use super::{seconds_u16, seconds_u32};
+
+/// Who connects, and how the session begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity<'a> {
+    pub(crate) client_id: &'a str,
+    pub(crate) clean_start: bool,
+}
+
+/// The properties of CONNECT; values at their defaults are not sent.
+fn properties(config: &Config) -> PropertiesBuf {
+    let mut list = config.user_properties.clone();
+    if config.version != ProtocolVersion::V5 {
+        return list;
+    }
+    let mut add = |wanted: bool, property: Property<'_>| {
+        if wanted {
+            // A property that the caller already put among the user properties stays as it is; encoding says more.
+            let _ = list.push(property);
+        }
+    };
+    let expiry = seconds_u32(config.session_expiry);
+    add(expiry != 0, Property::SessionExpiryInterval(expiry));
+    add(config.receive_maximum != u16::MAX, Property::ReceiveMaximum(config.receive_maximum.max(1)));
+    add(true, Property::MaximumPacketSize(config.maximum_packet_size.max(1)));
+    add(config.topic_alias_maximum != 0, Property::TopicAliasMaximum(config.topic_alias_maximum));
+    add(!config.request_problem_information, Property::RequestProblemInformation(false));
+    add(config.request_response_information, Property::RequestResponseInformation(true));
+    if let Some(authentication) = &config.authentication {
+        add(true, Property::AuthenticationMethod(&authentication.method));
+        if let Some(data) = &authentication.initial_data {
+            add(true, Property::AuthenticationData(data.expose()));
+        }
+    }
+    list
+}
+
+/// Writes CONNECT.
+///
+/// # Errors
+/// The [`EncodeError`] names the field of the configuration that cannot be sent.
+pub(crate) fn write_connect(
+    config: &Config,
+    credentials: &Credentials,
+    identity: Identity<'_>,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    with_connect(config, credentials, identity, |packet| wire::encode(packet, config.version, out))
+}
+
+/// The length of CONNECT, to check a configuration before it is used.
+///
+/// # Errors
+/// As [`write_connect`].
+pub(crate) fn connect_packet_length(
+    config: &Config,
+    credentials: &Credentials,
+    identity: Identity<'_>,
+) -> Result<usize, EncodeError> {
+    with_connect(config, credentials, identity, |packet| wire::encoded_len(packet, config.version))
+}
+
+fn with_connect<T>(
+    config: &Config,
+    credentials: &Credentials,
+    identity: Identity<'_>,
+    then: impl FnOnce(&Packet<'_>) -> T,
+) -> T {
+    let properties = properties(config);
+    let will = config.will.as_ref().map(|will| Will {
+        topic: will.message.topic.as_str(),
+        payload: &will.message.payload,
+        qos: will.message.qos,
+        retain: will.message.retain,
+        properties: will.message.properties.as_properties(),
+    });
+    then(&Packet::Connect(Connect {
+        version: config.version,
+        bridge: config.bridge && config.version != ProtocolVersion::V5,
+        clean_start: identity.clean_start,
+        keep_alive: seconds_u16(config.keep_alive),
+        client_id: identity.client_id,
+        will,
+        username: credentials.username.as_deref(),
+        password: credentials.password.as_ref().map(crate::types::Secret::expose),
+        properties: properties.as_properties(),
+    }))
+}

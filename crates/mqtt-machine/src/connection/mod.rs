@@ -1,0 +1,250 @@
+//! Owns one transport's life: handshake, capabilities, keep-alive, aliases, quota, what is queued to be written first.
+//! It must not know the session, nor whether there should be another connection after this one.
+
+mod capabilities;
+mod handshake;
+mod keep_alive;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+pub(crate) use handshake::{Identity, connect_packet_length, write_connect};
+pub(crate) use keep_alive::{Due as KeepAliveDue, KeepAlive};
+
+use crate::config::{Config, Credentials};
+use crate::interface::{Capabilities, EndReason, ProtocolViolation};
+use crate::packet::{AckKind, ConnAck, PropertiesBuf, Property};
+use crate::reason::ReasonCode;
+use crate::session::PacketIdMap;
+use crate::time::Instant;
+use crate::types::{JournalSeq, OpId, PacketId, ProtocolVersion, Secret, Server, TopicName, TransportId};
+
+/// Control packets that may be queued at once before no further input is taken.
+pub(crate) const CONTROL_LIMIT: usize = 4_096;
+
+/// Where one transport stands. `connection` has no other state that decides what is legal.
+#[derive(Clone, Debug)]
+pub(crate) enum Phase {
+    /// CONNECT is on its way, CONNACK has not come.
+    Handshake {
+        /// When the connect timeout strikes.
+        deadline: Instant,
+    },
+    /// CONNACK accepted the client.
+    Established,
+    /// Nothing more is read; the last bytes leave.
+    Closing {
+        /// Why the connection ends.
+        reason: Box<EndReason>,
+        /// When the transport is closed whether they left or not.
+        deadline: Instant,
+    },
+}
+
+/// A packet without a payload that goes before all publications.
+#[derive(Clone, Debug)]
+pub(crate) enum Control {
+    Connect(Credentials),
+    Ack { kind: AckKind, packet_id: PacketId, reason: ReasonCode },
+    PingReq,
+    Disconnect { reason: ReasonCode, properties: PropertiesBuf },
+    Auth { reason: ReasonCode, data: Option<Secret> },
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: TransportId,
+    pub(crate) server: Server,
+    pub(crate) phase: Phase,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) clean_start: bool,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) keep_alive: KeepAlive,
+    /// When CONNACK came.
+    pub(crate) established_at: Option<Instant>,
+    /// Queued control packets, each with the record that must be durable first.
+    control: VecDeque<(JournalSeq, Control)>,
+    /// Bytes put into the output, ever.
+    pub(crate) written: u64,
+    /// Bytes of them handed to the transport.
+    pub(crate) handed: u64,
+    /// QoS 0 publications in the output: where each ends, and whose it is.
+    pub(crate) unsent: VecDeque<(u64, OpId)>,
+    /// Topics behind inbound aliases, by alias less one.
+    aliases: Vec<Option<TopicName>>,
+    /// Publications of QoS 1 and 2 that the server sent on this connection and that are not acknowledged to the end.
+    pub(crate) unacknowledged: PacketIdMap<()>,
+    /// How many bytes the frame at the front of the input still lacks, when its header is known.
+    pub(crate) lacking: usize,
+    /// The method of enhanced authentication that this connection's CONNECT named.
+    pub(crate) authentication: Option<alloc::string::String>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        id: TransportId,
+        server: Server,
+        config: &Config,
+        clean_start: bool,
+        now: Instant,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            id,
+            server,
+            phase: Phase::Handshake { deadline },
+            version: config.version,
+            clean_start,
+            capabilities: Capabilities::before_connack(config),
+            keep_alive: KeepAlive::new(now),
+            established_at: None,
+            control: VecDeque::new(),
+            written: 0,
+            handed: 0,
+            unsent: VecDeque::new(),
+            aliases: Vec::new(),
+            unacknowledged: PacketIdMap::new(),
+            lacking: 0,
+            authentication: config.authentication.as_ref().map(|authentication| authentication.method.clone()),
+        }
+    }
+
+    pub(crate) const fn is_established(&self) -> bool {
+        matches!(self.phase, Phase::Established)
+    }
+
+    pub(crate) const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
+    }
+
+    /// Reads CONNACK: the server's capabilities and its keep alive are in force from here on.
+    pub(crate) fn establish(&mut self, now: Instant, config: &Config, connack: &ConnAck<'_>) {
+        self.phase = Phase::Established;
+        self.established_at = Some(now);
+        self.capabilities = Capabilities::from_connack(config, connack);
+        self.keep_alive.start(now, self.capabilities.keep_alive, config.ping_timeout);
+    }
+
+    /// Queues a control packet behind those that are queued.
+    pub(crate) fn queue(&mut self, gate: JournalSeq, control: Control) {
+        self.control.push_back((gate, control));
+    }
+
+    /// Queues a PINGREQ before everything else: it depends on nothing.
+    pub(crate) fn queue_ping(&mut self) {
+        self.control.push_front((JournalSeq::ZERO, Control::PingReq));
+    }
+
+    /// Drops what is queued: a connection that ends in an error says only why.
+    pub(crate) fn drop_queue(&mut self) {
+        self.control.clear();
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.control.len()
+    }
+
+    /// The next control packet that may be written, if its record is durable.
+    pub(crate) fn next_control(&mut self, durable: JournalSeq) -> Option<Control> {
+        let (gate, _) = self.control.front()?;
+        if *gate > durable {
+            return None;
+        }
+        let (_, control) = self.control.pop_front()?;
+        if self.control.is_empty() && self.control.capacity() > 256 {
+            self.control = VecDeque::new();
+        }
+        Some(control)
+    }
+
+    pub(crate) fn has_control(&self, durable: JournalSeq) -> bool {
+        self.control.front().is_some_and(|(gate, _)| *gate <= durable)
+    }
+
+    /// The longest that a packet to the server may be.
+    pub(crate) const fn maximum_packet_size(&self) -> usize {
+        self.capabilities.maximum_packet_size as usize
+    }
+
+    /// Finds the topic of a PUBLISH whose topic alias is `alias`, and learns it when the topic is given.
+    ///
+    /// # Errors
+    /// 0x94 for an alias above the maximum that the client offered `[MQTT-3.1.2-26] [MQTT-3.3.2-11]`, 0x82 for one that
+    /// was never mapped.
+    pub(crate) fn resolve_alias(
+        &mut self,
+        alias: u16,
+        topic: Option<TopicName>,
+        maximum: u16,
+    ) -> Result<TopicName, ProtocolViolation> {
+        if alias == 0 || alias > maximum {
+            return Err(ProtocolViolation {
+                what: "a topic alias above the maximum that the client offered",
+                rule: "MQTT-3.1.2-26",
+                reason: ReasonCode::TopicAliasInvalid,
+            });
+        }
+        let place = usize::from(alias.saturating_sub(1));
+        if let Some(topic) = topic {
+            if self.aliases.len() <= place {
+                self.aliases.resize(place.saturating_add(1), None);
+            }
+            // The table outlives the frame: it owns its topics.
+            if let Some(entry) = self.aliases.get_mut(place) {
+                *entry = Some(topic.detached());
+            }
+            return Ok(topic);
+        }
+        self.aliases.get(place).cloned().flatten().ok_or(ProtocolViolation {
+            what: "a topic alias that was never given a topic",
+            rule: "5.0 section 3.3.2.3.4",
+            reason: ReasonCode::ProtocolError,
+        })
+    }
+
+    /// When something of this connection is due.
+    pub(crate) fn deadline(&self, paused: bool) -> Option<Instant> {
+        match &self.phase {
+            Phase::Handshake { deadline } | Phase::Closing { deadline, .. } => Some(*deadline),
+            Phase::Established => self.keep_alive.deadline(paused),
+        }
+    }
+
+    /// Whether every byte that was written has been handed to the transport.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.control.is_empty() && self.handed >= self.written
+    }
+
+    pub(crate) fn memory_used(&self) -> usize {
+        let aliases = self.aliases.iter().flatten().fold(0_usize, |sum, topic| {
+            sum.saturating_add(topic.as_bytes().len())
+        });
+        self.control
+            .capacity()
+            .saturating_mul(size_of::<(JournalSeq, Control)>())
+            .saturating_add(self.unsent.capacity().saturating_mul(size_of::<(u64, OpId)>()))
+            .saturating_add(self.aliases.capacity().saturating_mul(size_of::<Option<TopicName>>()))
+            .saturating_add(aliases)
+            .saturating_add(self.unacknowledged.memory_used())
+    }
+}
+
+/// The first value of a property that stands once.
+pub(crate) fn text_of(property: Option<Property<'_>>) -> Option<&str> {
+    match property? {
+        Property::AssignedClientIdentifier(text) | Property::AuthenticationMethod(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Whole seconds for a two-byte field.
+pub(crate) fn seconds_u16(duration: Duration) -> u16 {
+    u16::try_from(duration.as_secs()).unwrap_or(u16::MAX)
+}
+
+/// Whole seconds for a four-byte field; the longest means "for ever" where the specification says so.
+pub(crate) fn seconds_u32(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}

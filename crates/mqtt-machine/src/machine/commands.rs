@@ -1,0 +1,218 @@
+//! Owns what a caller may ask for, and when it is refused. It must not know how it is then sent.
+
+use crate::interface::{DropReason, Outcome, Receipt, Refused, Subscribe, Unsubscribe};
+use crate::journal::Record;
+use crate::message::Message;
+use crate::packet::{Packet, PacketType, Property, SubscribeFilter};
+use crate::reason::ReasonCode;
+use crate::session::{Ask, Request, Stage};
+use crate::time::Instant;
+use crate::types::{JournalSeq, OpId, PacketId, ProtocolVersion, QoS, TopicFilter};
+use crate::{config::Offline, packet, wire};
+
+use super::Machine;
+
+impl Machine {
+    const fn accepting(&self) -> Result<(), Refused> {
+        if self.drain.is_some() {
+            return Err(Refused::Disconnecting);
+        }
+        if self.journal.failed {
+            return Err(Refused::StoreFailed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn accept_publish(&mut self, now: Instant, mut message: Message) -> Result<OpId, Refused> {
+        self.accepting()?;
+        message.dup = false;
+        self.check_publish(&message)?;
+        let limits = &self.config.limits;
+        let cost = message.cost();
+        if cost > limits.outgoing_bytes {
+            return Err(Refused::TooLarge { bytes: cost, limit: limits.outgoing_bytes });
+        }
+        let count = self.session.outgoing.len().saturating_add(self.completions);
+        let bytes = self.session.outgoing.bytes().saturating_add(cost);
+        if count >= limits.outgoing_messages || bytes > limits.outgoing_bytes {
+            return Err(Refused::Full);
+        }
+        let op = self.session.next_op();
+        let mut gate = JournalSeq::ZERO;
+        let slot = if message.qos == QoS::AtMostOnce {
+            if self.config.offline == Offline::Drop && !self.is_connected() {
+                self.complete(op, Outcome::Dropped(DropReason::Offline), gate);
+                return Ok(op);
+            }
+            Some(self.session.outgoing.push(op, message))
+        } else {
+            gate = self.record(Record::Queued { op, message });
+            self.session.outgoing.last(Stage::Waiting)
+        };
+        if let Some(entry) = slot.and_then(|slot| self.session.outgoing.get_mut(slot)) {
+            entry.accepted_at = now;
+            entry.gate = gate;
+        }
+        if self.journal.enabled {
+            self.fill_window(now);
+        }
+        Ok(op)
+    }
+
+    /// What can be known of a message now: its properties, and what the connected server does.
+    fn check_publish(&self, message: &Message) -> Result<(), Refused> {
+        let capabilities = self.capabilities();
+        if let Some(capabilities) = capabilities {
+            if message.qos > capabilities.maximum_qos {
+                return Err(Refused::NotSupported("this QoS (Maximum QoS) [MQTT-3.2.2-11]"));
+            }
+            if message.retain && !capabilities.retain_available {
+                return Err(Refused::NotSupported("retained messages (Retain Available) [MQTT-3.2.2-14]"));
+            }
+        }
+        let limit = capabilities.map_or(usize::MAX, |capabilities| capabilities.maximum_packet_size as usize);
+        // Fixed header, topic with its length, packet identifier, property length: at most 5 + 2 + 2 + 4 around the rest.
+        let most = message
+            .topic
+            .as_bytes()
+            .len()
+            .saturating_add(message.properties.len())
+            .saturating_add(message.payload.len())
+            .saturating_add(13);
+        if message.properties.is_empty() && most < limit.min(wire::MAX_REMAINING_LENGTH as usize) {
+            return Ok(());
+        }
+        for property in message.properties.as_properties() {
+            match property {
+                Property::TopicAlias(_) => return Err(Refused::NotSupported("topic aliases chosen by the caller")),
+                Property::SubscriptionIdentifier(_) => {
+                    return Err(Refused::NotSupported("Subscription Identifiers from a client [MQTT-3.3.4-6]"));
+                }
+                _ => {}
+            }
+        }
+        let packet_id = (message.qos != QoS::AtMostOnce).then_some(PacketId::MIN);
+        let packet = Packet::Publish(packet::Publish {
+            dup: false,
+            qos: message.qos,
+            retain: message.retain,
+            topic: message.topic.as_str(),
+            packet_id,
+            properties: message.properties.as_properties(),
+            payload: &message.payload,
+        });
+        let bytes = wire::encoded_len(&packet, self.version()).map_err(Refused::Encode)?;
+        if bytes > limit {
+            return Err(Refused::TooLarge { bytes, limit });
+        }
+        Ok(())
+    }
+
+    /// The version of the present connection, or of the next.
+    pub(super) fn version(&self) -> ProtocolVersion {
+        self.capabilities().map_or_else(
+            || self.next_config.as_ref().unwrap_or(&self.config).version,
+            |capabilities| capabilities.version,
+        )
+    }
+
+    pub(super) fn accept_subscribe(&mut self, subscribe: Subscribe) -> Result<OpId, Refused> {
+        self.accepting()?;
+        for subscription in &subscribe.subscriptions {
+            self.check_filter(&subscription.filter)?;
+            if subscription.options.no_local && subscription.filter.shared().is_some() {
+                return Err(Refused::NotSupported("No Local on a shared subscription [MQTT-3.8.3-4]"));
+            }
+        }
+        let packet = Packet::Subscribe(packet::Subscribe {
+            packet_id: PacketId::MIN,
+            properties: subscribe.properties.as_properties(),
+            filters: filters_of(&subscribe.subscriptions),
+        });
+        let count = subscribe.subscriptions.len();
+        self.check_request(&packet, count)?;
+        if self.session.subscription_count().saturating_add(count) > self.config.limits.subscriptions {
+            return Err(Refused::Full);
+        }
+        Ok(self.push_request(Ask::Subscribe(subscribe.subscriptions), subscribe.properties))
+    }
+
+    pub(super) fn accept_unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<OpId, Refused> {
+        self.accepting()?;
+        let packet = Packet::Unsubscribe(packet::Unsubscribe {
+            packet_id: PacketId::MIN,
+            properties: unsubscribe.properties.as_properties(),
+            filters: unsubscribe.filters.iter().map(TopicFilter::as_str).collect(),
+        });
+        self.check_request(&packet, unsubscribe.filters.len())?;
+        Ok(self.push_request(Ask::Unsubscribe(unsubscribe.filters), unsubscribe.properties))
+    }
+
+    fn check_filter(&self, filter: &TopicFilter) -> Result<(), Refused> {
+        let Some(capabilities) = self.capabilities() else { return Ok(()) };
+        if filter.has_wildcard() && !capabilities.wildcard_subscriptions {
+            return Err(Refused::NotSupported("wildcard subscriptions (Wildcard Subscription Available)"));
+        }
+        if filter.shared().is_some() && !capabilities.shared_subscriptions {
+            return Err(Refused::NotSupported("shared subscriptions (Shared Subscription Available)"));
+        }
+        Ok(())
+    }
+
+    fn check_request(&self, packet: &Packet<'_>, count: usize) -> Result<(), Refused> {
+        if count == 0 {
+            return Err(Refused::NoFilters);
+        }
+        let has_identifier = |properties: packet::Properties<'_>| {
+            properties.find(packet::PropertyId::SubscriptionIdentifier).is_some()
+        };
+        if let (Packet::Subscribe(subscribe), Some(capabilities)) = (packet, self.capabilities())
+            && has_identifier(subscribe.properties)
+            && !capabilities.subscription_identifiers
+            && capabilities.version == ProtocolVersion::V5
+        {
+            return Err(Refused::NotSupported("Subscription Identifiers (Subscription Identifiers Available)"));
+        }
+        let bytes = wire::encoded_len(packet, self.version()).map_err(Refused::Encode)?;
+        let limit = self.capabilities().map_or(usize::MAX, |capabilities| capabilities.maximum_packet_size as usize);
+        let limit = limit.min(self.config.limits.outgoing_bytes);
+        if bytes > limit {
+            return Err(Refused::TooLarge { bytes, limit });
+        }
+        debug_assert!(matches!(packet.packet_type(), PacketType::Subscribe | PacketType::Unsubscribe));
+        let waiting = self.session.requests.bytes().saturating_add(bytes);
+        if self.session.requests.len() >= self.config.limits.requests || waiting > self.config.limits.outgoing_bytes {
+            return Err(Refused::Full);
+        }
+        Ok(())
+    }
+
+    fn push_request(&mut self, ask: Ask, properties: packet::PropertiesBuf) -> OpId {
+        let op = self.session.next_op();
+        self.session.requests.push(Request { op: Some(op), ask, properties, packet_id: None });
+        op
+    }
+
+    pub(super) fn take_receipt(&mut self, now: Instant, receipt: &Receipt, reason: ReasonCode) {
+        let paused = self.is_paused();
+        self.incoming_bytes = self.incoming_bytes.saturating_sub(receipt.bytes);
+        if paused && !self.is_paused() {
+            self.reading_resumed(now);
+        }
+        if receipt.acknowledges {
+            self.session.incoming.settle(receipt.serial, reason);
+            self.queue_acknowledgements();
+        }
+    }
+}
+
+/// The filters of a SUBSCRIBE packet.
+pub(super) fn filters_of(subscriptions: &[crate::types::Subscription]) -> alloc::vec::Vec<SubscribeFilter<'_>> {
+    subscriptions
+        .iter()
+        .map(|subscription| SubscribeFilter {
+            filter: subscription.filter.as_str(),
+            options: subscription.options,
+        })
+        .collect()
+}

@@ -1,0 +1,205 @@
+//! Owns the way in: from bytes to one packet after another, until a bound. It must not know what a packet does.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::connection::{CONTROL_LIMIT, Connection, KeepAliveDue};
+use crate::interface::{EndReason, Event, ProtocolViolation};
+use crate::packet::{Packet, PropertiesBuf, Publish, Sender};
+use crate::reason::ReasonCode;
+use crate::time::Instant;
+use crate::types::TransportId;
+use crate::wire::{self, DecodeError};
+
+use super::{Machine, State};
+
+/// Messages smaller than this are copied out of a read buffer that they would otherwise keep alive.
+const DETACH_BELOW: usize = 16 << 10;
+
+/// Where the parts of a PUBLISH stand in its frame.
+pub(super) struct Layout {
+    topic: (usize, usize),
+    properties: (usize, usize),
+    payload: usize,
+}
+
+impl Layout {
+    fn of(frame: usize, header: usize, publish: &Publish<'_>) -> Self {
+        let topic = header.saturating_add(2);
+        let payload = frame.saturating_sub(publish.payload.len());
+        Self {
+            topic: (topic, topic.saturating_add(publish.topic.len())),
+            properties: (payload.saturating_sub(publish.properties.len()), payload),
+            payload,
+        }
+    }
+
+    pub(super) fn topic(&self, frame: &Bytes) -> Bytes {
+        part(frame, self.topic)
+    }
+
+    pub(super) fn properties(&self, frame: &Bytes) -> PropertiesBuf {
+        if self.properties.0 == self.properties.1 {
+            return PropertiesBuf::new();
+        }
+        PropertiesBuf::from_validated(part(frame, self.properties))
+    }
+
+    pub(super) fn payload(&self, mut frame: Bytes) -> Bytes {
+        frame.advance(self.payload.min(frame.len()));
+        frame
+    }
+}
+
+/// A counted view of a part; empty when the part is not within.
+fn part(frame: &Bytes, (start, end): (usize, usize)) -> Bytes {
+    if start > end || end > frame.len() {
+        return Bytes::new();
+    }
+    #[expect(clippy::disallowed_methods, reason = "the range was checked above")]
+    frame.slice(start..end)
+}
+
+/// The first `count` bytes of the input; all of it when there are fewer.
+fn take(input: &mut BytesMut, count: usize) -> Bytes {
+    let count = count.min(input.len());
+    #[expect(clippy::disallowed_methods, reason = "the count was bounded above")]
+    input.split_to(count).freeze()
+}
+
+impl Machine {
+    /// Whether another frame may be taken.
+    pub(super) fn takes_input(&self, connection: &Connection) -> bool {
+        !connection.is_closing() && !self.is_paused() && connection.queued() < CONTROL_LIMIT
+    }
+
+    pub(super) fn take_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
+        self.detach_events();
+        let mut seen = false;
+        loop {
+            let State::Live(connection) = &self.state else {
+                input.clear();
+                return;
+            };
+            if connection.id != id || connection.is_closing() {
+                input.clear();
+                return;
+            }
+            if !self.takes_input(connection) {
+                return;
+            }
+            let State::Live(connection) = &mut self.state else { return };
+            if !seen && !input.is_empty() {
+                connection.keep_alive.received(now);
+                seen = true;
+            }
+            let header = match wire::frame_header(input, self.config.maximum_packet_size) {
+                Ok(Some(header)) => header,
+                Ok(None) => {
+                    connection.lacking = 0;
+                    return;
+                }
+                Err(error) => return self.malformed(now, error, input),
+            };
+            let length = header.frame_len();
+            if input.len() < length {
+                connection.lacking = length.saturating_sub(input.len());
+                return;
+            }
+            connection.lacking = 0;
+            if let Err(end) = self.take_frame(now, input, length, header.header_len) {
+                self.fail(now, end);
+            }
+        }
+    }
+
+    fn take_frame(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        length: usize,
+        header: usize,
+    ) -> Result<(), EndReason> {
+        let State::Live(connection) = &self.state else { return Ok(()) };
+        let frame = input.get(..length).unwrap_or_default();
+        let packet = wire::decode(frame, connection.version, Sender::Server).map_err(EndReason::Malformed)?;
+        if let Packet::Publish(publish) = &packet {
+            let layout = Layout::of(length, header, publish);
+            let head = PublishHead {
+                dup: publish.dup,
+                qos: publish.qos,
+                retain: publish.retain,
+                packet_id: publish.packet_id,
+            };
+            return self.on_publish(take(input, length), &layout, head).map_err(EndReason::Protocol);
+        }
+        let result = self.on_packet(now, &packet);
+        input.advance(length);
+        result
+    }
+
+    fn malformed(&mut self, now: Instant, error: DecodeError, input: &mut BytesMut) {
+        input.clear();
+        self.fail(now, EndReason::Malformed(error));
+    }
+
+    /// The peer broke a rule: a 5.0 server is told which, then the connection ends.
+    pub(super) fn fail(&mut self, now: Instant, reason: EndReason) {
+        let code = match &reason {
+            EndReason::Malformed(error) => Some(error.reason()),
+            EndReason::Protocol(violation) => Some(violation.reason),
+            _ => None,
+        };
+        self.close(now, reason, code, PropertiesBuf::new());
+    }
+
+    /// Reading goes on after the inbound budget was used up.
+    pub(super) fn reading_resumed(&mut self, now: Instant) {
+        if let State::Live(connection) = &mut self.state {
+            connection.keep_alive.resumed(now);
+        }
+    }
+
+    pub(super) fn keep_alive(&mut self, now: Instant) {
+        let paused = self.is_paused();
+        let State::Live(connection) = &mut self.state else { return };
+        match connection.keep_alive.poll(now, paused) {
+            KeepAliveDue::Nothing => {}
+            KeepAliveDue::Ping => connection.queue_ping(),
+            KeepAliveDue::Dead => self.close(
+                now,
+                EndReason::PingTimeout,
+                Some(ReasonCode::KeepAliveTimeout),
+                PropertiesBuf::new(),
+            ),
+        }
+    }
+
+    /// Messages that nobody took since the last read no longer pin its buffer.
+    fn detach_events(&mut self) {
+        if self.detached == self.events.len() {
+            return;
+        }
+        for event in self.events.iter_mut().skip(self.detached) {
+            if let Event::Message { message, .. } = event
+                && message.payload.len() < DETACH_BELOW
+            {
+                *message = message.detached();
+            }
+        }
+        self.detached = self.events.len();
+    }
+}
+
+/// The fixed parts of a PUBLISH.
+#[derive(Clone, Copy)]
+pub(super) struct PublishHead {
+    pub(super) dup: bool,
+    pub(super) qos: crate::types::QoS,
+    pub(super) retain: bool,
+    pub(super) packet_id: Option<crate::types::PacketId>,
+}
+
+/// A violation with 0x82.
+pub(super) const fn violation(what: &'static str, rule: &'static str) -> ProtocolViolation {
+    ProtocolViolation { what, rule, reason: ReasonCode::ProtocolError }
+}

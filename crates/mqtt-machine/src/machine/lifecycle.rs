@@ -1,0 +1,440 @@
+//! Owns every transition of the machine: attempts, connections, back-off, and the end. It must not know packets beyond
+//! which one to queue.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use crate::config::{Backoff, CleanStart, Config, Credentials};
+use crate::connection::{Connection, Control, Identity, Phase, connect_packet_length};
+use crate::interface::{
+    Action, Answer, Disconnect, DropReason, EndReason, Ended, Event, Outcome, Refused, StoreError, TransportEvent,
+};
+use crate::journal::Record;
+use crate::packet::PropertiesBuf;
+use crate::reason::ReasonCode;
+use crate::session::{Owed, Stage};
+use crate::time::Instant;
+use crate::types::{JournalSeq, OpId, ProtocolVersion, QoS, Server, TransportId};
+
+use super::{Drain, Machine, Resubscribe, State};
+
+impl Machine {
+    pub(super) fn begin(&mut self, now: Instant) -> Result<(), Refused> {
+        if self.drain.is_some() {
+            return Err(Refused::Disconnecting);
+        }
+        if self.journal.failed {
+            return Err(Refused::StoreFailed);
+        }
+        if !matches!(self.state, State::Idle) {
+            return Err(Refused::NotNow("a connection is already there or being made"));
+        }
+        let config = self.next_config.as_ref().unwrap_or(&self.config);
+        let identity = Identity { client_id: &config.client_id, clean_start: true };
+        connect_packet_length(config, &config.credentials, identity).map_err(Refused::Encode)?;
+        self.failed = 0;
+        self.start_attempt(now);
+        Ok(())
+    }
+
+    pub(super) fn begin_again(&mut self, now: Instant) -> Result<(), Refused> {
+        match &self.state {
+            State::Idle => return Err(Refused::NotNow("there is no connection to make again")),
+            State::Waiting { .. } => self.start_attempt(now),
+            State::Preparing { .. } | State::Opening { .. } => self.end(now, EndReason::Reconnect),
+            State::Live(_) => self.close(now, EndReason::Reconnect, Some(ReasonCode::Success), PropertiesBuf::new()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_disconnect(&mut self, now: Instant, request: Disconnect) -> Result<OpId, Refused> {
+        if self.drain.is_some() {
+            return Err(Refused::Disconnecting);
+        }
+        let op = self.session.next_op();
+        self.drain = Some(Drain { op, until: now + request.drain, request });
+        Ok(op)
+    }
+
+    fn start_attempt(&mut self, now: Instant) {
+        if let Some(config) = self.next_config.take() {
+            self.config = config;
+        }
+        self.next_transport = self.next_transport.saturating_add(1);
+        let id = TransportId::new(self.next_transport);
+        let deadline = now + self.config.connect_timeout;
+        let server = self.server.checked_rem(self.config.servers.len());
+        let server = server.and_then(|place| self.config.servers.get(place)).cloned();
+        if self.config.prepare {
+            self.state = State::Preparing { id, deadline };
+            self.actions.push_back(Action::Prepare { id, server, failed: self.failed });
+            return;
+        }
+        let credentials = self.config.credentials.clone();
+        match server {
+            Some(server) => self.open(id, server, credentials, deadline),
+            None => {
+                self.state = State::Preparing { id, deadline };
+                self.end(now, EndReason::NoServer);
+            }
+        }
+    }
+
+    fn open(&mut self, id: TransportId, server: Server, credentials: Credentials, deadline: Instant) {
+        self.actions.push_back(Action::OpenTransport { id, server: server.clone() });
+        self.state = State::Opening { id, server, credentials, deadline };
+    }
+
+    pub(super) fn take_answer(&mut self, now: Instant, answer: Answer) {
+        match answer {
+            Answer::Prepared { id, server, credentials } => {
+                if let State::Preparing { id: asked, deadline } = self.state
+                    && asked == id
+                {
+                    let credentials = credentials.unwrap_or_else(|| self.config.credentials.clone());
+                    self.open(id, server, credentials, deadline);
+                }
+            }
+            Answer::NotPrepared { id, why } => {
+                if matches!(self.state, State::Preparing { id: asked, .. } if asked == id) {
+                    self.end(now, EndReason::NotPrepared(why));
+                }
+            }
+            Answer::Authenticate { id, data } => {
+                let State::Live(connection) = &mut self.state else { return };
+                if connection.id != id || connection.is_closing() {
+                    return;
+                }
+                match data {
+                    Some(data) => {
+                        let reason = ReasonCode::ContinueAuthentication;
+                        connection.queue(JournalSeq::ZERO, Control::Auth { reason, data: Some(data) });
+                    }
+                    None => self.close(
+                        now,
+                        EndReason::AuthenticationFailed,
+                        Some(ReasonCode::NotAuthorized),
+                        PropertiesBuf::new(),
+                    ),
+                }
+            }
+        }
+    }
+
+    pub(super) fn transport_event(&mut self, now: Instant, id: TransportId, event: TransportEvent) {
+        match &mut self.state {
+            State::Opening { id: opening, server, credentials, deadline } if *opening == id => match event {
+                TransportEvent::Opened => {
+                    let clean_start = match self.config.clean_start {
+                        CleanStart::Always => true,
+                        CleanStart::FirstOnly => !self.ever_connected,
+                        CleanStart::Never => false,
+                    };
+                    let (server, credentials) = (server.clone(), core::mem::take(credentials));
+                    let mut connection =
+                        Connection::new(id, server, &self.config, clean_start, now, *deadline);
+                    connection.queue(JournalSeq::ZERO, Control::Connect(credentials));
+                    self.state = State::Live(Box::new(connection));
+                    self.choose_client_id();
+                }
+                TransportEvent::OpenFailed(why) => self.end(now, EndReason::OpenFailed(why)),
+                TransportEvent::Closed(why) => {
+                    self.end(now, EndReason::OpenFailed(why.unwrap_or_else(|| "closed while opening".into())));
+                }
+            },
+            State::Live(connection) if connection.id == id => match event {
+                TransportEvent::Opened => {}
+                TransportEvent::OpenFailed(why) => self.end(now, EndReason::Closed(Some(why))),
+                TransportEvent::Closed(why) => self.end(now, EndReason::Closed(why)),
+            },
+            _ => {}
+        }
+    }
+
+    /// The client identifier of the session: the configured one, else the one the server assigned, else, for 3.x where
+    /// no server can tell it, one made here.
+    fn choose_client_id(&mut self) {
+        let client_id = if !self.config.client_id.is_empty() {
+            self.config.client_id.clone()
+        } else if self.session.client_id.is_empty() && self.config.version != ProtocolVersion::V5 {
+            format!("mm-{:016x}", self.rng.next())
+        } else {
+            return;
+        };
+        if self.session.client_id != client_id {
+            self.record(Record::ClientId(client_id));
+        }
+    }
+
+    /// Ends the present connection from our side: DISCONNECT where the version has a reason to tell or the end is
+    /// normal, then the transport.
+    pub(super) fn close(
+        &mut self,
+        now: Instant,
+        reason: EndReason,
+        code: Option<ReasonCode>,
+        properties: PropertiesBuf,
+    ) {
+        let State::Live(connection) = &mut self.state else { return };
+        if connection.is_closing() {
+            return;
+        }
+        let normal = matches!(code, Some(ReasonCode::Success | ReasonCode::DisconnectWithWill));
+        if !connection.is_established() || !(normal || connection.version == ProtocolVersion::V5) {
+            self.end(now, reason);
+            return;
+        }
+        let Some(code) = code else {
+            self.end(now, reason);
+            return;
+        };
+        // 3.x knows one DISCONNECT, and it discards the will: to have the will published the transport just closes.
+        let silent = code == ReasonCode::DisconnectWithWill && connection.version != ProtocolVersion::V5;
+        if silent {
+            self.end(now, reason);
+            return;
+        }
+        if !normal {
+            connection.drop_queue();
+        }
+        connection.queue(self.journal.last, Control::Disconnect { reason: code, properties });
+        let deadline = now + self.config.close_timeout;
+        connection.phase = Phase::Closing { reason: Box::new(reason), deadline };
+    }
+
+    /// The present attempt or connection is over. What comes next follows from why.
+    pub(super) fn end(&mut self, now: Instant, reason: EndReason) {
+        let state = core::mem::replace(&mut self.state, State::Idle);
+        let mut reason = reason;
+        let mut was_established = false;
+        let id = match state {
+            State::Idle | State::Waiting { .. } => {
+                self.state = state;
+                return;
+            }
+            State::Preparing { id, .. } => id,
+            State::Opening { id, .. } => {
+                if !matches!(reason, EndReason::OpenFailed(_)) {
+                    self.actions.push_back(Action::CloseTransport { id });
+                }
+                id
+            }
+            State::Live(connection) => {
+                if !matches!(reason, EndReason::Closed(_)) {
+                    self.actions.push_back(Action::CloseTransport { id: connection.id });
+                }
+                // Once we are closing, every end of the transport is the end that we wanted.
+                if let Phase::Closing { reason: wanted, .. } = connection.phase {
+                    reason = *wanted;
+                }
+                if let Some(since) = connection.established_at {
+                    was_established = true;
+                    if now - since >= self.config.backoff.stable_after {
+                        self.failed = 0;
+                    }
+                }
+                for (_, op) in connection.unsent {
+                    self.complete(op, Outcome::Dropped(DropReason::ConnectionLost), JournalSeq::ZERO);
+                }
+                connection.id
+            }
+        };
+        self.session.connection_ended();
+        self.resubscribe = Resubscribe::Done;
+        let retry_at = self.schedule(now, &reason);
+        let requested = matches!(reason, EndReason::Requested);
+        let ended = Ended { id, reason, retry_at };
+        self.events.push_back(if was_established { Event::Disconnected(ended) } else { Event::ConnectFailed(ended) });
+        if requested {
+            self.finish_disconnect();
+        }
+    }
+
+    /// Decides when the next attempt begins, if at all.
+    fn schedule(&mut self, now: Instant, reason: &EndReason) -> Option<Instant> {
+        let backoff = self.config.backoff;
+        if reason.is_permanent() || backoff.attempts.is_some_and(|most| self.failed >= most) {
+            self.state = State::Idle;
+            return None;
+        }
+        let delay = if matches!(reason, EndReason::Reconnect) {
+            self.failed = 0;
+            Duration::ZERO
+        } else {
+            let delay = self.delay(&backoff);
+            self.failed = self.failed.saturating_add(1);
+            self.server = self.server.wrapping_add(1);
+            delay
+        };
+        let until = now + delay;
+        self.state = State::Waiting { until };
+        Some(until)
+    }
+
+    fn delay(&mut self, backoff: &Backoff) -> Duration {
+        let factor = backoff.factor.max(1).checked_pow(self.failed).unwrap_or(u32::MAX);
+        let bound = backoff.first.saturating_mul(factor).min(backoff.cap);
+        if !backoff.jitter {
+            return bound;
+        }
+        let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.rng.up_to(micros))
+    }
+
+    pub(super) fn stored(&mut self, now: Instant, result: Result<JournalSeq, StoreError>) {
+        match result {
+            Ok(seq) => {
+                self.journal.durable = self.journal.durable.max(seq.min(self.journal.last));
+                while let Some((gate, op, outcome)) = self.journal.held.pop_front() {
+                    if gate > self.journal.durable {
+                        self.journal.held.push_front((gate, op, outcome));
+                        break;
+                    }
+                    self.events.push_back(Event::Completed { op, outcome });
+                }
+            }
+            Err(error) => {
+                self.journal.failed = true;
+                match &self.state {
+                    State::Live(connection) if connection.is_closing() => {}
+                    State::Waiting { .. } => self.state = State::Idle,
+                    _ => self.end(now, EndReason::Store(error)),
+                }
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadline = match &self.state {
+            State::Idle => None,
+            State::Preparing { deadline, .. } | State::Opening { deadline, .. } => Some(*deadline),
+            State::Waiting { until } => Some(*until),
+            State::Live(connection) => connection.deadline(self.is_paused()),
+        };
+        let drain = self.drain.as_ref().filter(|_| !self.is_closing()).map(|drain| drain.until);
+        match (deadline, drain) {
+            (Some(deadline), Some(drain)) => Some(deadline.min(drain)),
+            (deadline, drain) => deadline.or(drain),
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        matches!(&self.state, State::Live(connection) if connection.is_closing())
+    }
+
+    pub(super) fn time_passed(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Idle => {}
+            State::Waiting { until } => {
+                if now >= *until {
+                    self.start_attempt(now);
+                }
+            }
+            State::Preparing { deadline, .. } | State::Opening { deadline, .. } => {
+                if now >= *deadline {
+                    self.end(now, EndReason::ConnectTimeout);
+                }
+            }
+            State::Live(connection) => match &connection.phase {
+                Phase::Handshake { deadline } if now >= *deadline => self.end(now, EndReason::ConnectTimeout),
+                Phase::Closing { deadline, .. } if now >= *deadline => self.end(now, EndReason::ConnectTimeout),
+                Phase::Established => self.keep_alive(now),
+                Phase::Handshake { .. } | Phase::Closing { .. } => {}
+            },
+        }
+    }
+
+    /// What follows from the present state without any further input: the steps of a disconnect, the end of a flushed
+    /// connection, the records of publications that may now enter the window.
+    pub(super) fn progress(&mut self, now: Instant) {
+        if self.journal.enabled {
+            self.fill_window(now);
+        }
+        if let State::Live(connection) = &self.state
+            && connection.is_closing()
+            && connection.is_flushed()
+        {
+            self.end(now, EndReason::ConnectTimeout);
+        }
+        let Some(drain) = &self.drain else { return };
+        let due = now >= drain.until || self.is_idle();
+        if !due && !self.is_drained() {
+            return;
+        }
+        let request = drain.request.clone();
+        match &self.state {
+            State::Idle => self.finish_disconnect(),
+            State::Waiting { .. } => {
+                self.state = State::Idle;
+                self.finish_disconnect();
+            }
+            State::Preparing { .. } | State::Opening { .. } => self.end(now, EndReason::Requested),
+            State::Live(_) => self.close(now, EndReason::Requested, Some(request.reason), request.properties),
+        }
+    }
+
+    /// Whether everything that was accepted has ended.
+    fn is_drained(&self) -> bool {
+        let outgoing = &self.session.outgoing;
+        let undelivered = self.owed_commands();
+        undelivered == 0
+            && outgoing.count(Stage::Waiting) == 0
+            && self.session.requests.len() == 0
+            && match &self.state {
+                State::Live(connection) => !connection.is_established() || connection.unsent.is_empty(),
+                _ => true,
+            }
+    }
+
+    fn owed_commands(&self) -> usize {
+        let ended = |slot: &u32| self.session.outgoing.get(*slot).is_some_and(|entry| !entry.ended);
+        self.session.outgoing.owed_slots().iter().filter(|slot| ended(slot)).count()
+    }
+
+    /// Ends every command: nothing is accepted any more until the next connect.
+    fn finish_disconnect(&mut self) {
+        let Some(drain) = self.drain.take() else { return };
+        let mut undelivered = 0_usize;
+        for slot in self.session.outgoing.owed_slots() {
+            let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
+            if !core::mem::replace(&mut entry.ended, true) {
+                let op = entry.op;
+                let outcome = if entry.sent { Outcome::Unknown } else { Outcome::NotSent };
+                undelivered = undelivered.saturating_add(1);
+                self.complete(op, outcome, JournalSeq::ZERO);
+            }
+        }
+        while let Some(slot) = self.session.outgoing.first(Stage::Waiting) {
+            let Some(entry) = self.session.outgoing.get(slot) else { break };
+            let (op, ended) = (entry.op, entry.ended);
+            let journaled = !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce);
+            let mut gate = JournalSeq::ZERO;
+            if journaled {
+                gate = self.record(Record::Discarded { op });
+            } else {
+                self.session.outgoing.remove(slot);
+            }
+            if !ended {
+                undelivered = undelivered.saturating_add(1);
+                self.complete(op, Outcome::NotSent, gate);
+            }
+        }
+        for (request, sent) in self.session.requests.drain() {
+            if let Some(packet_id) = request.packet_id {
+                self.session.ids.remove(packet_id);
+            }
+            if let Some(op) = request.op {
+                let outcome = if sent { Outcome::Unknown } else { Outcome::NotSent };
+                self.complete(op, outcome, JournalSeq::ZERO);
+            }
+        }
+        self.complete(drain.op, Outcome::Disconnected { undelivered }, JournalSeq::ZERO);
+    }
+
+    /// The configuration of the present attempt.
+    pub(super) const fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+}

@@ -1,0 +1,361 @@
+//! Owns the way out: which packet is next, and its commit into the caller's output. It must not know why it is owed.
+
+use alloc::vec::Vec;
+
+use bytes::Buf;
+
+use crate::connection::{Connection, Control, Identity, Phase, write_connect};
+use crate::interface::{DropReason, EndReason, Event, Outcome};
+use crate::journal::Record;
+use crate::message::Message;
+use crate::output::Output;
+use crate::packet::{self, Ack, AckKind, Packet, PropertiesBuf, Property};
+use crate::reason::ReasonCode;
+use crate::session::{Ask, Owed, Request, Stage};
+use crate::time::Instant;
+use crate::types::{JournalSeq, PacketId, ProtocolVersion, QoS, TopicFilter, TransportId};
+use crate::wire;
+
+use super::commands::filters_of;
+use super::packets::client_id_of;
+use super::{Machine, Resubscribe, State};
+
+/// Restored subscriptions go in requests of about this many bytes.
+const RESUBSCRIBE_CHUNK: usize = 8 << 10;
+
+impl Machine {
+    pub(super) fn sent(&mut self, id: TransportId, bytes: usize) {
+        let State::Live(connection) = &mut self.state else { return };
+        if connection.id != id {
+            return;
+        }
+        let handed = connection.handed.saturating_add(bytes as u64).min(connection.written);
+        connection.handed = handed;
+        loop {
+            let State::Live(connection) = &mut self.state else { return };
+            match connection.unsent.front() {
+                Some((end, op)) if *end <= handed => {
+                    let op = *op;
+                    connection.unsent.pop_front();
+                    self.complete(op, Outcome::Sent, JournalSeq::ZERO);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    pub(super) fn write_output(&mut self, now: Instant, out: &mut Output) {
+        let before = out.remaining();
+        while !out.is_full() && self.write_next(now, out) {}
+        if out.remaining() > before
+            && let State::Live(connection) = &mut self.state
+        {
+            connection.keep_alive.sent(now);
+        }
+    }
+
+    /// Writes one packet, or takes one step that makes way for one. False when there is nothing to do.
+    fn write_next(&mut self, now: Instant, out: &mut Output) -> bool {
+        let State::Live(connection) = &mut self.state else { return false };
+        if let Some(control) = connection.next_control(self.durable()) {
+            return self.write_control(now, control, out);
+        }
+        let State::Live(connection) = &self.state else { return false };
+        if !connection.is_established() {
+            return false;
+        }
+        if self.session.requests.waiting().is_none_or(|request| request.op.is_some()) {
+            self.restore_subscriptions();
+        }
+        if self.session.requests.waiting().is_some() {
+            return self.write_request(out);
+        }
+        if let Some(slot) = self.session.outgoing.first(Stage::Ready) {
+            return self.write_owed(now, slot, out);
+        }
+        match self.session.outgoing.first(Stage::Waiting) {
+            Some(slot) => self.write_waiting(now, slot, out),
+            None => false,
+        }
+    }
+
+    /// Up to where records are durable; everything without a store.
+    fn durable(&self) -> JournalSeq {
+        if self.journal.enabled { self.journal.durable } else { JournalSeq::new(u64::MAX) }
+    }
+
+    fn write_control(&mut self, now: Instant, control: Control, out: &mut Output) -> bool {
+        let config = &self.config;
+        let State::Live(connection) = &mut self.state else { return false };
+        let before = out.remaining();
+        let version = connection.version;
+        let result = match control {
+            Control::Connect(credentials) => {
+                let client_id = client_id_of(config, &self.session.client_id);
+                let identity = Identity { client_id: &client_id, clean_start: connection.clean_start };
+                write_connect(config, &credentials, identity, out.tail())
+            }
+            Control::Ack { kind, packet_id, reason } => {
+                let ack = Ack { reason, ..Ack::new(kind, packet_id) };
+                wire::encode(&Packet::Ack(ack), version, out.tail())
+            }
+            Control::PingReq => wire::encode(&Packet::PingReq, version, out.tail()),
+            Control::Disconnect { reason, properties } => {
+                let disconnect = packet::Disconnect { reason, properties: properties.as_properties() };
+                wire::encode(&Packet::Disconnect(disconnect), version, out.tail())
+            }
+            Control::Auth { reason, data } => {
+                let method = connection.authentication.as_deref().unwrap_or_default();
+                let mut properties = PropertiesBuf::new();
+                let pushed = properties.push(Property::AuthenticationMethod(method)).and_then(|()| match &data {
+                    Some(data) => properties.push(Property::AuthenticationData(data.expose())),
+                    None => Ok(()),
+                });
+                if pushed.is_err() {
+                    self.end(now, EndReason::AuthenticationFailed);
+                    return false;
+                }
+                let auth = packet::Auth { reason, properties: properties.as_properties() };
+                wire::encode(&Packet::Auth(auth), version, out.tail())
+            }
+        };
+        match result {
+            Ok(()) => {
+                wrote(connection, before, out);
+                true
+            }
+            Err(error) => {
+                self.end(now, EndReason::Config(error));
+                false
+            }
+        }
+    }
+
+    /// Puts the next subscriptions that the server lost before everything that the caller asked for since.
+    fn restore_subscriptions(&mut self) {
+        let Resubscribe::After(cursor) = &self.resubscribe else { return };
+        let cursor: Option<TopicFilter> = cursor.clone();
+        let (subscriptions, identifier) = self.session.subscriptions_after(cursor.as_ref(), RESUBSCRIBE_CHUNK);
+        let Some(last) = subscriptions.last() else {
+            self.resubscribe = Resubscribe::Done;
+            return;
+        };
+        self.resubscribe = Resubscribe::After(Some(last.filter.clone()));
+        let mut properties = PropertiesBuf::new();
+        if let Some(identifier) = identifier {
+            // It was granted with this identifier, so it is one.
+            let _ = properties.push(Property::SubscriptionIdentifier(identifier));
+        }
+        let ask = Ask::Subscribe(subscriptions);
+        self.session.requests.push_next(Request { op: None, ask, properties, packet_id: None });
+    }
+
+    fn write_request(&mut self, out: &mut Output) -> bool {
+        let Some(packet_id) = self.session.free_id() else { return false };
+        let State::Live(connection) = &mut self.state else { return false };
+        let Some(request) = self.session.requests.waiting() else { return false };
+        let properties = match &request.ask {
+            Ask::Subscribe(_) if !connection.capabilities.subscription_identifiers => PropertiesBuf::new(),
+            _ => request.properties.clone(),
+        };
+        let properties = properties.as_properties();
+        let packet = match &request.ask {
+            Ask::Subscribe(subscriptions) => {
+                let filters = filters_of(subscriptions);
+                Packet::Subscribe(packet::Subscribe { packet_id, properties, filters })
+            }
+            Ask::Unsubscribe(filters) => {
+                let filters: Vec<&str> = filters.iter().map(TopicFilter::as_str).collect();
+                Packet::Unsubscribe(packet::Unsubscribe { packet_id, properties, filters })
+            }
+        };
+        let fits = wire::encoded_len(&packet, connection.version)
+            .is_ok_and(|bytes| bytes <= connection.maximum_packet_size());
+        let before = out.remaining();
+        if fits && wire::encode(&packet, connection.version, out.tail()).is_ok() {
+            wrote(connection, before, out);
+            self.session.assign_request(packet_id);
+        } else if let Some(Request { op, ask, .. }) = self.session.requests.discard_waiting() {
+            match (op, ask) {
+                (Some(op), _) => self.complete(op, Outcome::Dropped(DropReason::PacketTooLarge), JournalSeq::ZERO),
+                (None, Ask::Subscribe(lost)) => {
+                    let code = ReasonCode::PacketTooLarge;
+                    let lost = lost.into_iter().map(|subscription| (subscription.filter, code)).collect();
+                    self.events.push_back(Event::Resubscribed(lost));
+                }
+                (None, Ask::Unsubscribe(_)) => {}
+            }
+        }
+        true
+    }
+
+    /// Writes what has a packet identifier: a PUBLISH within the quota, or a PUBREL.
+    fn write_owed(&mut self, now: Instant, slot: u32, out: &mut Output) -> bool {
+        let durable = self.durable();
+        let in_flight = self.session.outgoing.count(Stage::InFlight);
+        let window = self.window();
+        let State::Live(connection) = &mut self.state else { return false };
+        let Some(entry) = self.session.outgoing.get_mut(slot) else { return false };
+        if entry.gate > durable {
+            return false;
+        }
+        let before = out.remaining();
+        let result = match &entry.owed {
+            Owed::Publish(_, _) if in_flight >= window => return false,
+            Owed::Publish(packet_id, message) => {
+                let (packet_id, dup) = (*packet_id, entry.sent);
+                let written = write_publish(connection, message, Some(packet_id), dup, out);
+                entry.sent = entry.sent || written.is_ok();
+                written.map(|()| Stage::InFlight).map_err(|reason| (packet_id, reason))
+            }
+            Owed::Release(packet_id) => {
+                let ack = Packet::Ack(Ack::new(AckKind::PubRel, *packet_id));
+                let unsupported = DropReason::NotSupported;
+                wire::encode(&ack, connection.version, out.tail())
+                    .map(|()| Stage::Resumed)
+                    .map_err(|_| (*packet_id, unsupported))
+            }
+            Owed::Waiting(_) => return false,
+        };
+        let _ = now;
+        match result {
+            Ok(stage) => {
+                wrote(connection, before, out);
+                self.session.outgoing.advance(slot, stage);
+            }
+            Err((packet_id, reason)) => {
+                let (op, ended) = (entry.op, entry.ended);
+                let gate = self.record(Record::Ended { packet_id });
+                if !ended {
+                    self.complete(op, Outcome::Dropped(reason), gate);
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes the first waiting publication on: QoS 0 is written, the others enter the window.
+    fn write_waiting(&mut self, now: Instant, slot: u32, out: &mut Output) -> bool {
+        let Some(entry) = self.session.outgoing.get(slot) else { return false };
+        let Owed::Waiting(message) = &entry.owed else { return false };
+        if message.qos != QoS::AtMostOnce {
+            return self.enter_window(now, slot);
+        }
+        if is_expired(message, entry.accepted_at, now) {
+            self.discard(slot, Outcome::Expired);
+            return true;
+        }
+        let State::Live(connection) = &mut self.state else { return false };
+        let before = out.remaining();
+        match write_publish(connection, message, None, false, out) {
+            Ok(()) => {
+                wrote(connection, before, out);
+                connection.unsent.push_back((connection.written, entry.op));
+                self.session.outgoing.remove(slot);
+            }
+            Err(reason) => self.discard(slot, Outcome::Dropped(reason)),
+        }
+        true
+    }
+
+    /// Publications that may be in flight at once.
+    fn window(&self) -> usize {
+        let server = self.capabilities().map_or(0, |capabilities| capabilities.receive_maximum);
+        usize::from(server.min(self.config().limits.in_flight.max(1)))
+    }
+
+    /// With a store: everything that fits enters the window now, so that its records share a sync.
+    pub(super) fn fill_window(&mut self, now: Instant) {
+        while self.is_connected()
+            && let Some(slot) = self.session.outgoing.first(Stage::Waiting)
+            && self.session.outgoing.get(slot).is_some_and(
+                |entry| !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce),
+            )
+            && self.enter_window(now, slot)
+        {}
+    }
+
+    fn enter_window(&mut self, now: Instant, slot: u32) -> bool {
+        let outgoing = &self.session.outgoing;
+        let used = outgoing.count(Stage::InFlight).saturating_add(outgoing.count(Stage::Ready));
+        let Some(entry) = outgoing.get(slot) else { return false };
+        let Owed::Waiting(message) = &entry.owed else { return false };
+        if is_expired(message, entry.accepted_at, now) {
+            self.discard(slot, Outcome::Expired);
+            return true;
+        }
+        if used >= self.window() {
+            return false;
+        }
+        let op = entry.op;
+        let Some(packet_id) = self.session.free_id() else { return false };
+        let gate = self.record(Record::Assigned { op, packet_id });
+        if let Some(entry) = self.session.outgoing.get_mut(slot) {
+            entry.gate = gate;
+        }
+        true
+    }
+
+    /// Gives a waiting publication up.
+    fn discard(&mut self, slot: u32, outcome: Outcome) {
+        let Some(entry) = self.session.outgoing.get(slot) else { return };
+        let (op, ended) = (entry.op, entry.ended);
+        let journaled = !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce);
+        let gate = if journaled {
+            self.record(Record::Discarded { op })
+        } else {
+            self.session.outgoing.remove(slot);
+            JournalSeq::ZERO
+        };
+        if !ended {
+            self.complete(op, outcome, gate);
+        }
+    }
+}
+
+/// Whether a message has waited longer than its Message Expiry Interval.
+fn is_expired(message: &Message, accepted_at: Instant, now: Instant) -> bool {
+    message.expiry_interval().is_some_and(|interval| now - accepted_at >= interval)
+}
+
+/// Notes how far the output has got.
+fn wrote(connection: &mut Connection, before: usize, out: &Output) {
+    let bytes = out.remaining().saturating_sub(before) as u64;
+    connection.written = connection.written.saturating_add(bytes);
+    debug_assert!(!matches!(connection.phase, Phase::Handshake { .. }) || before == 0 || bytes > 0);
+}
+
+/// Writes a PUBLISH, if the server takes it.
+fn write_publish(
+    connection: &Connection,
+    message: &Message,
+    packet_id: Option<PacketId>,
+    dup: bool,
+    out: &mut Output,
+) -> Result<(), DropReason> {
+    let capabilities = &connection.capabilities;
+    if message.qos > capabilities.maximum_qos || (message.retain && !capabilities.retain_available) {
+        return Err(DropReason::NotSupported);
+    }
+    let publish = packet::Publish {
+        dup,
+        qos: message.qos,
+        retain: message.retain,
+        topic: message.topic.as_str(),
+        packet_id,
+        properties: message.properties.as_properties(),
+        payload: &message.payload,
+    };
+    // Fixed header, topic length, packet identifier and property length take at most 13 bytes.
+    let most = publish.topic.len().saturating_add(publish.properties.len()).saturating_add(publish.payload.len());
+    if most.saturating_add(13) > connection.maximum_packet_size() {
+        let exact = wire::encoded_len(&Packet::Publish(publish.clone()), connection.version);
+        if exact.map_or(true, |bytes| bytes > connection.maximum_packet_size()) {
+            return Err(DropReason::PacketTooLarge);
+        }
+    }
+    debug_assert!(connection.version == ProtocolVersion::V5 || capabilities.topic_alias_maximum == 0);
+    wire::encode_publish_head(&publish, connection.version, out.tail()).map_err(|_| DropReason::NotSupported)?;
+    out.chain(&message.payload);
+    Ok(())
+}

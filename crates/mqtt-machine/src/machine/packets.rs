@@ -1,0 +1,434 @@
+//! Owns what each packet from the server does. It must not know bytes, nor when its answers leave.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::connection::{Control, Phase, text_of};
+use crate::interface::{
+    Acknowledgement, Action, Codes, Connected, EndReason, Event, Outcome, ProtocolViolation, Receipt,
+};
+use crate::journal::Record;
+use crate::message::Message;
+use crate::packet::{
+    Ack, AckKind, Auth, ConnAck, Packet, Properties, PropertiesBuf, Property, PropertyId, ReasonCodes,
+};
+use crate::reason::ReasonCode;
+use crate::session::{Ask, Known, Owed, Request, Stage};
+use crate::time::Instant;
+use crate::types::{JournalSeq, PacketId, ProtocolVersion, QoS, Secret, Subscription, TopicName};
+
+use super::inbound::{Layout, PublishHead, violation};
+use super::{Machine, Resubscribe, State};
+
+impl Machine {
+    /// A packet other than PUBLISH.
+    pub(super) fn on_packet(&mut self, now: Instant, packet: &Packet<'_>) -> Result<(), EndReason> {
+        let State::Live(connection) = &self.state else { return Ok(()) };
+        let handshake = matches!(connection.phase, Phase::Handshake { .. });
+        match packet {
+            Packet::ConnAck(connack) if handshake => return self.on_connack(now, connack),
+            Packet::Auth(auth) => return self.on_auth(auth).map_err(EndReason::Protocol),
+            _ if handshake => {
+                return Err(EndReason::Protocol(violation("a packet before CONNACK", "MQTT-3.2.0-1")));
+            }
+            Packet::ConnAck(_) => {
+                return Err(EndReason::Protocol(violation("a second CONNACK", "MQTT-3.2.0-2")));
+            }
+            Packet::Disconnect(disconnect) => {
+                return Err(EndReason::Disconnect {
+                    reason: disconnect.reason,
+                    properties: PropertiesBuf::copy_from(disconnect.properties),
+                });
+            }
+            Packet::Ack(ack) => self.on_ack(ack),
+            Packet::SubAck(suback) => self.on_suback(suback.packet_id, suback.codes, suback.properties),
+            Packet::UnsubAck(unsuback) => self.on_unsuback(unsuback.packet_id, unsuback.codes, unsuback.properties),
+            Packet::PingResp => Ok(()),
+            Packet::Connect(_)
+            | Packet::Publish(_)
+            | Packet::Subscribe(_)
+            | Packet::Unsubscribe(_)
+            | Packet::PingReq => Err(violation("a packet that only a client sends", "MQTT-4.13.1-1")),
+        }
+        .map_err(EndReason::Protocol)
+    }
+
+    fn on_connack(&mut self, now: Instant, connack: &ConnAck<'_>) -> Result<(), EndReason> {
+        if connack.reason != ReasonCode::Success {
+            return Err(EndReason::Refused {
+                reason: connack.reason,
+                properties: PropertiesBuf::copy_from(connack.properties),
+            });
+        }
+        let State::Live(connection) = &mut self.state else { return Ok(()) };
+        if connack.session_present && connection.clean_start {
+            let rule = if connection.version == ProtocolVersion::V5 { "MQTT-3.2.2-2" } else { "MQTT-3.2.2-1" };
+            return Err(EndReason::Protocol(violation("a session after a clean start", rule)));
+        }
+        let method = text_of(connack.properties.find(PropertyId::AuthenticationMethod));
+        if method != connection.authentication.as_deref() {
+            return Err(EndReason::Protocol(violation(
+                "another authentication method than the client named",
+                "MQTT-4.12.0-5",
+            )));
+        }
+        connection.establish(now, &self.config, connack);
+        let (id, server, capabilities) = (connection.id, connection.server.clone(), connection.capabilities);
+        // 3.1 cannot tell: there a session that was asked for is taken to be kept, and subscriptions are made again.
+        let silent = connection.version == ProtocolVersion::V3_1;
+        let resumed = connack.session_present || (silent && !connection.clean_start);
+        let reconnected = core::mem::replace(&mut self.ever_connected, true);
+        if let Some(assigned) = text_of(connack.properties.find(PropertyId::AssignedClientIdentifier)) {
+            self.record(Record::ClientId(assigned.to_string()));
+        }
+        if !resumed {
+            self.session_lost();
+        }
+        if !connack.session_present && self.session.subscription_count() > 0 {
+            self.resubscribe = Resubscribe::After(None);
+        }
+        let client_id = match &self.session.client_id {
+            known if known.is_empty() => self.config.client_id.clone(),
+            known => known.clone(),
+        };
+        self.events.push_back(Event::Connected(Connected {
+            id,
+            server,
+            session_present: connack.session_present,
+            reconnected,
+            capabilities,
+            client_id,
+            properties: PropertiesBuf::copy_from(connack.properties),
+        }));
+        Ok(())
+    }
+
+    /// The server has no session: what was in flight starts over or is given up, by the policy.
+    fn session_lost(&mut self) {
+        if !self.session.has_connection_state() {
+            return;
+        }
+        let policy = self.config.lost_session;
+        let given_up = self.session.given_up(policy);
+        let gate = self.record(Record::SessionLost { policy });
+        for op in given_up {
+            self.complete(op, Outcome::Unknown, gate);
+        }
+    }
+
+    fn on_auth(&mut self, auth: &Auth<'_>) -> Result<(), ProtocolViolation> {
+        let State::Live(connection) = &self.state else { return Ok(()) };
+        let Some(method) = &connection.authentication else {
+            return Err(violation("AUTH although the client named no authentication method", "MQTT-4.12.0-6"));
+        };
+        if text_of(auth.properties.find(PropertyId::AuthenticationMethod)) != Some(method) {
+            return Err(violation("AUTH with another authentication method than CONNECT", "MQTT-4.12.0-5"));
+        }
+        let data = match auth.properties.find(PropertyId::AuthenticationData) {
+            Some(Property::AuthenticationData(data)) => Secret::new(Bytes::copy_from_slice(data)),
+            _ => Secret::default(),
+        };
+        let finished = auth.reason == ReasonCode::Success;
+        self.actions.push_back(Action::Authenticate { id: connection.id, finished, data });
+        Ok(())
+    }
+
+    pub(super) fn on_publish(
+        &mut self,
+        frame: Bytes,
+        layout: &Layout,
+        head: PublishHead,
+    ) -> Result<(), ProtocolViolation> {
+        let maximum = self.config.receive_maximum.max(1);
+        let alias_maximum = self.config.topic_alias_maximum;
+        let State::Live(connection) = &mut self.state else { return Ok(()) };
+        if !connection.is_established() {
+            return Err(violation("PUBLISH before CONNACK", "MQTT-3.2.0-1"));
+        }
+        let topic = layout.topic(&frame);
+        let properties = layout.properties(&frame);
+        let mut topic = (!topic.is_empty()).then(|| TopicName::from_validated(topic));
+        if !properties.is_empty()
+            && let Some(Property::TopicAlias(alias)) = properties.as_properties().find(PropertyId::TopicAlias)
+        {
+            topic = Some(connection.resolve_alias(alias, topic, alias_maximum)?);
+        }
+        let Some(topic) = topic else {
+            return Err(violation("PUBLISH without a topic", "5.0 section 3.3.2.1"));
+        };
+        let PublishHead { dup, qos, retain, packet_id } = head;
+        let mut serial = 0;
+        if let Some(packet_id) = packet_id {
+            let known = connection.unacknowledged.contains(packet_id);
+            if connection.version == ProtocolVersion::V5
+                && !known
+                && connection.unacknowledged.len() >= usize::from(maximum)
+            {
+                return Err(ProtocolViolation {
+                    what: "more unacknowledged publications than the client's Receive Maximum",
+                    rule: "MQTT-3.3.4-7",
+                    reason: ReasonCode::ReceiveMaximumExceeded,
+                });
+            }
+            connection.unacknowledged.insert(packet_id, ());
+            if qos == QoS::ExactlyOnce && self.is_duplicate(packet_id) {
+                return Ok(());
+            }
+            serial = self.session.incoming.deliver(packet_id, qos);
+        }
+        let payload = layout.payload(frame);
+        let message = Message { topic, payload, qos, retain, dup, properties };
+        let bytes = message.cost();
+        self.incoming_bytes = self.incoming_bytes.saturating_add(bytes);
+        let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some() };
+        self.events.push_back(Event::Message { message, receipt });
+        Ok(())
+    }
+
+    /// Whether a QoS 2 message was delivered before `[MQTT-4.3.3-10]`; if so, it is acknowledged as far as it is settled.
+    fn is_duplicate(&mut self, packet_id: PacketId) -> bool {
+        match self.session.incoming.known(packet_id) {
+            None => false,
+            Some(Known::Received) => {
+                self.queue_ack(AckKind::PubRec, packet_id, ReasonCode::Success, self.journal.last);
+                true
+            }
+            Some(Known::Delivered(serial)) => {
+                self.session.incoming.revive(serial);
+                true
+            }
+        }
+    }
+
+    fn queue_ack(&mut self, kind: AckKind, packet_id: PacketId, reason: ReasonCode, gate: JournalSeq) {
+        let State::Live(connection) = &mut self.state else { return };
+        if connection.is_closing() {
+            return;
+        }
+        let ended = match kind {
+            AckKind::PubAck | AckKind::PubComp => true,
+            AckKind::PubRec => reason.is_failure(),
+            AckKind::PubRel => false,
+        };
+        if ended {
+            connection.unacknowledged.remove(packet_id);
+        }
+        let gate = if self.journal.enabled { gate } else { JournalSeq::ZERO };
+        connection.queue(gate, Control::Ack { kind, packet_id, reason });
+    }
+
+    /// Queues every acknowledgement whose turn has come.
+    pub(super) fn queue_acknowledgements(&mut self) {
+        while let Some(due) = self.session.incoming.next_due() {
+            // 3.x has no way to refuse a message.
+            let reason = match &self.state {
+                State::Live(connection) if connection.version == ProtocolVersion::V5 => due.reason,
+                _ => ReasonCode::Success,
+            };
+            let mut gate = JournalSeq::ZERO;
+            if due.kind == AckKind::PubRec {
+                if reason.is_failure() {
+                    self.session.incoming.forget(due.packet_id);
+                } else if self.session.incoming.known(due.packet_id).is_some() {
+                    gate = self.record(Record::Received { packet_id: due.packet_id });
+                }
+            }
+            if due.live {
+                self.queue_ack(due.kind, due.packet_id, reason, gate);
+            }
+        }
+    }
+
+    fn on_ack(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
+        match ack.kind {
+            AckKind::PubAck => self.on_puback(ack),
+            AckKind::PubRec => self.on_pubrec(ack),
+            AckKind::PubRel => {
+                self.on_pubrel(ack.packet_id);
+                Ok(())
+            }
+            AckKind::PubComp => self.on_pubcomp(ack),
+        }
+    }
+
+    fn on_puback(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
+        let Some(slot) = self.in_flight(ack.packet_id) else { return Ok(()) };
+        match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
+            Some(Owed::Publish(_, message)) if message.qos == QoS::AtLeastOnce => {
+                self.end_publication(slot, ack, ack.reason.is_failure());
+                Ok(())
+            }
+            _ => Err(violation("PUBACK for a message of QoS 2", "MQTT-4.3.3-4")),
+        }
+    }
+
+    fn on_pubrec(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
+        let packet_id = ack.packet_id;
+        let Some(slot) = self.in_flight(packet_id) else {
+            // Whatever the server still holds under this identifier, it may let go (5.0, section 3.6.2.1).
+            if self.session.publication(packet_id).is_none() {
+                let reason = self.unless_3x(ReasonCode::PacketIdentifierNotFound);
+                self.queue_ack(AckKind::PubRel, packet_id, reason, JournalSeq::ZERO);
+            }
+            return Ok(());
+        };
+        match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
+            Some(Owed::Publish(_, message)) if message.qos == QoS::ExactlyOnce => {
+                if ack.reason.is_failure() {
+                    self.end_publication(slot, ack, true);
+                } else {
+                    let gate = self.record(Record::Released { packet_id });
+                    self.queue_ack(AckKind::PubRel, packet_id, ReasonCode::Success, gate);
+                }
+                Ok(())
+            }
+            Some(Owed::Release(_)) => {
+                self.queue_ack(AckKind::PubRel, packet_id, ReasonCode::Success, self.journal.last);
+                Ok(())
+            }
+            _ => Err(violation("PUBREC for a message of QoS 1", "MQTT-4.3.2-2")),
+        }
+    }
+
+    fn on_pubrel(&mut self, packet_id: PacketId) {
+        match self.session.incoming.known(packet_id) {
+            Some(Known::Received) => {
+                let gate = self.record(Record::Completed { packet_id });
+                self.queue_ack(AckKind::PubComp, packet_id, ReasonCode::Success, gate);
+            }
+            // Nothing is known of it: the server is told so, and nothing else happens.
+            Some(Known::Delivered(_)) | None => {
+                let reason = self.unless_3x(ReasonCode::PacketIdentifierNotFound);
+                let State::Live(connection) = &mut self.state else { return };
+                connection.queue(JournalSeq::ZERO, Control::Ack { kind: AckKind::PubComp, packet_id, reason });
+            }
+        }
+    }
+
+    fn on_pubcomp(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
+        let Some(slot) = self.in_flight(ack.packet_id) else { return Ok(()) };
+        match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
+            Some(Owed::Release(_)) => {
+                self.end_publication(slot, ack, false);
+                Ok(())
+            }
+            _ => Err(violation("PUBCOMP before PUBREC", "MQTT-4.3.3-5")),
+        }
+    }
+
+    fn unless_3x(&self, reason: ReasonCode) -> ReasonCode {
+        if self.version() == ProtocolVersion::V5 { reason } else { ReasonCode::Success }
+    }
+
+    /// The publication that was written on this connection under this identifier. An acknowledgement of anything else
+    /// is ignored: a server that repeats itself is no reason to reconnect.
+    fn in_flight(&self, packet_id: PacketId) -> Option<u32> {
+        let slot = self.session.publication(packet_id)?;
+        match self.session.outgoing.stage(slot)? {
+            Stage::InFlight | Stage::Resumed => Some(slot),
+            Stage::Waiting | Stage::Ready => None,
+        }
+    }
+
+    fn end_publication(&mut self, slot: u32, ack: &Ack<'_>, refused: bool) {
+        let Some(entry) = self.session.outgoing.get(slot) else { return };
+        let (op, ended) = (entry.op, entry.ended);
+        let gate = self.record(Record::Ended { packet_id: ack.packet_id });
+        if ended {
+            return;
+        }
+        let acknowledgement = Acknowledgement::new(ack.reason, PropertiesBuf::copy_from(ack.properties));
+        let outcome =
+            if refused { Outcome::Refused(acknowledgement) } else { Outcome::Acknowledged(acknowledgement) };
+        self.complete(op, outcome, gate);
+    }
+
+    fn on_suback(
+        &mut self,
+        packet_id: PacketId,
+        codes: ReasonCodes<'_>,
+        properties: Properties<'_>,
+    ) -> Result<(), ProtocolViolation> {
+        let expected = match self.session.requests.find(packet_id).map(|request| &request.ask) {
+            Some(Ask::Subscribe(subscriptions)) => subscriptions.len(),
+            Some(Ask::Unsubscribe(_)) => return Err(violation("SUBACK for an UNSUBSCRIBE", "MQTT-3.8.4-1")),
+            None => return Ok(()),
+        };
+        if codes.len() != expected {
+            return Err(violation("SUBACK with another number of codes than filters", "MQTT-3.8.4-6"));
+        }
+        let Some(request) = self.session.end_request(packet_id) else { return Ok(()) };
+        let codes: Vec<ReasonCode> = codes.iter().collect();
+        self.keep_granted(&request, &codes);
+        let Ask::Subscribe(subscriptions) = request.ask else { return Ok(()) };
+        match request.op {
+            Some(op) => {
+                let codes = Codes::new(codes, PropertiesBuf::copy_from(properties));
+                self.complete(op, Outcome::Subscribed(codes), self.journal.last);
+            }
+            None => {
+                let filters = subscriptions.into_iter().map(|subscription| subscription.filter);
+                self.events.push_back(Event::Resubscribed(filters.zip(codes).collect()));
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_granted(&mut self, request: &Request, codes: &[ReasonCode]) {
+        let Ask::Subscribe(subscriptions) = &request.ask else { return };
+        let identifier = match request.properties.as_properties().find(PropertyId::SubscriptionIdentifier) {
+            Some(Property::SubscriptionIdentifier(identifier)) => Some(identifier),
+            _ => None,
+        };
+        for (subscription, code) in subscriptions.iter().zip(codes) {
+            if !code.is_failure() {
+                let subscription: Subscription = subscription.clone();
+                self.record(Record::Subscribed { subscription, identifier });
+            } else if request.op.is_none() {
+                self.record(Record::Unsubscribed { filter: subscription.filter.clone() });
+            }
+        }
+    }
+
+    fn on_unsuback(
+        &mut self,
+        packet_id: PacketId,
+        codes: ReasonCodes<'_>,
+        properties: Properties<'_>,
+    ) -> Result<(), ProtocolViolation> {
+        let expected = match self.session.requests.find(packet_id).map(|request| &request.ask) {
+            Some(Ask::Unsubscribe(filters)) => filters.len(),
+            Some(Ask::Subscribe(_)) => return Err(violation("UNSUBACK for a SUBSCRIBE", "MQTT-3.10.4-4")),
+            None => return Ok(()),
+        };
+        // 3.x has no codes: the answer is the success.
+        let codes: Vec<ReasonCode> = if self.version() == ProtocolVersion::V5 {
+            codes.iter().collect()
+        } else {
+            alloc::vec![ReasonCode::Success; expected]
+        };
+        if codes.len() != expected {
+            return Err(violation("UNSUBACK with another number of codes than filters", "MQTT-3.11.3-1"));
+        }
+        let Some(request) = self.session.end_request(packet_id) else { return Ok(()) };
+        let Ask::Unsubscribe(filters) = request.ask else { return Ok(()) };
+        for (filter, code) in filters.into_iter().zip(&codes) {
+            if !code.is_failure() {
+                self.record(Record::Unsubscribed { filter });
+            }
+        }
+        if let Some(op) = request.op {
+            let codes = Codes::new(codes, PropertiesBuf::copy_from(properties));
+            self.complete(op, Outcome::Unsubscribed(codes), self.journal.last);
+        }
+        Ok(())
+    }
+}
+
+/// The client identifier to put into CONNECT.
+pub(super) fn client_id_of(config: &Config, session: &str) -> String {
+    if config.client_id.is_empty() { session.to_string() } else { config.client_id.clone() }
+}

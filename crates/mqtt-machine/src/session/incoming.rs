@@ -1,0 +1,137 @@
+//! Owns what is owed to the server for messages it sent: acknowledgements, in order, and the memory of QoS 2.
+//! It must not know bytes, nor what a message says.
+
+use alloc::collections::VecDeque;
+
+use crate::packet::AckKind;
+use crate::reason::ReasonCode;
+use crate::types::{PacketId, QoS};
+
+use super::ids::PacketIdMap;
+
+/// What is known of an incoming QoS 2 packet identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Delivered under this serial; its receipt is out.
+    Delivered(u64),
+    /// Ours: PUBREC is sent or owed, PUBREL has not come.
+    Received,
+}
+
+/// A delivered message of QoS 1 or 2 whose acknowledgement is not decided or not yet its turn.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    packet_id: PacketId,
+    qos: QoS,
+    settled: Option<ReasonCode>,
+    /// The server waits for this acknowledgement on the present connection.
+    live: bool,
+}
+
+/// An acknowledgement whose turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) kind: AckKind,
+    pub(crate) packet_id: PacketId,
+    pub(crate) reason: ReasonCode,
+    /// Whether it can be sent now; else the server asks again on the next connection.
+    pub(crate) live: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    /// Serials are consecutive: the front has this one.
+    first: u64,
+    unsettled: VecDeque<Unsettled>,
+    known: PacketIdMap<Known>,
+}
+
+impl Incoming {
+    pub(crate) const fn new() -> Self {
+        Self { first: 1, unsettled: VecDeque::new(), known: PacketIdMap::new() }
+    }
+
+    pub(crate) fn known(&self, packet_id: PacketId) -> Option<Known> {
+        self.known.get(packet_id)
+    }
+
+    /// A new message of QoS 1 or 2; returns its serial.
+    pub(crate) fn deliver(&mut self, packet_id: PacketId, qos: QoS) -> u64 {
+        let serial = self.first.saturating_add(self.unsettled.len() as u64);
+        self.unsettled.push_back(Unsettled { packet_id, qos, settled: None, live: true });
+        if qos == QoS::ExactlyOnce {
+            self.known.insert(packet_id, Known::Delivered(serial));
+        }
+        serial
+    }
+
+    fn entry(&mut self, serial: u64) -> Option<&mut Unsettled> {
+        let place = usize::try_from(serial.checked_sub(self.first)?).ok()?;
+        self.unsettled.get_mut(place)
+    }
+
+    /// The server sent a QoS 2 message again whose receipt is still out: its acknowledgement is awaited again.
+    pub(crate) fn revive(&mut self, serial: u64) -> bool {
+        match self.entry(serial) {
+            Some(entry) => !core::mem::replace(&mut entry.live, true),
+            None => false,
+        }
+    }
+
+    /// A receipt came back.
+    pub(crate) fn settle(&mut self, serial: u64, reason: ReasonCode) {
+        if let Some(entry) = self.entry(serial) {
+            entry.settled.get_or_insert(reason);
+        }
+    }
+
+    /// The next acknowledgement, in the order of arrival `[MQTT-4.6.0-2] [MQTT-4.6.0-3]`.
+    pub(crate) fn next_due(&mut self) -> Option<Due> {
+        let reason = self.unsettled.front()?.settled?;
+        let entry = self.unsettled.pop_front()?;
+        self.first = self.first.saturating_add(1);
+        if self.unsettled.is_empty() && self.unsettled.capacity() > 1_024 {
+            self.unsettled = VecDeque::new();
+        }
+        let kind = if entry.qos == QoS::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
+        Some(Due { kind, packet_id: entry.packet_id, reason, live: entry.live })
+    }
+
+    /// A QoS 2 message was refused: its identifier is free again.
+    pub(crate) fn forget(&mut self, packet_id: PacketId) {
+        self.known.remove(packet_id);
+    }
+
+    pub(crate) fn apply_received(&mut self, packet_id: PacketId) {
+        self.known.insert(packet_id, Known::Received);
+    }
+
+    pub(crate) fn apply_completed(&mut self, packet_id: PacketId) {
+        self.known.remove(packet_id);
+    }
+
+    /// The connection is gone: QoS 1 acknowledgements are worthless, QoS 2 ones wait for the server to ask again.
+    pub(crate) fn connection_ended(&mut self) {
+        for entry in &mut self.unsettled {
+            entry.live = false;
+        }
+    }
+
+    /// The server forgot the session: nothing is known of its identifiers. Receipts that are out stay valid as credit.
+    pub(crate) fn session_lost(&mut self) {
+        self.known.clear();
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.known.len() == 0
+    }
+
+    /// Identifiers whose PUBREL is awaited, ascending: what the journal keeps.
+    pub(crate) fn received(&self) -> impl Iterator<Item = PacketId> {
+        self.known.iter().filter(|(_, known)| *known == Known::Received).map(|(packet_id, _)| packet_id)
+    }
+
+    pub(crate) fn memory_used(&self) -> usize {
+        self.unsettled.capacity().saturating_mul(size_of::<Unsettled>()).saturating_add(self.known.memory_used())
+    }
+}

@@ -1,0 +1,311 @@
+//! Owns the publications that are owed to the server: waiting, to be written, in flight, in that order of life.
+//! It must not know bytes, nor why one moves on.
+
+use alloc::vec::Vec;
+
+use crate::message::Message;
+use crate::time::Instant;
+use crate::types::{JournalSeq, OpId, PacketId};
+
+/// What is owed for one publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owed {
+    /// Its PUBLISH, without a packet identifier yet.
+    Waiting(Message),
+    /// Its PUBLISH, under this identifier, until PUBACK or PUBREC.
+    Publish(PacketId, Message),
+    /// Its PUBREL, under this identifier, until PUBCOMP. The message itself is the server's now.
+    Release(PacketId),
+}
+
+impl Owed {
+    pub(crate) const fn packet_id(&self) -> Option<PacketId> {
+        match self {
+            Self::Waiting(_) => None,
+            Self::Publish(id, _) | Self::Release(id) => Some(*id),
+        }
+    }
+
+    fn cost(&self) -> usize {
+        match self {
+            Self::Waiting(message) | Self::Publish(_, message) => message.cost(),
+            Self::Release(_) => 0,
+        }
+    }
+}
+
+/// Where a publication stands on the present connection. Each stage is a list in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Accepted; no packet identifier.
+    Waiting,
+    /// In the window, to be written on this connection for the first time.
+    Ready,
+    /// Its PUBLISH was written on this connection: these count against the server's Receive Maximum.
+    InFlight,
+    /// Only its PUBREL was written on this connection: its PUBLISH went out on an earlier one.
+    Resumed,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) op: OpId,
+    pub(crate) owed: Owed,
+    /// Orders what is resent: given at acceptance, and anew at PUBREC.
+    pub(crate) order: u64,
+    pub(crate) accepted_at: Instant,
+    /// The record that must be durable before anything is written.
+    pub(crate) gate: JournalSeq,
+    /// Its PUBLISH was written on any connection: the next one is a DUP.
+    pub(crate) sent: bool,
+    /// Its command has ended although the session still owes it.
+    pub(crate) ended: bool,
+    stage: Stage,
+    previous: Option<u32>,
+    next: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct List {
+    first: Option<u32>,
+    last: Option<u32>,
+    len: usize,
+}
+
+/// A slab of entries threaded by one list for each [`Stage`]: every move costs the same however many there are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outgoing {
+    slots: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    lists: [List; 4],
+    bytes: usize,
+    next_order: u64,
+}
+
+impl Outgoing {
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len().saturating_sub(self.free.len())
+    }
+
+    /// Topic, properties and payload bytes of all entries.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn count(&self, stage: Stage) -> usize {
+        self.list(stage).len
+    }
+
+    pub(crate) fn first(&self, stage: Stage) -> Option<u32> {
+        self.list(stage).first
+    }
+
+    pub(crate) fn last(&self, stage: Stage) -> Option<u32> {
+        self.list(stage).last
+    }
+
+    pub(crate) fn get(&self, slot: u32) -> Option<&Entry> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Entry> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    const fn list(&self, stage: Stage) -> &List {
+        let [waiting, ready, in_flight, resumed] = &self.lists;
+        match stage {
+            Stage::Waiting => waiting,
+            Stage::Ready => ready,
+            Stage::InFlight => in_flight,
+            Stage::Resumed => resumed,
+        }
+    }
+
+    const fn list_mut(&mut self, stage: Stage) -> &mut List {
+        let [waiting, ready, in_flight, resumed] = &mut self.lists;
+        match stage {
+            Stage::Waiting => waiting,
+            Stage::Ready => ready,
+            Stage::InFlight => in_flight,
+            Stage::Resumed => resumed,
+        }
+    }
+
+    fn next_order(&mut self) -> u64 {
+        self.next_order = self.next_order.saturating_add(1);
+        self.next_order
+    }
+
+    /// A new entry at the end of the waiting ones.
+    pub(crate) fn push(&mut self, op: OpId, message: Message) -> u32 {
+        let owed = Owed::Waiting(message);
+        self.bytes = self.bytes.saturating_add(owed.cost());
+        let entry = Entry {
+            op,
+            owed,
+            order: self.next_order(),
+            accepted_at: Instant::ZERO,
+            gate: JournalSeq::ZERO,
+            sent: false,
+            ended: false,
+            stage: Stage::Waiting,
+            previous: None,
+            next: None,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                if let Some(place) = self.slots.get_mut(slot as usize) {
+                    *place = Some(entry);
+                }
+                slot
+            }
+            None => {
+                let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+                self.slots.push(Some(entry));
+                slot
+            }
+        };
+        self.link(slot, Stage::Waiting);
+        slot
+    }
+
+    fn link(&mut self, slot: u32, stage: Stage) {
+        let last = self.list(stage).last;
+        if let Some(entry) = self.get_mut(slot) {
+            entry.stage = stage;
+            entry.previous = last;
+            entry.next = None;
+        }
+        match last.and_then(|last| self.get_mut(last)) {
+            Some(before) => before.next = Some(slot),
+            None => self.list_mut(stage).first = Some(slot),
+        }
+        let list = self.list_mut(stage);
+        list.last = Some(slot);
+        list.len = list.len.saturating_add(1);
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Some(entry) = self.get(slot) else { return };
+        let (stage, previous, next) = (entry.stage, entry.previous, entry.next);
+        match previous.and_then(|previous| self.get_mut(previous)) {
+            Some(before) => before.next = next,
+            None => self.list_mut(stage).first = next,
+        }
+        match next.and_then(|next| self.get_mut(next)) {
+            Some(after) => after.previous = previous,
+            None => self.list_mut(stage).last = previous,
+        }
+        let list = self.list_mut(stage);
+        list.len = list.len.saturating_sub(1);
+    }
+
+    pub(crate) fn stage(&self, slot: u32) -> Option<Stage> {
+        self.get(slot).map(|entry| entry.stage)
+    }
+
+    /// Puts an entry at the end of another stage.
+    pub(crate) fn advance(&mut self, slot: u32, stage: Stage) {
+        self.unlink(slot);
+        self.link(slot, stage);
+    }
+
+    /// Gives a waiting entry its packet identifier: it is ready.
+    pub(crate) fn assign(&mut self, slot: u32, packet_id: PacketId) {
+        if let Some(entry) = self.get_mut(slot) {
+            let owed = core::mem::replace(&mut entry.owed, Owed::Release(packet_id));
+            if let Owed::Waiting(message) = owed {
+                entry.owed = Owed::Publish(packet_id, message);
+            }
+        }
+        self.advance(slot, Stage::Ready);
+    }
+
+    /// PUBREC: the payload goes, PUBREL is owed and ordered by now `[MQTT-4.6.0-4]`.
+    pub(crate) fn release(&mut self, slot: u32) {
+        let order = self.next_order();
+        let Some(entry) = self.get_mut(slot) else { return };
+        if let Owed::Publish(packet_id, message) = &entry.owed {
+            let (packet_id, cost) = (*packet_id, message.cost());
+            entry.owed = Owed::Release(packet_id);
+            entry.order = order;
+            self.bytes = self.bytes.saturating_sub(cost);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<Entry> {
+        self.unlink(slot);
+        let entry = self.slots.get_mut(slot as usize)?.take()?;
+        self.bytes = self.bytes.saturating_sub(entry.owed.cost());
+        if self.len_of_lists() == 0 {
+            // Nothing is left: an idle session holds no memory of its busiest day.
+            self.slots.clear();
+            self.free.clear();
+            if self.slots.capacity() > 1_024 {
+                self.slots = Vec::new();
+                self.free = Vec::new();
+            }
+        } else {
+            self.free.push(slot);
+        }
+        Some(entry)
+    }
+
+    fn len_of_lists(&self) -> usize {
+        self.lists.iter().fold(0, |sum, list| sum.saturating_add(list.len))
+    }
+
+    /// The slots of a stage, in order.
+    pub(crate) fn slots(&self, stage: Stage) -> impl Iterator<Item = u32> {
+        let mut next = self.list(stage).first;
+        core::iter::from_fn(move || {
+            let slot = next?;
+            next = self.get(slot)?.next;
+            Some(slot)
+        })
+    }
+
+    /// Everything with a packet identifier, in the order in which it is resent.
+    pub(crate) fn owed_slots(&self) -> Vec<u32> {
+        let mut slots: Vec<u32> =
+            [Stage::InFlight, Stage::Resumed, Stage::Ready].into_iter().flat_map(|stage| self.slots(stage)).collect();
+        slots.sort_by_key(|slot| self.get(*slot).map(|entry| entry.order));
+        slots
+    }
+
+    /// The connection is gone: all that is owed is ready to be written on the next one, in its original order
+    /// `[MQTT-4.4.0-1] [MQTT-4.6.0-1]`.
+    pub(crate) fn connection_ended(&mut self) {
+        for slot in self.owed_slots() {
+            self.advance(slot, Stage::Ready);
+        }
+    }
+
+    /// Back to the front of the waiting ones, as if never sent.
+    pub(crate) fn unassign(&mut self, slots: &[u32]) {
+        let waiting: Vec<u32> = self.slots(Stage::Waiting).collect();
+        for slot in slots {
+            if let Some(entry) = self.get_mut(*slot) {
+                let owed = core::mem::replace(&mut entry.owed, Owed::Release(PacketId::MIN));
+                entry.owed = match owed {
+                    Owed::Publish(_, message) | Owed::Waiting(message) => Owed::Waiting(message),
+                    Owed::Release(packet_id) => Owed::Release(packet_id),
+                };
+                entry.sent = false;
+            }
+            self.advance(*slot, Stage::Waiting);
+        }
+        for slot in waiting {
+            self.advance(slot, Stage::Waiting);
+        }
+    }
+
+    pub(crate) fn memory_used(&self) -> usize {
+        self.slots
+            .capacity()
+            .saturating_mul(size_of::<Option<Entry>>())
+            .saturating_add(self.free.capacity().saturating_mul(size_of::<u32>()))
+            .saturating_add(self.bytes)
+    }
+}
