@@ -122,7 +122,7 @@ pub enum Property<'a> {
     /// Not 0.
     ReceiveMaximum(u16),
     TopicAliasMaximum(u16),
-    /// Zero is refused by the receiver with Topic Alias invalid, so it is representable.
+    /// Not 0: what has it is refused with Topic Alias invalid.
     TopicAlias(u16),
     /// 0 or 1.
     MaximumQoS(u8),

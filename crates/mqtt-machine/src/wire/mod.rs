@@ -3,12 +3,14 @@
 //!
 //! A version difference is a `match version` in here or a capability of the connection, and nowhere else.
 
+mod check;
 mod decode;
 mod encode;
 mod error;
 mod frame;
 mod primitives;
 pub(crate) mod property;
+mod reasons;
 
 pub use decode::decode;
 pub use encode::{encode, encode_publish_head, encoded_len};

@@ -1,0 +1,75 @@
+//! Owns the decoding of SUBSCRIBE and UNSUBSCRIBE (sections 3.8 and 3.10).
+//! It must not know whether a server grants what they ask for.
+
+use alloc::vec::Vec;
+
+use super::{Parsed, fail, properties_of};
+use crate::packet::{Packet, PacketType, Sender, Subscribe, SubscribeFilter, Unsubscribe};
+use crate::types::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions, check_filter};
+use crate::wire::error::Fault;
+use crate::wire::primitives::{byte, packet_id, text};
+
+pub(super) fn subscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
+    let (rest, packet_id) = packet_id(body)?;
+    let (mut rest, properties) = properties_of(rest, PacketType::Subscribe, version, Sender::Client)?;
+    let mut filters = Vec::new();
+    while !rest.is_empty() {
+        let (after, filter) = topic_filter(rest)?;
+        let (after, options) = byte(after)?;
+        let Some(options) = subscription_options(options, version) else {
+            return fail(Fault::SubscriptionOptions);
+        };
+        if options.no_local && filter.starts_with("$share/") {
+            return fail(Fault::NoLocalShared);
+        }
+        filters.push(SubscribeFilter { filter, options });
+        rest = after;
+    }
+    if filters.is_empty() {
+        return fail(Fault::NoFilters);
+    }
+    Ok((rest, Packet::Subscribe(Subscribe { packet_id, properties, filters })))
+}
+
+pub(super) fn unsubscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
+    let (rest, packet_id) = packet_id(body)?;
+    let (mut rest, properties) = properties_of(rest, PacketType::Unsubscribe, version, Sender::Client)?;
+    let mut filters = Vec::new();
+    while !rest.is_empty() {
+        let (after, filter) = topic_filter(rest)?;
+        filters.push(filter);
+        rest = after;
+    }
+    if filters.is_empty() {
+        return fail(Fault::NoFilters);
+    }
+    Ok((rest, Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters })))
+}
+
+fn topic_filter(input: &[u8]) -> Parsed<'_, &str> {
+    let (rest, filter) = text(input)?;
+    match check_filter(filter) {
+        Ok(()) => Ok((rest, filter)),
+        Err(_) => fail(Fault::TopicFilter),
+    }
+}
+
+/// The options byte; `None` for reserved bits and values. Before 5.0 it holds the QoS only.
+fn subscription_options(byte: u8, version: ProtocolVersion) -> Option<SubscriptionOptions> {
+    let known = if version == ProtocolVersion::V5 { 0x3F } else { 0x03 };
+    if byte & !known != 0 {
+        return None;
+    }
+    let retain_handling = match byte >> 4 {
+        0 => RetainHandling::Send,
+        1 => RetainHandling::SendIfNew,
+        2 => RetainHandling::DoNotSend,
+        _ => return None,
+    };
+    Some(SubscriptionOptions {
+        qos: QoS::from_u8(byte & 0x03)?,
+        no_local: byte & 0x04 != 0,
+        retain_as_published: byte & 0x08 != 0,
+        retain_handling,
+    })
+}

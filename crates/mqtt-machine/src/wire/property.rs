@@ -1,0 +1,443 @@
+//! Owns the one table of properties: how each is written, what it may say, where it may stand and who may send it.
+//! It must not know what a property does.
+
+use bytes::{BufMut, BytesMut};
+
+use super::error::Fault;
+use super::primitives::{
+    Parsed, binary, byte, checked_text, fail, four_bytes, holds_any, is_plain, topic_name, two_bytes, var_int,
+};
+use crate::error::{PropertyError, TopicError};
+use crate::packet::{PacketType, Properties, Property, PropertyId, Sender};
+use crate::types::{MAX_FIELD, check_name};
+
+/// How a value is written, and the range it keeps to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One byte, 0 or 1.
+    Bit,
+    TwoBytes,
+    TwoBytesNotZero,
+    /// Two bytes, not 0, with a reason code of its own when it is.
+    Alias,
+    FourBytes,
+    FourBytesNotZero,
+    /// A variable byte integer, not 0.
+    VarIntNotZero,
+    Text,
+    /// Text that is a topic name.
+    Topic,
+    Binary,
+    /// Two texts.
+    Pair,
+}
+
+/// Where properties stand: a set with one bit for each packet type and sender; bit 0 is the will.
+///
+/// The lower half is the client's, the upper half the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    /// In the will properties of a CONNECT.
+    pub(super) const WILL: Self = Self(1);
+
+    /// In a packet, whoever sends it.
+    pub(super) const fn of(packet: PacketType) -> Self {
+        Self(0x0001_0001_u32.wrapping_shl(packet as u32))
+    }
+
+    /// In a packet from `sender`.
+    #[inline]
+    pub(super) const fn from(packet: PacketType, sender: Sender) -> Self {
+        Self(match sender {
+            Sender::Client => 1_u32.wrapping_shl(packet as u32),
+            Sender::Server => 0x0001_0000_u32.wrapping_shl(packet as u32),
+        })
+    }
+
+    const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// True when the two sets have a place in common.
+    #[inline]
+    const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The same places, whoever sends the packet.
+    const fn any_sender(self) -> Self {
+        let either = (self.0 | self.0 >> 16) & 0xFFFF;
+        Self(either | either << 16)
+    }
+}
+
+const CONNECT: Place = Place::of(PacketType::Connect);
+const CONNACK: Place = Place::of(PacketType::ConnAck);
+const PUBLISH: Place = Place::of(PacketType::Publish);
+const SUBSCRIBE: Place = Place::of(PacketType::Subscribe);
+const DISCONNECT: Place = Place::of(PacketType::Disconnect);
+const AUTH: Place = Place::of(PacketType::Auth);
+const MESSAGE: Place = PUBLISH.or(Place::WILL);
+const ANSWERS: Place = Place::of(PacketType::PubAck)
+    .or(Place::of(PacketType::PubRec))
+    .or(Place::of(PacketType::PubRel))
+    .or(Place::of(PacketType::PubComp))
+    .or(Place::of(PacketType::SubAck))
+    .or(Place::of(PacketType::UnsubAck));
+const EVERYWHERE: Place = CONNECT
+    .or(CONNACK)
+    .or(MESSAGE)
+    .or(ANSWERS)
+    .or(SUBSCRIBE)
+    .or(Place::of(PacketType::Unsubscribe))
+    .or(DISCONNECT)
+    .or(AUTH);
+const CLIENT_DISCONNECT: Place = Place::from(PacketType::Disconnect, Sender::Client);
+const SERVER_DISCONNECT: Place = Place::from(PacketType::Disconnect, Sender::Server);
+const SERVER_PUBLISH: Place = Place::from(PacketType::Publish, Sender::Server);
+const NOWHERE: Place = Place(0);
+
+/// One row of the table.
+struct Row {
+    kind: Kind,
+    /// Where it may stand.
+    places: Place,
+    /// Where it may stand more than once.
+    repeats: Place,
+}
+
+/// The table (5.0, section 2.2.2.2, and the sections of each packet).
+#[inline]
+const fn row(id: PropertyId) -> Row {
+    use PropertyId as Id;
+    let (kind, places, repeats) = match id {
+        Id::PayloadFormatIndicator => (Kind::Bit, MESSAGE, NOWHERE),
+        Id::MessageExpiryInterval => (Kind::FourBytes, MESSAGE, NOWHERE),
+        Id::ContentType => (Kind::Text, MESSAGE, NOWHERE),
+        Id::ResponseTopic => (Kind::Topic, MESSAGE, NOWHERE),
+        Id::CorrelationData => (Kind::Binary, MESSAGE, NOWHERE),
+        // A client's PUBLISH never has one [MQTT-3.3.4-6]; a server's has one for each subscription that it matches.
+        Id::SubscriptionIdentifier => (Kind::VarIntNotZero, SERVER_PUBLISH.or(SUBSCRIBE), SERVER_PUBLISH),
+        // A server's DISCONNECT never has one [MQTT-3.14.2-2].
+        Id::SessionExpiryInterval => (Kind::FourBytes, CONNECT.or(CONNACK).or(CLIENT_DISCONNECT), NOWHERE),
+        Id::AssignedClientIdentifier => (Kind::Text, CONNACK, NOWHERE),
+        Id::ServerKeepAlive => (Kind::TwoBytes, CONNACK, NOWHERE),
+        Id::AuthenticationMethod => (Kind::Text, CONNECT.or(CONNACK).or(AUTH), NOWHERE),
+        Id::AuthenticationData => (Kind::Binary, CONNECT.or(CONNACK).or(AUTH), NOWHERE),
+        Id::RequestProblemInformation => (Kind::Bit, CONNECT, NOWHERE),
+        Id::WillDelayInterval => (Kind::FourBytes, Place::WILL, NOWHERE),
+        Id::RequestResponseInformation => (Kind::Bit, CONNECT, NOWHERE),
+        Id::ResponseInformation => (Kind::Text, CONNACK, NOWHERE),
+        Id::ServerReference => (Kind::Text, CONNACK.or(SERVER_DISCONNECT), NOWHERE),
+        Id::ReasonString => (Kind::Text, CONNACK.or(ANSWERS).or(DISCONNECT).or(AUTH), NOWHERE),
+        Id::ReceiveMaximum => (Kind::TwoBytesNotZero, CONNECT.or(CONNACK), NOWHERE),
+        Id::TopicAliasMaximum => (Kind::TwoBytes, CONNECT.or(CONNACK), NOWHERE),
+        Id::TopicAlias => (Kind::Alias, PUBLISH, NOWHERE),
+        Id::MaximumQoS => (Kind::Bit, CONNACK, NOWHERE),
+        Id::RetainAvailable => (Kind::Bit, CONNACK, NOWHERE),
+        Id::UserProperty => (Kind::Pair, EVERYWHERE, EVERYWHERE),
+        Id::MaximumPacketSize => (Kind::FourBytesNotZero, CONNECT.or(CONNACK), NOWHERE),
+        Id::WildcardSubscriptionAvailable => (Kind::Bit, CONNACK, NOWHERE),
+        Id::SubscriptionIdentifierAvailable => (Kind::Bit, CONNACK, NOWHERE),
+        Id::SharedSubscriptionAvailable => (Kind::Bit, CONNACK, NOWHERE),
+    };
+    Row { kind, places, repeats }
+}
+
+/// A set of properties.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen(u64);
+
+impl Seen {
+    /// True when `id` is in the set.
+    #[inline]
+    pub(super) const fn has(self, id: PropertyId) -> bool {
+        self.0 & Self::bit(id) != 0
+    }
+
+    #[inline]
+    const fn bit(id: PropertyId) -> u64 {
+        1_u64.wrapping_shl(id as u32)
+    }
+
+    /// Data is never sent without a method, in CONNECT, CONNACK and AUTH alike.
+    #[inline]
+    pub(super) const fn lacks_method(self) -> bool {
+        self.has(PropertyId::AuthenticationData) && !self.has(PropertyId::AuthenticationMethod)
+    }
+}
+
+/// The property length, the properties, and which ones there are, all of them valid in `place`.
+#[inline]
+pub(super) fn properties(input: &[u8], place: Place) -> Parsed<'_, (Properties<'_>, Seen)> {
+    match input.split_first() {
+        Some((0, rest)) => Ok((rest, (Properties::EMPTY, Seen::default()))),
+        _ => some_properties(input, place),
+    }
+}
+
+fn some_properties(input: &[u8], place: Place) -> Parsed<'_, (Properties<'_>, Seen)> {
+    let (rest, length) = var_int(input)?;
+    let (rest, bytes) = nom::bytes::complete::take(length)(rest)?;
+    let mut seen = Seen::default();
+    let mut left: &[u8] = bytes;
+    while !left.is_empty() {
+        (left, seen) = one_property(left, place, seen)?;
+    }
+    if seen.lacks_method() {
+        return fail(Fault::AuthenticationMethodMissing);
+    }
+    Ok((rest, (Properties::from_validated(bytes), seen)))
+}
+
+/// Walks over one property and adds it to `seen`.
+#[inline]
+fn one_property(input: &[u8], place: Place, seen: Seen) -> Parsed<'_, Seen> {
+    let (rest, id) = byte(input)?;
+    let Some(id) = PropertyId::from_u8(id) else {
+        return fail(unknown_property(input));
+    };
+    let row = row(id);
+    if !row.places.meets(place) {
+        let elsewhere = row.places.meets(place.any_sender());
+        return fail(if elsewhere { Fault::PropertySender } else { Fault::PropertyMisplaced });
+    }
+    if seen.has(id) && !row.repeats.meets(place) {
+        return fail(Fault::PropertyRepeated);
+    }
+    let (rest, valid) = match row.kind {
+        Kind::Bit => byte(rest).map(|(rest, value)| (rest, value <= 1))?,
+        Kind::TwoBytes => two_bytes(rest).map(|(rest, _)| (rest, true))?,
+        Kind::TwoBytesNotZero => two_bytes(rest).map(|(rest, value)| (rest, value != 0))?,
+        Kind::Alias => match two_bytes(rest)? {
+            (_, 0) => return fail(Fault::TopicAliasZero),
+            (rest, _) => (rest, true),
+        },
+        Kind::FourBytes => four_bytes(rest).map(|(rest, _)| (rest, true))?,
+        Kind::FourBytesNotZero => four_bytes(rest).map(|(rest, value)| (rest, value != 0))?,
+        Kind::VarIntNotZero => var_int(rest).map(|(rest, value)| (rest, value != 0))?,
+        Kind::Text => checked_text(rest).map(|(rest, _)| (rest, true))?,
+        Kind::Topic => (response_topic(rest)?.0, true),
+        Kind::Binary => binary(rest).map(|(rest, _)| (rest, true))?,
+        Kind::Pair => {
+            let (rest, _) = checked_text(rest)?;
+            checked_text(rest).map(|(rest, _)| (rest, true))?
+        }
+    };
+    if !valid {
+        return fail(Fault::PropertyValue);
+    }
+    Ok((rest, Seen(seen.0 | Seen::bit(id))))
+}
+
+fn response_topic(input: &[u8]) -> Parsed<'_, ()> {
+    match topic_name(input) {
+        Ok((rest, topic)) if !topic.is_empty() => Ok((rest, ())),
+        Ok(_) | Err(nom::Err::Failure(Fault::TopicWildcard)) => fail(Fault::ResponseTopic),
+        Err(error) => Err(error),
+    }
+}
+
+/// Identifiers are variable byte integers; all that exist have one byte.
+#[cold]
+fn unknown_property(input: &[u8]) -> Fault {
+    match var_int(input) {
+        Err(nom::Err::Failure(fault)) => fault,
+        _ => Fault::PropertyUnknown,
+    }
+}
+
+/// Why properties do not belong into a packet that is to be written.
+pub(super) enum Unfit {
+    Misplaced(PropertyId),
+    Repeated(PropertyId),
+}
+
+/// Checks that valid properties may stand in `place`, where either sender's place is good enough.
+pub(super) fn fit(properties: Properties<'_>, place: Place) -> Result<Seen, Unfit> {
+    let mut seen = Seen::default();
+    for property in properties {
+        let id = property.id();
+        let row = row(id);
+        if !row.places.meets(place) {
+            return Err(Unfit::Misplaced(id));
+        }
+        if seen.has(id) && !row.repeats.meets(place) {
+            return Err(Unfit::Repeated(id));
+        }
+        seen.0 |= Seen::bit(id);
+    }
+    Ok(seen)
+}
+
+/// Checks the value of one property, wherever it will stand.
+pub(crate) fn check(property: &Property<'_>) -> Result<(), PropertyError> {
+    let id = property.id();
+    let in_range = |ok: bool, value: u32| {
+        if ok { Ok(()) } else { Err(PropertyError::OutOfRange { property: id, value }) }
+    };
+    let fits = |bytes: &[u8]| {
+        if bytes.len() > MAX_FIELD {
+            return Err(PropertyError::TooLong { property: id, bytes: bytes.len() });
+        }
+        Ok(())
+    };
+    let check_text = |text: &str| {
+        fits(text.as_bytes())?;
+        if !is_plain(text.as_bytes()) && holds_any(text.as_bytes(), [0; 3]) {
+            return Err(PropertyError::Nul { property: id });
+        }
+        Ok(())
+    };
+    match *property {
+        Property::ResponseTopic(topic) => match check_name(topic) {
+            Err(TopicError::TooLong { bytes }) => Err(PropertyError::TooLong { property: id, bytes }),
+            Err(TopicError::Nul { .. }) => Err(PropertyError::Nul { property: id }),
+            Err(error) => Err(PropertyError::ResponseTopic(error)),
+            Ok(()) => Ok(()),
+        },
+        Property::ContentType(text)
+        | Property::AssignedClientIdentifier(text)
+        | Property::AuthenticationMethod(text)
+        | Property::ResponseInformation(text)
+        | Property::ServerReference(text)
+        | Property::ReasonString(text) => check_text(text),
+        Property::UserProperty(name, value) => check_text(name).and_then(|()| check_text(value)),
+        Property::CorrelationData(bytes) | Property::AuthenticationData(bytes) => fits(bytes),
+        Property::SubscriptionIdentifier(value) => {
+            in_range((1..=super::frame::MAX_REMAINING_LENGTH).contains(&value), value)
+        }
+        Property::ReceiveMaximum(value) | Property::TopicAlias(value) => {
+            in_range(value != 0, u32::from(value))
+        }
+        Property::MaximumPacketSize(value) => in_range(value != 0, value),
+        Property::MaximumQoS(value) => in_range(value <= 1, u32::from(value)),
+        Property::PayloadFormatIndicator(_)
+        | Property::MessageExpiryInterval(_)
+        | Property::SessionExpiryInterval(_)
+        | Property::ServerKeepAlive(_)
+        | Property::RequestProblemInformation(_)
+        | Property::WillDelayInterval(_)
+        | Property::RequestResponseInformation(_)
+        | Property::TopicAliasMaximum(_)
+        | Property::RetainAvailable(_)
+        | Property::WildcardSubscriptionAvailable(_)
+        | Property::SubscriptionIdentifierAvailable(_)
+        | Property::SharedSubscriptionAvailable(_) => Ok(()),
+    }
+}
+
+/// Writes one property that [`check`] has accepted.
+pub(crate) fn put(property: &Property<'_>, out: &mut BytesMut) {
+    out.put_u8(property.id() as u8);
+    match *property {
+        Property::PayloadFormatIndicator(value)
+        | Property::RequestProblemInformation(value)
+        | Property::RequestResponseInformation(value)
+        | Property::RetainAvailable(value)
+        | Property::WildcardSubscriptionAvailable(value)
+        | Property::SubscriptionIdentifierAvailable(value)
+        | Property::SharedSubscriptionAvailable(value) => out.put_u8(u8::from(value)),
+        Property::MaximumQoS(value) => out.put_u8(value),
+        Property::ServerKeepAlive(value)
+        | Property::ReceiveMaximum(value)
+        | Property::TopicAliasMaximum(value)
+        | Property::TopicAlias(value) => out.put_u16(value),
+        Property::MessageExpiryInterval(value)
+        | Property::SessionExpiryInterval(value)
+        | Property::WillDelayInterval(value)
+        | Property::MaximumPacketSize(value) => out.put_u32(value),
+        Property::SubscriptionIdentifier(value) => {
+            let (bytes, count) = super::encode::var_int_bytes(value);
+            out.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        }
+        Property::ContentType(text)
+        | Property::ResponseTopic(text)
+        | Property::AssignedClientIdentifier(text)
+        | Property::AuthenticationMethod(text)
+        | Property::ResponseInformation(text)
+        | Property::ServerReference(text)
+        | Property::ReasonString(text) => put_field(text.as_bytes(), out),
+        Property::CorrelationData(bytes) | Property::AuthenticationData(bytes) => put_field(bytes, out),
+        Property::UserProperty(name, value) => {
+            put_field(name.as_bytes(), out);
+            put_field(value.as_bytes(), out);
+        }
+    }
+}
+
+fn put_field(bytes: &[u8], out: &mut BytesMut) {
+    // `check` refused what is longer; cutting length and bytes alike keeps the frame whole should that ever change.
+    let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    out.put_u16(length);
+    out.extend_from_slice(bytes.get(..usize::from(length)).unwrap_or_default());
+}
+
+/// The first property of a list that was validated, and the rest of the list; `None` at its end.
+pub(crate) fn split_first(input: &[u8]) -> Option<(Property<'_>, &[u8])> {
+    use PropertyId as Id;
+    let (id, rest) = input.split_first()?;
+    let (value, rest) = match PropertyId::from_u8(*id)? {
+        Id::PayloadFormatIndicator => bit(rest, Property::PayloadFormatIndicator)?,
+        Id::RequestProblemInformation => bit(rest, Property::RequestProblemInformation)?,
+        Id::RequestResponseInformation => bit(rest, Property::RequestResponseInformation)?,
+        Id::RetainAvailable => bit(rest, Property::RetainAvailable)?,
+        Id::WildcardSubscriptionAvailable => bit(rest, Property::WildcardSubscriptionAvailable)?,
+        Id::SubscriptionIdentifierAvailable => bit(rest, Property::SubscriptionIdentifierAvailable)?,
+        Id::SharedSubscriptionAvailable => bit(rest, Property::SharedSubscriptionAvailable)?,
+        Id::MaximumQoS => rest.split_first().map(|(value, rest)| (Property::MaximumQoS(*value), rest))?,
+        Id::ServerKeepAlive => short(rest, Property::ServerKeepAlive)?,
+        Id::ReceiveMaximum => short(rest, Property::ReceiveMaximum)?,
+        Id::TopicAliasMaximum => short(rest, Property::TopicAliasMaximum)?,
+        Id::TopicAlias => short(rest, Property::TopicAlias)?,
+        Id::MessageExpiryInterval => long(rest, Property::MessageExpiryInterval)?,
+        Id::SessionExpiryInterval => long(rest, Property::SessionExpiryInterval)?,
+        Id::WillDelayInterval => long(rest, Property::WillDelayInterval)?,
+        Id::MaximumPacketSize => long(rest, Property::MaximumPacketSize)?,
+        Id::SubscriptionIdentifier => {
+            let (rest, value) = var_int(rest).ok()?;
+            (Property::SubscriptionIdentifier(value), rest)
+        }
+        Id::ContentType => string(rest, Property::ContentType)?,
+        Id::ResponseTopic => string(rest, Property::ResponseTopic)?,
+        Id::AssignedClientIdentifier => string(rest, Property::AssignedClientIdentifier)?,
+        Id::AuthenticationMethod => string(rest, Property::AuthenticationMethod)?,
+        Id::ResponseInformation => string(rest, Property::ResponseInformation)?,
+        Id::ServerReference => string(rest, Property::ServerReference)?,
+        Id::ReasonString => string(rest, Property::ReasonString)?,
+        Id::CorrelationData => data(rest, Property::CorrelationData)?,
+        Id::AuthenticationData => data(rest, Property::AuthenticationData)?,
+        Id::UserProperty => {
+            let (rest, name) = binary(rest).ok()?;
+            string(rest, |value| {
+                Property::UserProperty(core::str::from_utf8(name).unwrap_or_default(), value)
+            })?
+        }
+    };
+    Some((value, rest))
+}
+
+fn bit<'a>(input: &'a [u8], property: fn(bool) -> Property<'a>) -> Option<(Property<'a>, &'a [u8])> {
+    input.split_first().map(|(value, rest)| (property(*value != 0), rest))
+}
+
+fn short<'a>(input: &'a [u8], property: fn(u16) -> Property<'a>) -> Option<(Property<'a>, &'a [u8])> {
+    two_bytes(input).ok().map(|(rest, value)| (property(value), rest))
+}
+
+fn long<'a>(input: &'a [u8], property: fn(u32) -> Property<'a>) -> Option<(Property<'a>, &'a [u8])> {
+    four_bytes(input).ok().map(|(rest, value)| (property(value), rest))
+}
+
+fn data<'a>(input: &'a [u8], property: fn(&'a [u8]) -> Property<'a>) -> Option<(Property<'a>, &'a [u8])> {
+    binary(input).ok().map(|(rest, value)| (property(value), rest))
+}
+
+fn string<'a>(
+    input: &'a [u8],
+    property: impl FnOnce(&'a str) -> Property<'a>,
+) -> Option<(Property<'a>, &'a [u8])> {
+    binary(input).ok().map(|(rest, text)| (property(core::str::from_utf8(text).unwrap_or_default()), rest))
+}
