@@ -316,7 +316,11 @@ impl Config {
 
     /// With this user name and password.
     #[must_use]
-    pub fn username_password(mut self, username: impl Into<String>, password: impl Into<bytes::Bytes>) -> Self {
+    pub fn username_password(
+        mut self,
+        username: impl Into<String>,
+        password: impl Into<bytes::Bytes>,
+    ) -> Self {
         self.credentials =
             Credentials { username: Some(username.into()), password: Some(Secret::new(password.into())) };
         self

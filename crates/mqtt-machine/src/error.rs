@@ -3,8 +3,6 @@
 
 use core::fmt;
 
-pub use crate::wire::{DecodeError, EncodeError};
-
 use crate::packet::PropertyId;
 
 /// Why a text is no topic name or topic filter. Positions are in bytes.
@@ -54,9 +52,9 @@ impl fmt::Display for TopicError {
                 f,
                 "`+` fills a whole level and `#` the whole last one, unlike here at byte {at} [MQTT-4.7.1-1] [MQTT-4.7.1-2]"
             ),
-            Self::ShareName => {
-                f.write_str("a share name is never empty and never holds a wildcard [MQTT-4.8.2-1] [MQTT-4.8.2-2]")
-            }
+            Self::ShareName => f.write_str(
+                "a share name is never empty and never holds a wildcard [MQTT-4.8.2-1] [MQTT-4.8.2-2]",
+            ),
             Self::ShareWithoutFilter => {
                 f.write_str("a shared subscription is $share/name/filter [MQTT-4.8.2-1] [MQTT-4.8.2-2]")
             }

@@ -449,7 +449,10 @@ impl EndReason {
                     | ReasonCode::QoSNotSupported
             ),
             Self::Disconnect { reason, .. } => {
-                matches!(reason, ReasonCode::SessionTakenOver | ReasonCode::NotAuthorized | ReasonCode::Banned)
+                matches!(
+                    reason,
+                    ReasonCode::SessionTakenOver | ReasonCode::NotAuthorized | ReasonCode::Banned
+                )
             }
             Self::Requested
             | Self::Config(_)
@@ -470,13 +473,14 @@ impl EndReason {
 
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let with_reason = |f: &mut fmt::Formatter<'_>, what: &str, reason: &ReasonCode, properties: &PropertiesBuf| {
-            write!(f, "{what}: {reason}")?;
-            match properties.as_properties().reason_string() {
-                Some(text) => write!(f, ", \"{text}\""),
-                None => Ok(()),
-            }
-        };
+        let with_reason =
+            |f: &mut fmt::Formatter<'_>, what: &str, reason: &ReasonCode, properties: &PropertiesBuf| {
+                write!(f, "{what}: {reason}")?;
+                match properties.as_properties().reason_string() {
+                    Some(text) => write!(f, ", \"{text}\""),
+                    None => Ok(()),
+                }
+            };
         match self {
             Self::Requested => f.write_str("disconnected on request"),
             Self::Reconnect => f.write_str("reconnecting on request"),
@@ -633,7 +637,9 @@ impl fmt::Display for Refused {
             Self::TooLarge { bytes, limit } => write!(f, "{bytes} bytes are more than the limit of {limit}"),
             Self::NotSupported(what) => write!(f, "the server does not support {what}"),
             Self::Encode(error) => error.fmt(f),
-            Self::NoFilters => f.write_str("at least one topic filter is needed [MQTT-3.8.3-2] [MQTT-3.10.3-2]"),
+            Self::NoFilters => {
+                f.write_str("at least one topic filter is needed [MQTT-3.8.3-2] [MQTT-3.10.3-2]")
+            }
             Self::Disconnecting => f.write_str("the client is disconnecting or was disconnected"),
             Self::StoreFailed => f.write_str("the store has failed"),
             Self::NotNow(why) => f.write_str(why),

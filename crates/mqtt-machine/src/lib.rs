@@ -18,6 +18,7 @@ extern crate alloc;
 extern crate std;
 
 mod config;
+mod connection;
 mod error;
 mod interface;
 pub mod journal;
@@ -26,6 +27,7 @@ mod message;
 mod output;
 pub mod packet;
 mod reason;
+mod session;
 mod time;
 mod types;
 pub mod wire;
@@ -35,16 +37,17 @@ pub use config::{
 };
 pub use error::{PropertyError, TopicError};
 pub use interface::{
-    Acknowledgement, Action, Answer, Capabilities, Codes, Command, Connected, Disconnect, DropReason, EndReason, Ended,
-    Event, Input, Outcome, ProtocolViolation, Receipt, Refused, Reply, StoreError, Subscribe, TransportEvent,
-    Unsubscribe,
+    Acknowledgement, Action, Answer, Capabilities, Codes, Command, Connected, Disconnect, DropReason,
+    EndReason, Ended, Event, Input, Outcome, ProtocolViolation, Receipt, Refused, Reply, StoreError,
+    Subscribe, TransportEvent, Unsubscribe,
 };
 pub use machine::{Machine, RestoreError};
 pub use message::Message;
 pub use output::Output;
 pub use reason::ReasonCode;
+pub use session::SessionSnapshot;
 pub use time::Instant;
 pub use types::{
-    JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, RetainHandling, Secret, Server, Subscription,
-    SubscriptionOptions, TopicFilter, TopicName, TransportId,
+    JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, RetainHandling, Secret, Server,
+    Subscription, SubscriptionOptions, TopicFilter, TopicName, TransportId,
 };

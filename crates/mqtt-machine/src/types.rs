@@ -3,7 +3,6 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroU16;
 
@@ -513,8 +512,8 @@ pub(crate) fn subscriptions_cost(subscriptions: &[Subscription]) -> usize {
     subscriptions.iter().fold(0, |sum, subscription| sum.saturating_add(subscription.cost()))
 }
 
-/// The text of a list of filters, for errors.
-pub(crate) fn filters_cost(filters: &Vec<TopicFilter>) -> usize {
+/// The heap bytes of a list of filters, for the caps.
+pub(crate) fn filters_cost(filters: &[TopicFilter]) -> usize {
     filters.iter().fold(0, |sum, filter| sum.saturating_add(filter.as_str().len()).saturating_add(16))
 }
 

@@ -107,7 +107,10 @@ impl Connection {
             aliases: Vec::new(),
             unacknowledged: PacketIdMap::new(),
             lacking: 0,
-            authentication: config.authentication.as_ref().map(|authentication| authentication.method.clone()),
+            authentication: config
+                .authentication
+                .as_ref()
+                .map(|authentication| authentication.method.clone()),
         }
     }
 
@@ -157,10 +160,6 @@ impl Connection {
             self.control = VecDeque::new();
         }
         Some(control)
-    }
-
-    pub(crate) fn has_control(&self, durable: JournalSeq) -> bool {
-        self.control.front().is_some_and(|(gate, _)| *gate <= durable)
     }
 
     /// The longest that a packet to the server may be.
@@ -218,9 +217,11 @@ impl Connection {
     }
 
     pub(crate) fn memory_used(&self) -> usize {
-        let aliases = self.aliases.iter().flatten().fold(0_usize, |sum, topic| {
-            sum.saturating_add(topic.as_bytes().len())
-        });
+        let aliases = self
+            .aliases
+            .iter()
+            .flatten()
+            .fold(0_usize, |sum, topic| sum.saturating_add(topic.as_bytes().len()));
         self.control
             .capacity()
             .saturating_mul(size_of::<(JournalSeq, Control)>())

@@ -84,9 +84,13 @@ impl Machine {
         }
         for property in message.properties.as_properties() {
             match property {
-                Property::TopicAlias(_) => return Err(Refused::NotSupported("topic aliases chosen by the caller")),
+                Property::TopicAlias(_) => {
+                    return Err(Refused::NotSupported("topic aliases chosen by the caller"));
+                }
                 Property::SubscriptionIdentifier(_) => {
-                    return Err(Refused::NotSupported("Subscription Identifiers from a client [MQTT-3.3.4-6]"));
+                    return Err(Refused::NotSupported(
+                        "Subscription Identifiers from a client [MQTT-3.3.4-6]",
+                    ));
                 }
                 _ => {}
             }
@@ -171,17 +175,22 @@ impl Machine {
             && !capabilities.subscription_identifiers
             && capabilities.version == ProtocolVersion::V5
         {
-            return Err(Refused::NotSupported("Subscription Identifiers (Subscription Identifiers Available)"));
+            return Err(Refused::NotSupported(
+                "Subscription Identifiers (Subscription Identifiers Available)",
+            ));
         }
         let bytes = wire::encoded_len(packet, self.version()).map_err(Refused::Encode)?;
-        let limit = self.capabilities().map_or(usize::MAX, |capabilities| capabilities.maximum_packet_size as usize);
+        let limit =
+            self.capabilities().map_or(usize::MAX, |capabilities| capabilities.maximum_packet_size as usize);
         let limit = limit.min(self.config.limits.outgoing_bytes);
         if bytes > limit {
             return Err(Refused::TooLarge { bytes, limit });
         }
         debug_assert!(matches!(packet.packet_type(), PacketType::Subscribe | PacketType::Unsubscribe));
         let waiting = self.session.requests.bytes().saturating_add(bytes);
-        if self.session.requests.len() >= self.config.limits.requests || waiting > self.config.limits.outgoing_bytes {
+        if self.session.requests.len() >= self.config.limits.requests
+            || waiting > self.config.limits.outgoing_bytes
+        {
             return Err(Refused::Full);
         }
         Ok(())
@@ -207,7 +216,9 @@ impl Machine {
 }
 
 /// The filters of a SUBSCRIBE packet.
-pub(super) fn filters_of(subscriptions: &[crate::types::Subscription]) -> alloc::vec::Vec<SubscribeFilter<'_>> {
+pub(super) fn filters_of(
+    subscriptions: &[crate::types::Subscription],
+) -> alloc::vec::Vec<SubscribeFilter<'_>> {
     subscriptions
         .iter()
         .map(|subscription| SubscribeFilter {

@@ -9,7 +9,8 @@ use core::time::Duration;
 use crate::config::{Backoff, CleanStart, Config, Credentials};
 use crate::connection::{Connection, Control, Identity, Phase, connect_packet_length};
 use crate::interface::{
-    Action, Answer, Disconnect, DropReason, EndReason, Ended, Event, Outcome, Refused, StoreError, TransportEvent,
+    Action, Answer, Disconnect, DropReason, EndReason, Ended, Event, Outcome, Refused, StoreError,
+    TransportEvent,
 };
 use crate::journal::Record;
 use crate::packet::PropertiesBuf;
@@ -44,7 +45,9 @@ impl Machine {
             State::Idle => return Err(Refused::NotNow("there is no connection to make again")),
             State::Waiting { .. } => self.start_attempt(now),
             State::Preparing { .. } | State::Opening { .. } => self.end(now, EndReason::Reconnect),
-            State::Live(_) => self.close(now, EndReason::Reconnect, Some(ReasonCode::Success), PropertiesBuf::new()),
+            State::Live(_) => {
+                self.close(now, EndReason::Reconnect, Some(ReasonCode::Success), PropertiesBuf::new())
+            }
         }
         Ok(())
     }
@@ -141,7 +144,10 @@ impl Machine {
                 }
                 TransportEvent::OpenFailed(why) => self.end(now, EndReason::OpenFailed(why)),
                 TransportEvent::Closed(why) => {
-                    self.end(now, EndReason::OpenFailed(why.unwrap_or_else(|| "closed while opening".into())));
+                    self.end(
+                        now,
+                        EndReason::OpenFailed(why.unwrap_or_else(|| "closed while opening".into())),
+                    );
                 }
             },
             State::Live(connection) if connection.id == id => match event {
@@ -246,7 +252,11 @@ impl Machine {
         let retry_at = self.schedule(now, &reason);
         let requested = matches!(reason, EndReason::Requested);
         let ended = Ended { id, reason, retry_at };
-        self.events.push_back(if was_established { Event::Disconnected(ended) } else { Event::ConnectFailed(ended) });
+        self.events.push_back(if was_established {
+            Event::Disconnected(ended)
+        } else {
+            Event::ConnectFailed(ended)
+        });
         if requested {
             self.finish_disconnect();
         }
@@ -339,7 +349,9 @@ impl Machine {
             }
             State::Live(connection) => match &connection.phase {
                 Phase::Handshake { deadline } if now >= *deadline => self.end(now, EndReason::ConnectTimeout),
-                Phase::Closing { deadline, .. } if now >= *deadline => self.end(now, EndReason::ConnectTimeout),
+                Phase::Closing { deadline, .. } if now >= *deadline => {
+                    self.end(now, EndReason::ConnectTimeout)
+                }
                 Phase::Established => self.keep_alive(now),
                 Phase::Handshake { .. } | Phase::Closing { .. } => {}
             },

@@ -19,8 +19,8 @@ use bytes::BytesMut;
 use crate::config::{Config, Credentials};
 use crate::connection::Connection;
 use crate::interface::{
-    Action, Answer, Capabilities, Command, Disconnect, Event, Input, Outcome, Receipt, Refused, Reply, StoreError,
-    Subscribe, TransportEvent, Unsubscribe,
+    Action, Answer, Capabilities, Command, Disconnect, Event, Input, Outcome, Receipt, Refused, Reply,
+    StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
 use crate::journal::Record;
 use crate::message::Message;
@@ -157,7 +157,8 @@ impl Machine {
                 enabled,
                 failed: false,
                 last: JournalSeq::ZERO,
-                durable: JournalSeq::ZERO,
+                // Without a store nothing waits for one.
+                durable: if enabled { JournalSeq::ZERO } else { JournalSeq::new(u64::MAX) },
                 held: VecDeque::new(),
             },
             drain: None,
@@ -194,7 +195,9 @@ impl Machine {
             machine.journal.last = machine.journal.last.next();
             machine.ever_connected = true;
         }
-        machine.journal.durable = machine.journal.last;
+        if machine.journal.enabled {
+            machine.journal.durable = machine.journal.last;
+        }
         machine.session.restored(now, away);
         Ok(machine)
     }
@@ -299,6 +302,10 @@ impl Machine {
     ///
     /// Receipts may come back in any order; acknowledgements leave in the order of arrival `[MQTT-4.6.0-2]`. A failure
     /// (0x80 and above) refuses the message in 5.0; 3.x cannot say it and acknowledges.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a receipt is credit: whoever gives it back has it no more"
+    )]
     pub fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode) {
         self.take_receipt(now, &receipt, reason);
         self.progress(now);

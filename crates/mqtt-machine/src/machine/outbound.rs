@@ -57,7 +57,7 @@ impl Machine {
     /// Writes one packet, or takes one step that makes way for one. False when there is nothing to do.
     fn write_next(&mut self, now: Instant, out: &mut Output) -> bool {
         let State::Live(connection) = &mut self.state else { return false };
-        if let Some(control) = connection.next_control(self.durable()) {
+        if let Some(control) = connection.next_control(self.journal.durable) {
             return self.write_control(now, control, out);
         }
         let State::Live(connection) = &self.state else { return false };
@@ -77,11 +77,6 @@ impl Machine {
             Some(slot) => self.write_waiting(now, slot, out),
             None => false,
         }
-    }
-
-    /// Up to where records are durable; everything without a store.
-    fn durable(&self) -> JournalSeq {
-        if self.journal.enabled { self.journal.durable } else { JournalSeq::new(u64::MAX) }
     }
 
     fn write_control(&mut self, now: Instant, control: Control, out: &mut Output) -> bool {
@@ -107,10 +102,11 @@ impl Machine {
             Control::Auth { reason, data } => {
                 let method = connection.authentication.as_deref().unwrap_or_default();
                 let mut properties = PropertiesBuf::new();
-                let pushed = properties.push(Property::AuthenticationMethod(method)).and_then(|()| match &data {
-                    Some(data) => properties.push(Property::AuthenticationData(data.expose())),
-                    None => Ok(()),
-                });
+                let pushed =
+                    properties.push(Property::AuthenticationMethod(method)).and_then(|()| match &data {
+                        Some(data) => properties.push(Property::AuthenticationData(data.expose())),
+                        None => Ok(()),
+                    });
                 if pushed.is_err() {
                     self.end(now, EndReason::AuthenticationFailed);
                     return false;
@@ -135,7 +131,8 @@ impl Machine {
     fn restore_subscriptions(&mut self) {
         let Resubscribe::After(cursor) = &self.resubscribe else { return };
         let cursor: Option<TopicFilter> = cursor.clone();
-        let (subscriptions, identifier) = self.session.subscriptions_after(cursor.as_ref(), RESUBSCRIBE_CHUNK);
+        let (subscriptions, identifier) =
+            self.session.subscriptions_after(cursor.as_ref(), RESUBSCRIBE_CHUNK);
         let Some(last) = subscriptions.last() else {
             self.resubscribe = Resubscribe::Done;
             return;
@@ -177,7 +174,9 @@ impl Machine {
             self.session.assign_request(packet_id);
         } else if let Some(Request { op, ask, .. }) = self.session.requests.discard_waiting() {
             match (op, ask) {
-                (Some(op), _) => self.complete(op, Outcome::Dropped(DropReason::PacketTooLarge), JournalSeq::ZERO),
+                (Some(op), _) => {
+                    self.complete(op, Outcome::Dropped(DropReason::PacketTooLarge), JournalSeq::ZERO)
+                }
                 (None, Ask::Subscribe(lost)) => {
                     let code = ReasonCode::PacketTooLarge;
                     let lost = lost.into_iter().map(|subscription| (subscription.filter, code)).collect();
@@ -191,7 +190,7 @@ impl Machine {
 
     /// Writes what has a packet identifier: a PUBLISH within the quota, or a PUBREL.
     fn write_owed(&mut self, now: Instant, slot: u32, out: &mut Output) -> bool {
-        let durable = self.durable();
+        let durable = self.journal.durable;
         let in_flight = self.session.outgoing.count(Stage::InFlight);
         let window = self.window();
         let State::Live(connection) = &mut self.state else { return false };
@@ -347,7 +346,8 @@ fn write_publish(
         payload: &message.payload,
     };
     // Fixed header, topic length, packet identifier and property length take at most 13 bytes.
-    let most = publish.topic.len().saturating_add(publish.properties.len()).saturating_add(publish.payload.len());
+    let most =
+        publish.topic.len().saturating_add(publish.properties.len()).saturating_add(publish.payload.len());
     if most.saturating_add(13) > connection.maximum_packet_size() {
         let exact = wire::encoded_len(&Packet::Publish(publish.clone()), connection.version);
         if exact.map_or(true, |bytes| bytes > connection.maximum_packet_size()) {
@@ -355,7 +355,8 @@ fn write_publish(
         }
     }
     debug_assert!(connection.version == ProtocolVersion::V5 || capabilities.topic_alias_maximum == 0);
-    wire::encode_publish_head(&publish, connection.version, out.tail()).map_err(|_| DropReason::NotSupported)?;
+    wire::encode_publish_head(&publish, connection.version, out.tail())
+        .map_err(|_| DropReason::NotSupported)?;
     out.chain(&message.payload);
     Ok(())
 }

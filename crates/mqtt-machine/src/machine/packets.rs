@@ -45,7 +45,9 @@ impl Machine {
             }
             Packet::Ack(ack) => self.on_ack(ack),
             Packet::SubAck(suback) => self.on_suback(suback.packet_id, suback.codes, suback.properties),
-            Packet::UnsubAck(unsuback) => self.on_unsuback(unsuback.packet_id, unsuback.codes, unsuback.properties),
+            Packet::UnsubAck(unsuback) => {
+                self.on_unsuback(unsuback.packet_id, unsuback.codes, unsuback.properties)
+            }
             Packet::PingResp => Ok(()),
             Packet::Connect(_)
             | Packet::Publish(_)
@@ -65,7 +67,8 @@ impl Machine {
         }
         let State::Live(connection) = &mut self.state else { return Ok(()) };
         if connack.session_present && connection.clean_start {
-            let rule = if connection.version == ProtocolVersion::V5 { "MQTT-3.2.2-2" } else { "MQTT-3.2.2-1" };
+            let rule =
+                if connection.version == ProtocolVersion::V5 { "MQTT-3.2.2-2" } else { "MQTT-3.2.2-1" };
             return Err(EndReason::Protocol(violation("a session after a clean start", rule)));
         }
         let method = text_of(connack.properties.find(PropertyId::AuthenticationMethod));
@@ -122,7 +125,10 @@ impl Machine {
     fn on_auth(&mut self, auth: &Auth<'_>) -> Result<(), ProtocolViolation> {
         let State::Live(connection) = &self.state else { return Ok(()) };
         let Some(method) = &connection.authentication else {
-            return Err(violation("AUTH although the client named no authentication method", "MQTT-4.12.0-6"));
+            return Err(violation(
+                "AUTH although the client named no authentication method",
+                "MQTT-4.12.0-6",
+            ));
         };
         if text_of(auth.properties.find(PropertyId::AuthenticationMethod)) != Some(method) {
             return Err(violation("AUTH with another authentication method than CONNECT", "MQTT-4.12.0-5"));
@@ -303,7 +309,8 @@ impl Machine {
             Some(Known::Delivered(_)) | None => {
                 let reason = self.unless_3x(ReasonCode::PacketIdentifierNotFound);
                 let State::Live(connection) = &mut self.state else { return };
-                connection.queue(JournalSeq::ZERO, Control::Ack { kind: AckKind::PubComp, packet_id, reason });
+                connection
+                    .queue(JournalSeq::ZERO, Control::Ack { kind: AckKind::PubComp, packet_id, reason });
             }
         }
     }

@@ -132,6 +132,9 @@ impl Incoming {
     }
 
     pub(crate) fn memory_used(&self) -> usize {
-        self.unsettled.capacity().saturating_mul(size_of::<Unsettled>()).saturating_add(self.known.memory_used())
+        self.unsettled
+            .capacity()
+            .saturating_mul(size_of::<Unsettled>())
+            .saturating_add(self.known.memory_used())
     }
 }

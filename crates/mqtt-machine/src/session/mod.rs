@@ -13,7 +13,7 @@ use core::ops::Bound;
 use core::time::Duration;
 
 pub(crate) use ids::PacketIdMap;
-pub(crate) use incoming::{Due, Incoming, Known};
+pub(crate) use incoming::{Incoming, Known};
 pub(crate) use outgoing::{Outgoing, Owed, Stage};
 pub(crate) use requests::{Ask, Request, Requests};
 
@@ -139,7 +139,10 @@ impl Session {
         let ensure = |holds: bool, what| if holds { Ok(()) } else { Err(what) };
         match record {
             Record::Queued { op, message } => {
-                ensure(op.to_u64() > self.last_op, "a publication's name is not greater than those before it")?;
+                ensure(
+                    op.to_u64() > self.last_op,
+                    "a publication's name is not greater than those before it",
+                )?;
                 ensure(message.qos != QoS::AtMostOnce, "a publication of QoS 0 is not kept")
             }
             Record::Assigned { op, packet_id } => {
@@ -310,7 +313,9 @@ impl Session {
             .filter_map(|entry| match &entry.owed {
                 Owed::Waiting(message) if message.qos == QoS::AtMostOnce => None,
                 Owed::Waiting(message) => Some((entry.op, None, Some(message.clone()))),
-                Owed::Publish(packet_id, message) => Some((entry.op, Some(*packet_id), Some(message.clone()))),
+                Owed::Publish(packet_id, message) => {
+                    Some((entry.op, Some(*packet_id), Some(message.clone())))
+                }
                 Owed::Release(packet_id) => Some((entry.op, Some(*packet_id), None)),
             })
             .collect();

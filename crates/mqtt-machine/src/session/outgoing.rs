@@ -268,8 +268,10 @@ impl Outgoing {
 
     /// Everything with a packet identifier, in the order in which it is resent.
     pub(crate) fn owed_slots(&self) -> Vec<u32> {
-        let mut slots: Vec<u32> =
-            [Stage::InFlight, Stage::Resumed, Stage::Ready].into_iter().flat_map(|stage| self.slots(stage)).collect();
+        let mut slots: Vec<u32> = [Stage::InFlight, Stage::Resumed, Stage::Ready]
+            .into_iter()
+            .flat_map(|stage| self.slots(stage))
+            .collect();
         slots.sort_by_key(|slot| self.get(*slot).map(|entry| entry.order));
         slots
     }

@@ -14,15 +14,6 @@ pub(crate) enum Ask {
     Unsubscribe(Vec<TopicFilter>),
 }
 
-impl Ask {
-    pub(crate) const fn len(&self) -> usize {
-        match self {
-            Self::Subscribe(subscriptions) => subscriptions.len(),
-            Self::Unsubscribe(filters) => filters.len(),
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// The caller's command; `None` for subscriptions that the machine restores.
@@ -96,8 +87,11 @@ impl Requests {
     }
 
     pub(crate) fn remove(&mut self, packet_id: PacketId) -> Option<Request> {
-        let place =
-            self.queue.iter().take(self.in_flight).position(|request| request.packet_id == Some(packet_id))?;
+        let place = self
+            .queue
+            .iter()
+            .take(self.in_flight)
+            .position(|request| request.packet_id == Some(packet_id))?;
         let request = self.queue.remove(place)?;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(request.cost());
