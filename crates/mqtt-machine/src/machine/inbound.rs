@@ -165,12 +165,8 @@ impl Machine {
         match connection.keep_alive.poll(now, paused) {
             KeepAliveDue::Nothing => {}
             KeepAliveDue::Ping => connection.queue_ping(),
-            KeepAliveDue::Dead => self.close(
-                now,
-                EndReason::PingTimeout,
-                Some(ReasonCode::KeepAliveTimeout),
-                PropertiesBuf::new(),
-            ),
+            // A dead server reads no DISCONNECT, and a client has no reason code for it.
+            KeepAliveDue::Dead => self.end(now, EndReason::PingTimeout),
         }
     }
 

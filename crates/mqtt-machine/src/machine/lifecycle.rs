@@ -13,11 +13,12 @@ use crate::interface::{
     TransportEvent,
 };
 use crate::journal::Record;
-use crate::packet::PropertiesBuf;
+use crate::packet::{self, Packet, PacketType, PropertiesBuf, Sender};
 use crate::reason::ReasonCode;
 use crate::session::{Owed, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, ProtocolVersion, QoS, Server, TransportId};
+use crate::wire::{self, reasons};
 
 use super::{Drain, Machine, Resubscribe, State};
 
@@ -56,6 +57,14 @@ impl Machine {
         if self.drain.is_some() {
             return Err(Refused::Disconnecting);
         }
+        if !reasons::may_say(Sender::Client, PacketType::Disconnect, request.reason) {
+            return Err(Refused::NotSupported(
+                "a reason code that only a server puts into DISCONNECT [MQTT-3.14.2-1]",
+            ));
+        }
+        let packet =
+            packet::Disconnect { reason: request.reason, properties: request.properties.as_properties() };
+        wire::encoded_len(&Packet::Disconnect(packet), self.version()).map_err(Refused::Encode)?;
         let op = self.session.next_op();
         self.drain = Some(Drain { op, until: now + request.drain, request });
         Ok(op)
@@ -118,7 +127,7 @@ impl Machine {
                     None => self.close(
                         now,
                         EndReason::AuthenticationFailed,
-                        Some(ReasonCode::NotAuthorized),
+                        Some(ReasonCode::UnspecifiedError),
                         PropertiesBuf::new(),
                     ),
                 }
@@ -205,7 +214,7 @@ impl Machine {
         if !normal {
             connection.drop_queue();
         }
-        connection.queue(self.journal.last, Control::Disconnect { reason: code, properties });
+        connection.queue(JournalSeq::ZERO, Control::Disconnect { reason: code, properties });
         let deadline = now + self.config.close_timeout;
         connection.phase = Phase::Closing { reason: Box::new(reason), deadline };
     }

@@ -287,6 +287,9 @@ impl Machine {
                     self.end_publication(slot, ack, true);
                 } else {
                     let gate = self.record(Record::Released { packet_id });
+                    if let Some(entry) = self.session.outgoing.get_mut(slot) {
+                        entry.gate = gate;
+                    }
                     self.queue_ack(AckKind::PubRel, packet_id, ReasonCode::Success, gate);
                 }
                 Ok(())

@@ -10,7 +10,7 @@ mod error;
 mod frame;
 mod primitives;
 pub(crate) mod property;
-mod reasons;
+pub(crate) mod reasons;
 
 pub use decode::decode;
 pub use encode::{encode, encode_publish_head, encoded_len};

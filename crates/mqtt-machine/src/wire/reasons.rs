@@ -73,7 +73,7 @@ pub(super) const fn codes(packet: PacketType, version: ProtocolVersion) -> Codes
 }
 
 /// True when `sender` may say a code that its packet has.
-pub(super) const fn may_say(sender: Sender, packet: PacketType, reason: ReasonCode) -> bool {
+pub(crate) const fn may_say(sender: Sender, packet: PacketType, reason: ReasonCode) -> bool {
     match (packet, sender) {
         (PacketType::Disconnect, Sender::Client) => DISCONNECT_FROM_CLIENT.has(reason.to_u8()),
         (PacketType::Disconnect, Sender::Server) => !matches!(reason, ReasonCode::DisconnectWithWill),

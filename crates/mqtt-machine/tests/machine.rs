@@ -1,0 +1,476 @@
+//! The machine against hand-written packets: what leaves, what is told, when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use mqtt_machine::packet::{
+    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes, Sender, SubAck,
+};
+use mqtt_machine::{
+    Action, CleanStart, Config, Disconnect, EndReason, Event, Instant, Machine, Message, Outcome, Output,
+    PacketId, ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, TopicFilter, TransportEvent,
+    TransportId, wire,
+};
+
+/// A machine and the far end of its present transport, written by hand.
+struct Bench {
+    machine: Machine,
+    now: Instant,
+    transport: Option<TransportId>,
+    output: Output,
+    version: ProtocolVersion,
+}
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        let version = config.version;
+        let machine = Machine::new(Arc::new(config), 7, Instant::ZERO);
+        Self { machine, now: Instant::ZERO, transport: None, output: Output::new(), version }
+    }
+
+    /// Connects, and answers CONNECT with this CONNACK.
+    fn connected_with(config: Config, session_present: bool, properties: Properties<'_>) -> Self {
+        let mut bench = Self::new(config);
+        bench.machine.connect(bench.now).unwrap();
+        bench.open();
+        bench.accept(session_present, properties);
+        bench
+    }
+
+    fn connected(config: Config) -> Self {
+        Self::connected_with(config, false, Properties::EMPTY)
+    }
+
+    fn open(&mut self) {
+        while let Some(action) = self.machine.poll_action() {
+            if let Action::OpenTransport { id, .. } = action {
+                self.transport = Some(id);
+                self.output.clear();
+                self.machine.handle_transport(self.now, id, TransportEvent::Opened);
+            }
+        }
+        assert!(matches!(self.sent().as_slice(), [line] if line.starts_with("Connect")));
+    }
+
+    fn accept(&mut self, session_present: bool, properties: Properties<'_>) {
+        self.receive(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::Success, properties }));
+        assert!(matches!(self.machine.poll_event(), Some(Event::Connected(_))));
+    }
+
+    fn receive(&mut self, packet: &Packet<'_>) {
+        let mut bytes = BytesMut::new();
+        wire::encode(packet, self.version, &mut bytes).unwrap();
+        self.receive_bytes(&mut bytes);
+    }
+
+    fn receive_bytes(&mut self, bytes: &mut BytesMut) {
+        self.machine.handle_input(self.now, self.transport.unwrap(), bytes);
+    }
+
+    fn ack(&mut self, kind: AckKind, id: u16) {
+        self.receive(&Packet::Ack(Ack::new(kind, PacketId::new(id).unwrap())));
+    }
+
+    /// What the machine sends now, one short line for each packet.
+    fn sent(&mut self) -> Vec<String> {
+        self.machine.transmit(self.now, &mut self.output);
+        let mut bytes = BytesMut::new();
+        while self.output.has_remaining() {
+            let chunk = self.output.chunk().to_vec();
+            bytes.extend_from_slice(&chunk);
+            self.output.advance(chunk.len());
+        }
+        if let Some(id) = self.transport {
+            self.machine.handle_sent(self.now, id, bytes.len());
+        }
+        let mut lines = Vec::new();
+        while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
+            let frame = bytes.split_to(header.frame_len());
+            lines.push(line(&wire::decode(&frame, self.version, Sender::Client).unwrap()));
+        }
+        assert!(bytes.is_empty(), "whole packets only");
+        lines
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.machine.poll_event()).collect()
+    }
+
+    fn outcomes(&mut self) -> Vec<(u64, Outcome)> {
+        let outcome = |event| match event {
+            Event::Completed { op, outcome } => Some((op.to_u64(), outcome)),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(outcome).collect()
+    }
+
+    fn cut(&mut self) {
+        self.machine.handle_transport(self.now, self.transport.unwrap(), TransportEvent::Closed(None));
+    }
+
+    /// Time jumps to the next deadline.
+    fn wake(&mut self) {
+        self.now = self.machine.poll_timeout().unwrap().max(self.now);
+        self.machine.handle_timeout(self.now);
+    }
+
+    fn reconnect(&mut self, session_present: bool) {
+        self.cut();
+        self.wake();
+        self.open();
+        self.events();
+        let properties = Properties::EMPTY;
+        self.receive(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::Success, properties }));
+        assert!(self.machine.is_connected());
+    }
+}
+
+fn line(packet: &Packet<'_>) -> String {
+    match packet {
+        Packet::Publish(publish) => format!(
+            "Publish {} qos{}{}{} {}",
+            publish.topic,
+            publish.qos,
+            if publish.dup { " dup" } else { "" },
+            publish.packet_id.map_or(String::new(), |id| format!(" id{id}")),
+            String::from_utf8_lossy(publish.payload),
+        ),
+        Packet::Ack(ack) => match ack.reason {
+            ReasonCode::Success => format!("{:?} id{}", ack.kind, ack.packet_id),
+            reason => format!("{:?} id{} 0x{:02X}", ack.kind, ack.packet_id, reason.to_u8()),
+        },
+        Packet::Subscribe(subscribe) => {
+            let filters: Vec<&str> = subscribe.filters.iter().map(|filter| filter.filter).collect();
+            format!("Subscribe id{} {}", subscribe.packet_id, filters.join(","))
+        }
+        Packet::Unsubscribe(unsubscribe) => {
+            format!("Unsubscribe id{} {}", unsubscribe.packet_id, unsubscribe.filters.join(","))
+        }
+        Packet::Disconnect(disconnect) => format!("Disconnect 0x{:02X}", disconnect.reason.to_u8()),
+        Packet::Connect(connect) => format!("Connect clean={} id={}", connect.clean_start, connect.client_id),
+        other => format!("{}", other.packet_type()),
+    }
+}
+
+fn config() -> Config {
+    Config::new(Server::new("broker")).client_id("test")
+}
+
+fn message(qos: QoS, payload: &'static str) -> Message {
+    Message::to("a/b", payload).unwrap().qos(qos)
+}
+
+fn incoming(qos: QoS, id: u16, payload: &'static [u8]) -> Packet<'static> {
+    Packet::Publish(Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic: "in/x",
+        packet_id: PacketId::new(id),
+        properties: Properties::EMPTY,
+        payload,
+    })
+}
+
+#[test]
+fn every_qos_ends_with_its_own_outcome() {
+    for version in [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5] {
+        let mut bench = Bench::connected(config().version(version));
+        let now = bench.now;
+        for (qos, payload) in [(QoS::AtMostOnce, "0"), (QoS::AtLeastOnce, "1"), (QoS::ExactlyOnce, "2")] {
+            bench.machine.publish(now, message(qos, payload)).unwrap();
+        }
+        assert_eq!(bench.sent(), ["Publish a/b qos0 0", "Publish a/b qos1 id1 1", "Publish a/b qos2 id2 2"]);
+        assert_eq!(bench.outcomes(), [(1, Outcome::Sent)]);
+        bench.ack(AckKind::PubAck, 1);
+        assert!(matches!(bench.outcomes().as_slice(), [(2, Outcome::Acknowledged(_))]));
+        bench.ack(AckKind::PubRec, 2);
+        assert_eq!(bench.sent(), ["PubRel id2"]);
+        assert!(bench.outcomes().is_empty());
+        bench.ack(AckKind::PubComp, 2);
+        assert!(matches!(bench.outcomes().as_slice(), [(3, Outcome::Acknowledged(_))]));
+    }
+}
+
+#[test]
+fn a_resumed_session_is_resent_in_its_original_order_with_dup() {
+    let mut bench = Bench::connected(config().clean_start(CleanStart::Never));
+    let now = bench.now;
+    for (qos, payload) in
+        [(QoS::ExactlyOnce, "a"), (QoS::AtLeastOnce, "b"), (QoS::ExactlyOnce, "c"), (QoS::AtMostOnce, "d")]
+    {
+        bench.machine.publish(now, message(qos, payload)).unwrap();
+    }
+    bench.sent();
+    bench.ack(AckKind::PubRec, 1);
+    bench.machine.publish(now, message(QoS::AtLeastOnce, "e")).unwrap();
+    bench.reconnect(true);
+    assert_eq!(
+        bench.sent(),
+        ["Publish a/b qos1 dup id2 b", "Publish a/b qos2 dup id3 c", "PubRel id1", "Publish a/b qos1 id4 e"]
+    );
+}
+
+#[test]
+fn a_lost_session_starts_over_with_new_messages_and_subscribes_again() {
+    let mut bench = Bench::connected(config().clean_start(CleanStart::Never));
+    let now = bench.now;
+    bench.machine.subscribe(now, Subscribe::to(TopicFilter::new("x/#").unwrap(), QoS::AtLeastOnce)).unwrap();
+    assert_eq!(bench.sent(), ["Subscribe id1 x/#"]);
+    let codes = ReasonCodes::from_bytes(&[1]).unwrap();
+    bench.receive(&Packet::SubAck(SubAck { packet_id: PacketId::MIN, properties: Properties::EMPTY, codes }));
+    assert!(matches!(bench.outcomes().as_slice(), [(1, Outcome::Subscribed(_))]));
+    bench.machine.publish(now, message(QoS::AtLeastOnce, "b")).unwrap();
+    bench.machine.publish(now, message(QoS::ExactlyOnce, "c")).unwrap();
+    bench.sent();
+    bench.reconnect(false);
+    assert_eq!(bench.sent(), ["Subscribe id4 x/#", "Publish a/b qos1 id5 b", "Publish a/b qos2 id6 c"]);
+}
+
+#[test]
+fn receipts_in_any_order_give_acknowledgements_in_order_of_arrival() {
+    let mut bench = Bench::connected(config());
+    let now = bench.now;
+    let mut receipts = Vec::new();
+    for (qos, id) in [(QoS::AtLeastOnce, 5), (QoS::ExactlyOnce, 6), (QoS::AtLeastOnce, 7)] {
+        bench.receive(&incoming(qos, id, b"x"));
+    }
+    for event in bench.events() {
+        let Event::Message { receipt, .. } = event else { panic!("{event:?}") };
+        receipts.push(receipt);
+    }
+    while receipts.len() > 1 {
+        bench.machine.settle(now, receipts.pop().unwrap(), ReasonCode::Success);
+        assert!(bench.sent().is_empty());
+    }
+    bench.machine.settle(now, receipts.pop().unwrap(), ReasonCode::Success);
+    assert_eq!(bench.sent(), ["PubAck id5", "PubRec id6", "PubAck id7"]);
+}
+
+#[test]
+fn a_qos_2_message_is_delivered_once_however_often_it_is_sent() {
+    let mut bench = Bench::connected(config().clean_start(CleanStart::Never));
+    let now = bench.now;
+    bench.receive(&incoming(QoS::ExactlyOnce, 9, b"x"));
+    let Some(Event::Message { receipt, .. }) = bench.machine.poll_event() else { panic!() };
+    bench.reconnect(true);
+    bench.events();
+    bench.receive(&incoming(QoS::ExactlyOnce, 9, b"x"));
+    assert!(bench.events().is_empty(), "its receipt is still out");
+    bench.machine.settle(now, receipt, ReasonCode::Success);
+    assert_eq!(bench.sent(), ["PubRec id9"]);
+    bench.reconnect(true);
+    bench.events();
+    bench.receive(&incoming(QoS::ExactlyOnce, 9, b"x"));
+    assert!(bench.events().is_empty());
+    assert_eq!(bench.sent(), ["PubRec id9"]);
+    bench.ack(AckKind::PubRel, 9);
+    assert_eq!(bench.sent(), ["PubComp id9"]);
+    bench.ack(AckKind::PubRel, 9);
+    assert_eq!(bench.sent(), ["PubComp id9 0x92"], "an unsolicited PUBREL is answered and nothing else");
+    assert!(bench.machine.is_connected());
+}
+
+#[test]
+fn the_quota_is_the_set_in_flight_across_resume_and_a_failed_pubrec() {
+    let properties = PropertiesBuf::new().with(Property::ReceiveMaximum(2)).unwrap();
+    let mut bench =
+        Bench::connected_with(config().clean_start(CleanStart::Never), false, properties.as_properties());
+    let now = bench.now;
+    for payload in ["a", "b", "c", "d"] {
+        bench.machine.publish(now, message(QoS::ExactlyOnce, payload)).unwrap();
+    }
+    assert_eq!(bench.sent(), ["Publish a/b qos2 id1 a", "Publish a/b qos2 id2 b"]);
+    let mut failed = Ack::new(AckKind::PubRec, PacketId::MIN);
+    failed.reason = ReasonCode::QuotaExceeded;
+    bench.receive(&Packet::Ack(failed));
+    assert_eq!(bench.sent(), ["Publish a/b qos2 id3 c"], "a failed PUBREC frees its place");
+    bench.ack(AckKind::PubRec, 2);
+    assert_eq!(bench.sent(), ["PubRel id2"], "PUBREC alone frees none");
+    bench.cut();
+    bench.wake();
+    bench.open();
+    bench.events();
+    bench.receive(&Packet::ConnAck(ConnAck {
+        session_present: true,
+        reason: ReasonCode::Success,
+        properties: properties.as_properties(),
+    }));
+    assert_eq!(bench.sent(), ["Publish a/b qos2 dup id3 c", "PubRel id2", "Publish a/b qos2 id4 d"]);
+    bench.ack(AckKind::PubComp, 2);
+    bench.ack(AckKind::PubComp, 2);
+    assert!(bench.sent().is_empty());
+    assert!(bench.machine.is_connected());
+}
+
+#[test]
+fn a_disconnect_drains_first_and_ends_every_command() {
+    let mut bench = Bench::connected(config());
+    let now = bench.now;
+    bench.machine.publish(now, message(QoS::AtLeastOnce, "x")).unwrap();
+    let op = bench.machine.disconnect(now, Disconnect::new(Duration::from_secs(5))).unwrap();
+    assert_eq!(
+        bench.machine.publish(now, message(QoS::AtMostOnce, "y")).unwrap_err(),
+        Refused::Disconnecting
+    );
+    assert_eq!(bench.sent(), ["Publish a/b qos1 id1 x"]);
+    bench.ack(AckKind::PubAck, 1);
+    assert_eq!(bench.sent(), ["Disconnect 0x00"]);
+    assert!(matches!(bench.machine.poll_action(), Some(Action::CloseTransport { .. })));
+    let events = bench.events();
+    assert!(
+        matches!(
+            events.as_slice(),
+            [
+                Event::Completed { outcome: Outcome::Acknowledged(_), .. },
+                Event::Disconnected(ended),
+                Event::Completed { op: last, outcome: Outcome::Disconnected { undelivered: 0 } },
+            ] if ended.reason == EndReason::Requested && ended.retry_at.is_none() && *last == op
+        ),
+        "{events:?}"
+    );
+    assert!(bench.machine.is_idle());
+    assert_eq!(bench.machine.poll_timeout(), None);
+}
+
+#[test]
+fn a_drain_that_runs_out_of_time_says_what_is_unknown_and_what_was_never_sent() {
+    let properties = PropertiesBuf::new().with(Property::ReceiveMaximum(1)).unwrap();
+    let mut bench = Bench::connected_with(config(), false, properties.as_properties());
+    let now = bench.now;
+    bench.machine.publish(now, message(QoS::AtLeastOnce, "x")).unwrap();
+    bench.machine.publish(now, message(QoS::AtLeastOnce, "y")).unwrap();
+    bench.machine.disconnect(now, Disconnect::new(Duration::from_secs(5))).unwrap();
+    bench.sent();
+    bench.wake();
+    assert_eq!(bench.now, Instant::from_micros(5_000_000));
+    assert_eq!(bench.sent(), ["Disconnect 0x00"]);
+    assert_eq!(
+        bench.outcomes(),
+        [(1, Outcome::Unknown), (2, Outcome::NotSent), (3, Outcome::Disconnected { undelivered: 2 })]
+    );
+}
+
+#[test]
+fn a_server_that_breaks_a_rule_is_told_which_and_the_connection_ends() {
+    let mut bench = Bench::connected(config());
+    bench.receive_bytes(&mut BytesMut::from(&[0x32, 0x07, 0, 1, b'a', 0, 0, 0, b'x'][..]));
+    assert!(
+        matches!(bench.sent().as_slice(), [line] if line == "Disconnect 0x82" || line == "Disconnect 0x81")
+    );
+    let events = bench.events();
+    assert!(matches!(events.as_slice(), [Event::Disconnected(ended)]
+        if matches!(ended.reason, EndReason::Malformed(_)) && ended.retry_at.is_some()));
+    let mut bench = Bench::connected(config().version(ProtocolVersion::V3_1_1));
+    bench.receive_bytes(&mut BytesMut::from(&[0x32, 0x06, 0, 1, b'a', 0, 0, b'x'][..]));
+    assert!(bench.sent().is_empty(), "3.1.1 just closes");
+    assert!(matches!(bench.machine.poll_action(), Some(Action::CloseTransport { .. })));
+}
+
+#[test]
+fn a_refusal_is_typed_and_a_permanent_one_ends_the_attempts() {
+    for (version, code, reason) in [
+        (ProtocolVersion::V5, 0x86, ReasonCode::BadUserNameOrPassword),
+        (ProtocolVersion::V3_1_1, 4, ReasonCode::BadUserNameOrPassword),
+        (ProtocolVersion::V3_1, 5, ReasonCode::NotAuthorized),
+        (ProtocolVersion::V3_1_1, 3, ReasonCode::ServerUnavailable),
+    ] {
+        let mut bench = Bench::new(config().version(version));
+        bench.machine.connect(bench.now).unwrap();
+        bench.open();
+        let bytes: &[u8] =
+            if version == ProtocolVersion::V5 { &[0x20, 3, 0, code, 0] } else { &[0x20, 2, 0, code] };
+        bench.receive_bytes(&mut BytesMut::from(bytes));
+        let events = bench.events();
+        let [Event::ConnectFailed(ended)] = events.as_slice() else { panic!("{events:?}") };
+        let EndReason::Refused { reason: told, .. } = &ended.reason else { panic!("{ended:?}") };
+        assert_eq!(*told, reason);
+        assert_eq!(ended.retry_at.is_none(), reason != ReasonCode::ServerUnavailable);
+    }
+}
+
+#[test]
+fn without_room_a_command_is_refused_and_nothing_changes() {
+    let mut config = config();
+    config.limits.outgoing_messages = 2;
+    let mut bench = Bench::connected(config);
+    let now = bench.now;
+    for _ in 0..2 {
+        bench.machine.publish(now, message(QoS::AtMostOnce, "x")).unwrap();
+    }
+    assert_eq!(bench.machine.publish(now, message(QoS::AtMostOnce, "x")).unwrap_err(), Refused::Full);
+    assert_eq!(bench.sent().len(), 2);
+    assert_eq!(
+        bench.machine.publish(now, message(QoS::AtMostOnce, "x")).unwrap_err(),
+        Refused::Full,
+        "completions that nobody took count"
+    );
+    assert_eq!(bench.outcomes().len(), 2);
+    bench.machine.publish(now, message(QoS::AtMostOnce, "x")).unwrap();
+}
+
+#[test]
+fn reading_stops_at_the_inbound_budget_and_goes_on_when_receipts_come_back() {
+    let mut config = config().keep_alive(Duration::from_secs(10));
+    config.limits.incoming_bytes = 400;
+    let mut bench = Bench::connected(config);
+    let mut bytes = BytesMut::new();
+    for _ in 0..10 {
+        wire::encode(&incoming(QoS::AtMostOnce, 0, &[7; 100]), ProtocolVersion::V5, &mut bytes).unwrap();
+    }
+    bench.receive_bytes(&mut bytes);
+    let taken = bench.events();
+    assert!(!taken.is_empty() && taken.len() < 10 && !bytes.is_empty());
+    assert!(bench.machine.is_paused());
+    assert_eq!(bench.machine.read_capacity(), 0);
+    bench.now = Instant::from_micros(3_600_000_000);
+    bench.machine.handle_timeout(bench.now);
+    bench.now = Instant::from_micros(7_200_000_000);
+    bench.machine.handle_timeout(bench.now);
+    assert!(bench.machine.is_connected(), "nobody is declared dead while we do not read");
+    let mut count = taken.len();
+    let mut events = taken;
+    while !events.is_empty() {
+        for event in events {
+            let Event::Message { receipt, .. } = event else { continue };
+            bench.machine.settle(bench.now, receipt, ReasonCode::Success);
+        }
+        bench.receive_bytes(&mut bytes);
+        events = bench.events();
+        count += events.len();
+    }
+    assert_eq!(count, 10);
+    assert!(bench.machine.read_capacity() > 0);
+}
+
+#[test]
+fn a_large_header_reserves_nothing_and_is_refused_by_its_header() {
+    let mut bench = Bench::connected(config());
+    bench.receive_bytes(&mut BytesMut::from(&[0x30, 0xff, 0xff, 0xff, 0x7f][..]));
+    assert_eq!(bench.sent(), ["Disconnect 0x95"]);
+}
+
+#[test]
+fn back_off_grows_and_stops_after_its_attempts() {
+    let mut backoff = mqtt_machine::Backoff::DEFAULT;
+    backoff.jitter = false;
+    backoff.attempts = Some(3);
+    let mut bench = Bench::new(config().backoff(backoff));
+    bench.machine.connect(bench.now).unwrap();
+    let mut waits = Vec::new();
+    loop {
+        let Some(Action::OpenTransport { id, .. }) = bench.machine.poll_action() else { break };
+        bench.machine.handle_transport(bench.now, id, TransportEvent::OpenFailed("refused".into()));
+        let Some(Event::ConnectFailed(ended)) = bench.machine.poll_event() else { panic!() };
+        match ended.retry_at {
+            Some(at) => {
+                waits.push((at - bench.now).as_secs());
+                bench.wake();
+            }
+            None => break,
+        }
+    }
+    assert_eq!(waits, [1, 2, 4]);
+    assert!(bench.machine.is_idle());
+}

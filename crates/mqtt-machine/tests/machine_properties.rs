@@ -1,0 +1,396 @@
+//! Properties of the whole machine under arbitrary histories: the session is the fold of its journal, nothing leaves
+//! before it is durable, chunking never matters, arbitrary bytes never panic, every command ends exactly once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use mqtt_machine::journal::Record;
+use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish, ReasonCodes, Sender, SubAck};
+use mqtt_machine::{
+    Action, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, LostSession, Machine, Message,
+    Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, Subscribe, TopicFilter,
+    TransportEvent, TransportId, wire,
+};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish(QoS),
+    Subscribe,
+    /// Lets the machine write, and answers so many of the packets that it wrote.
+    Exchange(usize),
+    Incoming(QoS, u16, bool),
+    Release(u16),
+    Settle(bool),
+    Store,
+    Cut,
+    Reconnect(bool),
+    Time(u64),
+    Raw(Vec<u8>),
+}
+
+fn qos() -> impl Strategy<Value = QoS> {
+    prop_oneof![Just(QoS::AtMostOnce), Just(QoS::AtLeastOnce), Just(QoS::ExactlyOnce)]
+}
+
+fn step(raw: bool) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => qos().prop_map(Step::Publish),
+        1 => Just(Step::Subscribe),
+        6 => (0_usize..6).prop_map(Step::Exchange),
+        4 => (qos(), 1_u16..6, any::<bool>()).prop_map(|(qos, id, dup)| Step::Incoming(qos, id, dup)),
+        2 => (1_u16..6).prop_map(Step::Release),
+        3 => any::<bool>().prop_map(Step::Settle),
+        4 => Just(Step::Store),
+        1 => Just(Step::Cut),
+        2 => any::<bool>().prop_map(Step::Reconnect),
+        1 => (0_u64..100_000_000).prop_map(Step::Time),
+        u32::from(raw) => proptest::collection::vec(any::<u8>(), 0..40).prop_map(Step::Raw),
+    ]
+}
+
+fn config(version: ProtocolVersion, durable: bool, policy: LostSession) -> Config {
+    Config::new(Server::new("s"))
+        .client_id("c")
+        .version(version)
+        .clean_start(CleanStart::Never)
+        .lost_session(policy)
+        .durable(durable)
+}
+
+/// A machine with a store that syncs when told, and a server made of the test's steps.
+struct World {
+    machine: Machine,
+    version: ProtocolVersion,
+    now: Instant,
+    transport: Option<TransportId>,
+    output: Output,
+    pending: Vec<Packet<'static>>,
+    receipts: Vec<Receipt>,
+    records: Vec<Record>,
+    durable: usize,
+    accepted: BTreeSet<u64>,
+    ended: BTreeMap<u64, usize>,
+    delivered: usize,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        let version = config.version;
+        let mut machine = Machine::new(Arc::new(config), 3, Instant::ZERO);
+        machine.connect(Instant::ZERO).unwrap();
+        Self {
+            machine,
+            version,
+            now: Instant::ZERO,
+            transport: None,
+            output: Output::with_mark(200),
+            pending: Vec::new(),
+            receipts: Vec::new(),
+            records: Vec::new(),
+            durable: 0,
+            accepted: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            delivered: 0,
+        }
+    }
+
+    fn collect(&mut self) {
+        while let Some(action) = self.machine.poll_action() {
+            match action {
+                Action::Store { seq, record } => {
+                    self.records.push(record);
+                    assert_eq!(seq, JournalSeq::new(self.records.len() as u64));
+                }
+                Action::OpenTransport { id, .. } => {
+                    self.transport = Some(id);
+                    self.output.clear();
+                    self.pending.clear();
+                }
+                Action::CloseTransport { id } if self.transport == Some(id) => self.transport = None,
+                _ => {}
+            }
+        }
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                Event::Message { receipt, .. } => {
+                    self.delivered += 1;
+                    self.receipts.push(receipt);
+                }
+                Event::Completed { op, .. } => *self.ended.entry(op.to_u64()).or_default() += 1,
+                _ => {}
+            }
+        }
+        if let Some(at) = self.machine.poll_timeout() {
+            let mut probe = self.machine.clone();
+            let when = at.max(self.now);
+            probe.handle_timeout(when);
+            assert!(probe.poll_timeout().is_none_or(|next| next > when), "a deadline that does not move");
+        }
+    }
+
+    fn receive(&mut self, packet: &Packet<'_>) {
+        let Some(id) = self.transport else { return };
+        let mut bytes = BytesMut::new();
+        wire::encode(packet, self.version, &mut bytes).unwrap();
+        self.machine.handle_input(self.now, id, &mut bytes);
+    }
+
+    /// Takes what the machine writes; the server's answers wait in `pending`.
+    fn exchange(&mut self, answers: usize) {
+        self.machine.transmit(self.now, &mut self.output);
+        let mut bytes = BytesMut::new();
+        bytes.extend_from_slice(&self.output.copy_to_bytes(self.output.remaining()));
+        if let Some(id) = self.transport {
+            self.machine.handle_sent(self.now, id, bytes.len());
+        }
+        while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
+            let frame = bytes.split_to(header.frame_len());
+            let packet = wire::decode(&frame, self.version, Sender::Client).unwrap();
+            self.assert_durable(&packet);
+            if let Some(answer) = answer(&packet, self.version) {
+                self.pending.push(answer);
+            }
+        }
+        let answers = answers.min(self.pending.len());
+        for packet in self.pending.drain(..answers).collect::<Vec<_>>() {
+            self.receive(&packet);
+        }
+    }
+
+    /// Contract 8: what a packet depends on stands in the durable part of the journal.
+    fn assert_durable(&self, packet: &Packet<'_>) {
+        let durable = &self.records[..self.durable];
+        let holds = match packet {
+            Packet::Publish(Publish { packet_id: Some(id), .. }) => durable
+                .iter()
+                .any(|record| matches!(record, Record::Assigned { packet_id, .. } if packet_id == id)),
+            Packet::Ack(Ack {
+                kind: AckKind::PubRel, packet_id: id, reason: ReasonCode::Success, ..
+            }) => {
+                self.version != ProtocolVersion::V5
+                    || durable
+                        .iter()
+                        .any(|record| matches!(record, Record::Released { packet_id } if packet_id == id))
+            }
+            Packet::Ack(Ack {
+                kind: AckKind::PubRec, packet_id: id, reason: ReasonCode::Success, ..
+            }) => durable
+                .iter()
+                .any(|record| matches!(record, Record::Received { packet_id } if packet_id == id)),
+            _ => true,
+        };
+        assert!(holds || !self.is_durable_run(), "{packet:?} left before its record was durable");
+    }
+
+    fn is_durable_run(&self) -> bool {
+        !self.records.is_empty()
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Publish(qos) => {
+                let message = Message::to("t", "payload").unwrap().qos(qos);
+                if let Ok(op) = self.machine.publish(self.now, message) {
+                    assert!(self.accepted.insert(op.to_u64()), "an operation's name came again");
+                }
+            }
+            Step::Subscribe => {
+                let subscribe = Subscribe::to(TopicFilter::new("a/#").unwrap(), QoS::AtLeastOnce);
+                self.accepted.insert(self.machine.subscribe(self.now, subscribe).unwrap().to_u64());
+            }
+            Step::Exchange(answers) => self.exchange(answers),
+            Step::Incoming(qos, id, dup) => {
+                let packet_id = (qos != QoS::AtMostOnce).then(|| PacketId::new(id).unwrap());
+                let dup = dup && packet_id.is_some();
+                let properties = Properties::EMPTY;
+                let (topic, payload, retain) = ("a/b", &b"in"[..], false);
+                self.receive(&Packet::Publish(Publish {
+                    dup,
+                    qos,
+                    retain,
+                    topic,
+                    packet_id,
+                    properties,
+                    payload,
+                }));
+            }
+            Step::Release(id) => {
+                self.receive(&Packet::Ack(Ack::new(AckKind::PubRel, PacketId::new(id).unwrap())));
+            }
+            Step::Settle(last) => {
+                if !self.receipts.is_empty() {
+                    let place = if last { self.receipts.len() - 1 } else { 0 };
+                    let receipt = self.receipts.remove(place);
+                    self.machine.settle(self.now, receipt, ReasonCode::Success);
+                }
+            }
+            Step::Store => {
+                self.durable = self.records.len();
+                self.machine.handle_stored(self.now, Ok(JournalSeq::new(self.durable as u64)));
+            }
+            Step::Cut => {
+                if let Some(id) = self.transport.take() {
+                    self.machine.handle_transport(self.now, id, TransportEvent::Closed(None));
+                }
+            }
+            Step::Reconnect(session_present) => self.reconnect(session_present),
+            Step::Time(micros) => {
+                self.now += Duration::from_micros(micros);
+                self.machine.handle_timeout(self.now);
+            }
+            Step::Raw(bytes) => {
+                if let Some(id) = self.transport {
+                    self.machine.handle_input(self.now, id, &mut BytesMut::from(&bytes[..]));
+                }
+            }
+        }
+        self.collect();
+    }
+
+    fn reconnect(&mut self, session_present: bool) {
+        if self.machine.is_connected() {
+            return;
+        }
+        if let Some(at) = self.machine.poll_timeout() {
+            self.now = self.now.max(at);
+            self.machine.handle_timeout(self.now);
+        }
+        if self.machine.is_idle() {
+            let _ = self.machine.connect(self.now);
+        }
+        self.collect();
+        let Some(id) = self.transport else { return };
+        self.machine.handle_transport(self.now, id, TransportEvent::Opened);
+        self.exchange(0);
+        let properties = Properties::EMPTY;
+        self.receive(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::Success, properties }));
+    }
+}
+
+fn answer(packet: &Packet<'_>, version: ProtocolVersion) -> Option<Packet<'static>> {
+    match packet {
+        Packet::Publish(publish) => {
+            let kind = if publish.qos == QoS::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
+            Some(Packet::Ack(Ack::new(kind, publish.packet_id?)))
+        }
+        Packet::Ack(ack) if ack.kind == AckKind::PubRel => {
+            Some(Packet::Ack(Ack::new(AckKind::PubComp, ack.packet_id)))
+        }
+        Packet::Subscribe(subscribe) => {
+            let codes = ReasonCodes::from_bytes(&[1]).unwrap();
+            let (packet_id, properties) = (subscribe.packet_id, Properties::EMPTY);
+            let _ = version;
+            Some(Packet::SubAck(SubAck { packet_id, properties, codes }))
+        }
+        _ => None,
+    }
+}
+
+fn versions() -> impl Strategy<Value = ProtocolVersion> {
+    prop_oneof![Just(ProtocolVersion::V3_1), Just(ProtocolVersion::V3_1_1), Just(ProtocolVersion::V5)]
+}
+
+fn policies() -> impl Strategy<Value = LostSession> {
+    prop_oneof![Just(LostSession::SendAgain), Just(LostSession::Report)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_session_is_the_fold_of_its_records_after_every_step(
+        version in versions(),
+        policy in policies(),
+        steps in proptest::collection::vec(step(true), 0..120),
+    ) {
+        let config = config(version, true, policy);
+        let mut world = World::new(config.clone());
+        for step in steps {
+            world.apply(step);
+            let records = world.records.clone();
+            let restored = Machine::restore(Arc::new(config.clone()), 1, world.now, Duration::ZERO, records).unwrap();
+            prop_assert_eq!(restored.session(), world.machine.session());
+        }
+    }
+
+    #[test]
+    fn every_accepted_command_ends_exactly_once(
+        version in versions(),
+        policy in policies(),
+        durable in any::<bool>(),
+        steps in proptest::collection::vec(step(true), 0..160),
+    ) {
+        let mut world = World::new(config(version, durable, policy));
+        for step in steps {
+            world.apply(step);
+        }
+        world.apply(Step::Store);
+        let op = world.machine.disconnect(world.now, Disconnect::new(Duration::ZERO));
+        if let Ok(op) = op {
+            world.accepted.insert(op.to_u64());
+        }
+        for _ in 0..10 {
+            world.exchange(0);
+            world.apply(Step::Store);
+            if let Some(at) = world.machine.poll_timeout() {
+                world.now = world.now.max(at);
+                world.machine.handle_timeout(world.now);
+            }
+            world.collect();
+        }
+        prop_assert!(world.machine.is_idle());
+        let ended: BTreeSet<u64> = world.ended.keys().copied().collect();
+        prop_assert_eq!(ended, world.accepted);
+        prop_assert!(world.ended.values().all(|count| *count == 1));
+    }
+
+    #[test]
+    fn chunking_never_matters(
+        version in versions(),
+        packets in proptest::collection::vec((qos(), 1_u16..9, any::<bool>(), 0_usize..300), 1..20),
+        cuts in proptest::collection::vec(1_usize..40, 1..20),
+        garbage in proptest::collection::vec(any::<u8>(), 0..10),
+    ) {
+        let mut bytes = BytesMut::new();
+        let properties = Properties::EMPTY;
+        let connack = ConnAck { session_present: false, reason: ReasonCode::Success, properties };
+        wire::encode(&Packet::ConnAck(connack), version, &mut bytes).unwrap();
+        for (qos, id, ack, size) in packets {
+            let id = PacketId::new(id).unwrap();
+            let payload = vec![b'x'; size];
+            let packet_id = (qos != QoS::AtMostOnce).then_some(id);
+            let packet = if ack {
+                Packet::Ack(Ack::new(AckKind::PubRel, id))
+            } else {
+                Packet::Publish(Publish {
+                    dup: false, qos, retain: false, topic: "t/u", packet_id, properties, payload: &payload,
+                })
+            };
+            wire::encode(&packet, version, &mut bytes).unwrap();
+        }
+        bytes.extend_from_slice(&garbage);
+        let run = |sizes: &mut dyn Iterator<Item = usize>| {
+            let mut world = World::new(config(version, false, LostSession::SendAgain));
+            world.collect();
+            let id = world.transport.unwrap();
+            world.machine.handle_transport(world.now, id, TransportEvent::Opened);
+            let mut rest = bytes.clone();
+            let mut buffer = BytesMut::new();
+            while !rest.is_empty() {
+                let size = sizes.next().unwrap_or(usize::MAX).min(rest.len());
+                buffer.unsplit(rest.split_to(size));
+                world.machine.handle_input(world.now, id, &mut buffer);
+            }
+            let mut output = Output::with_mark(usize::MAX);
+            world.machine.transmit(world.now, &mut output);
+            let events: Vec<Event> = std::iter::from_fn(|| world.machine.poll_event()).collect();
+            (output.copy_to_bytes(output.remaining()), events, world.machine.session(), world.machine.is_connected())
+        };
+        let whole = run(&mut std::iter::empty());
+        prop_assert_eq!(&run(&mut cuts.iter().copied().cycle()), &whole);
+        prop_assert_eq!(&run(&mut std::iter::repeat(1)), &whole);
+    }
+}
