@@ -89,6 +89,7 @@
 //!
 //! - `std` (default): vectored writes of [`Output`]. The core itself never uses `std`.
 #![no_std]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 #![cfg_attr(
     not(test),
     deny(

@@ -1,5 +1,7 @@
 //! The machine against hand-written packets: what leaves, what is told, when.
 
+#![allow(clippy::disallowed_methods, reason = "a test may panic")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! Properties of the whole machine under arbitrary histories: the session is the fold of its journal, nothing leaves
 //! before it is durable, chunking never matters, arbitrary bytes never panic, every command ends exactly once.
 
+#![allow(clippy::disallowed_methods, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;

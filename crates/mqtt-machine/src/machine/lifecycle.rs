@@ -47,7 +47,7 @@ impl Machine {
             State::Waiting { .. } => self.start_attempt(now),
             State::Preparing { .. } | State::Opening { .. } => self.end(now, EndReason::Reconnect),
             State::Live(_) => {
-                self.close(now, EndReason::Reconnect, Some(ReasonCode::Success), PropertiesBuf::new())
+                self.close(now, EndReason::Reconnect, Some(ReasonCode::Success), PropertiesBuf::new());
             }
         }
         Ok(())
@@ -359,7 +359,7 @@ impl Machine {
             State::Live(connection) => match &connection.phase {
                 Phase::Handshake { deadline } if now >= *deadline => self.end(now, EndReason::ConnectTimeout),
                 Phase::Closing { deadline, .. } if now >= *deadline => {
-                    self.end(now, EndReason::ConnectTimeout)
+                    self.end(now, EndReason::ConnectTimeout);
                 }
                 Phase::Established => self.keep_alive(now),
                 Phase::Handshake { .. } | Phase::Closing { .. } => {}

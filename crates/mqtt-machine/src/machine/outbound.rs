@@ -175,7 +175,7 @@ impl Machine {
         } else if let Some(Request { op, ask, .. }) = self.session.requests.discard_waiting() {
             match (op, ask) {
                 (Some(op), _) => {
-                    self.complete(op, Outcome::Dropped(DropReason::PacketTooLarge), JournalSeq::ZERO)
+                    self.complete(op, Outcome::Dropped(DropReason::PacketTooLarge), JournalSeq::ZERO);
                 }
                 (None, Ask::Subscribe(lost)) => {
                     let code = ReasonCode::PacketTooLarge;
