@@ -51,7 +51,7 @@ impl Output {
     }
 
     /// Appends `payload` without copying it, when that is cheaper.
-    pub(crate) fn chain(&mut self, payload: &Bytes) {
+    pub(crate) fn append(&mut self, payload: &Bytes) {
         if payload.len() < CHAIN_FROM {
             self.tail.extend_from_slice(payload);
             return;
@@ -127,9 +127,9 @@ mod tests {
     fn small_parts_are_copied_together_and_large_ones_chained() {
         let mut output = Output::with_mark(10_000);
         output.tail().extend_from_slice(b"head");
-        output.chain(&Bytes::from_static(b"small"));
+        output.append(&Bytes::from_static(b"small"));
         let large = Bytes::from(alloc::vec![7_u8; CHAIN_FROM]);
-        output.chain(&large);
+        output.append(&large);
         output.tail().extend_from_slice(b"end");
         assert_eq!(output.remaining(), 9 + CHAIN_FROM + 3);
         assert_eq!(output.chunk(), b"headsmall");

@@ -357,6 +357,6 @@ fn write_publish(
     debug_assert!(connection.version == ProtocolVersion::V5 || capabilities.topic_alias_maximum == 0);
     wire::encode_publish_head(&publish, connection.version, out.tail())
         .map_err(|_| DropReason::NotSupported)?;
-    out.chain(&message.payload);
+    out.append(&message.payload);
     Ok(())
 }
