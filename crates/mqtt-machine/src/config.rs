@@ -14,7 +14,8 @@ use crate::types::{ProtocolVersion, Secret, Server};
 pub enum CleanStart {
     /// At every connection. In 3.x the server then keeps nothing between connections either.
     Always,
-    /// At the first connection of this machine; its reconnects resume.
+    /// At the first connection of this machine; its reconnects resume. In 3.x the server discards the session of a
+    /// clean connection when that ends: the first reconnect finds none, the later ones do.
     #[default]
     FirstOnly,
     /// Never: resume whatever session the server has for the client identifier.

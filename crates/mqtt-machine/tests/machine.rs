@@ -476,3 +476,60 @@ fn back_off_grows_and_stops_after_its_attempts() {
     assert_eq!(waits, [1, 2, 4]);
     assert!(bench.machine.is_idle());
 }
+
+#[test]
+fn subscriptions_that_were_being_restored_when_the_link_broke_are_restored_on_the_next() {
+    let mut bench = Bench::connected(config().clean_start(CleanStart::Never));
+    let now = bench.now;
+    bench.machine.subscribe(now, Subscribe::to(TopicFilter::new("x/#").unwrap(), QoS::AtLeastOnce)).unwrap();
+    assert_eq!(bench.sent(), ["Subscribe id1 x/#"]);
+    let codes = ReasonCodes::from_bytes(&[1]).unwrap();
+    let suback = |id| {
+        Packet::SubAck(SubAck { packet_id: PacketId::new(id).unwrap(), properties: Properties::EMPTY, codes })
+    };
+    bench.receive(&suback(1));
+    bench.reconnect(false);
+    assert_eq!(bench.sent(), ["Subscribe id2 x/#"]);
+    bench.reconnect(true);
+    assert_eq!(bench.sent(), ["Subscribe id3 x/#"], "nobody knows whether the server took the last one");
+    bench.receive(&suback(3));
+    assert!(matches!(bench.events().last(), Some(Event::Resubscribed(_))));
+    bench.reconnect(true);
+    assert!(bench.sent().is_empty());
+}
+
+#[test]
+fn a_receipt_of_a_lost_session_does_not_acknowledge_another_message() {
+    let mut bench = Bench::connected(config().clean_start(CleanStart::Never));
+    let now = bench.now;
+    bench.receive(&incoming(QoS::ExactlyOnce, 9, b"old"));
+    let Some(Event::Message { receipt: old, .. }) = bench.machine.poll_event() else { panic!() };
+    bench.reconnect(false);
+    bench.events();
+    bench.receive(&incoming(QoS::ExactlyOnce, 9, b"new"));
+    let Some(Event::Message { receipt: new, .. }) = bench.machine.poll_event() else { panic!() };
+    bench.machine.settle(now, old, ReasonCode::Success);
+    assert!(bench.sent().is_empty());
+    assert!(bench.machine.session().received.is_empty());
+    bench.machine.settle(now, new, ReasonCode::Success);
+    assert_eq!(bench.sent(), ["PubRec id9"]);
+}
+
+#[test]
+fn a_failed_store_ends_the_connection_and_still_tells_the_outcomes() {
+    let mut bench = Bench::connected(config().durable(true));
+    let now = bench.now;
+    bench.machine.publish(now, message(QoS::AtLeastOnce, "x")).unwrap();
+    assert!(bench.sent().is_empty(), "nothing leaves before it is durable");
+    bench.machine.handle_stored(now, Ok(mqtt_machine::JournalSeq::new(3)));
+    assert_eq!(bench.sent(), ["Publish a/b qos1 id1 x"]);
+    bench.ack(AckKind::PubAck, 1);
+    assert!(bench.outcomes().is_empty(), "no outcome before its record is durable");
+    bench.machine.handle_stored(now, Err(mqtt_machine::StoreError("disk full".into())));
+    let events = bench.events();
+    assert!(matches!(events.as_slice(), [
+        Event::Completed { outcome: Outcome::Acknowledged(_), .. },
+        Event::Disconnected(ended),
+    ] if matches!(ended.reason, EndReason::Store(_)) && ended.retry_at.is_none()));
+    assert_eq!(bench.machine.connect(now).unwrap_err(), Refused::StoreFailed);
+}

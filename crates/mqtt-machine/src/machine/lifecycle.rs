@@ -20,7 +20,7 @@ use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, ProtocolVersion, QoS, Server, TransportId};
 use crate::wire::{self, reasons};
 
-use super::{Drain, Machine, Resubscribe, State};
+use super::{Drain, Machine, State};
 
 impl Machine {
     pub(super) fn begin(&mut self, now: Instant) -> Result<(), Refused> {
@@ -257,7 +257,6 @@ impl Machine {
             }
         };
         self.session.connection_ended();
-        self.resubscribe = Resubscribe::Done;
         let retry_at = self.schedule(now, &reason);
         let requested = matches!(reason, EndReason::Requested);
         let ended = Ended { id, reason, retry_at };
@@ -274,11 +273,13 @@ impl Machine {
     /// Decides when the next attempt begins, if at all.
     fn schedule(&mut self, now: Instant, reason: &EndReason) -> Option<Instant> {
         let backoff = self.config.backoff;
-        if reason.is_permanent() || backoff.attempts.is_some_and(|most| self.failed >= most) {
+        let asked = matches!(reason, EndReason::Reconnect);
+        let used_up = !asked && backoff.attempts.is_some_and(|most| self.failed >= most);
+        if reason.is_permanent() || used_up {
             self.state = State::Idle;
             return None;
         }
-        let delay = if matches!(reason, EndReason::Reconnect) {
+        let delay = if asked {
             self.failed = 0;
             Duration::ZERO
         } else {
@@ -316,6 +317,11 @@ impl Machine {
             }
             Err(error) => {
                 self.journal.failed = true;
+                // Nothing is sent any more; what is known of the commands is told all the same.
+                self.journal.durable = JournalSeq::new(u64::MAX);
+                for (_, op, outcome) in core::mem::take(&mut self.journal.held) {
+                    self.events.push_back(Event::Completed { op, outcome });
+                }
                 match &self.state {
                     State::Live(connection) if connection.is_closing() => {}
                     State::Waiting { .. } => self.state = State::Idle,

@@ -86,10 +86,13 @@ struct Journal {
     held: VecDeque<(JournalSeq, OpId, Outcome)>,
 }
 
-/// Subscriptions that are being made again after a lost session.
+/// Subscriptions that are being made again after a lost session. A connection that ends before `Done` leaves the rest to
+/// the next one, whether the session is present there or not.
 #[derive(Clone, Debug)]
 enum Resubscribe {
     Done,
+    /// All requests are written, some are not acknowledged.
+    Written,
     /// From the one after this; `None`: from the first.
     After(Option<TopicFilter>),
 }
@@ -199,6 +202,10 @@ impl Machine {
             machine.journal.durable = machine.journal.last;
         }
         machine.session.restored(now, away);
+        if machine.session.subscription_count() > 0 {
+            // The process may have died while they were being made again.
+            machine.resubscribe = Resubscribe::After(None);
+        }
         Ok(machine)
     }
 

@@ -134,7 +134,8 @@ impl Machine {
         let (subscriptions, identifier) =
             self.session.subscriptions_after(cursor.as_ref(), RESUBSCRIBE_CHUNK);
         let Some(last) = subscriptions.last() else {
-            self.resubscribe = Resubscribe::Done;
+            self.resubscribe = Resubscribe::Written;
+            self.check_restored();
             return;
         };
         self.resubscribe = Resubscribe::After(Some(last.filter.clone()));
@@ -145,6 +146,13 @@ impl Machine {
         }
         let ask = Ask::Subscribe(subscriptions);
         self.session.requests.push_next(Request { op: None, ask, properties, packet_id: None });
+    }
+
+    /// Notes when every subscription that the server lost has been made again.
+    pub(super) fn check_restored(&mut self) {
+        if matches!(self.resubscribe, Resubscribe::Written) && !self.session.requests.is_restoring() {
+            self.resubscribe = Resubscribe::Done;
+        }
     }
 
     fn write_request(&mut self, out: &mut Output) -> bool {
@@ -181,6 +189,7 @@ impl Machine {
                     let code = ReasonCode::PacketTooLarge;
                     let lost = lost.into_iter().map(|subscription| (subscription.filter, code)).collect();
                     self.events.push_back(Event::Resubscribed(lost));
+                    self.check_restored();
                 }
                 (None, Ask::Unsubscribe(_)) => {}
             }

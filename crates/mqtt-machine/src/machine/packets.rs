@@ -90,7 +90,8 @@ impl Machine {
         if !resumed {
             self.session_lost();
         }
-        if !connack.session_present && self.session.subscription_count() > 0 {
+        let restored = matches!(self.resubscribe, Resubscribe::Done);
+        if !(connack.session_present && restored) && self.session.subscription_count() > 0 {
             self.resubscribe = Resubscribe::After(None);
         }
         let client_id = match &self.session.client_id {
@@ -235,10 +236,12 @@ impl Machine {
                 _ => ReasonCode::Success,
             };
             let mut gate = JournalSeq::ZERO;
-            if due.kind == AckKind::PubRec {
+            // After a lost session the identifier may belong to another message by now.
+            let own = self.session.incoming.known(due.packet_id) == Some(Known::Delivered(due.serial));
+            if due.kind == AckKind::PubRec && own {
                 if reason.is_failure() {
                     self.session.incoming.forget(due.packet_id);
-                } else if self.session.incoming.known(due.packet_id).is_some() {
+                } else {
                     gate = self.record(Record::Received { packet_id: due.packet_id });
                 }
             }
@@ -382,6 +385,7 @@ impl Machine {
             None => {
                 let filters = subscriptions.into_iter().map(|subscription| subscription.filter);
                 self.events.push_back(Event::Resubscribed(filters.zip(codes).collect()));
+                self.check_restored();
             }
         }
         Ok(())

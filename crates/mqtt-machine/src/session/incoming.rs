@@ -31,6 +31,8 @@ struct Unsettled {
 /// An acknowledgement whose turn has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
+    /// The delivery that it acknowledges.
+    pub(crate) serial: u64,
     pub(crate) kind: AckKind,
     pub(crate) packet_id: PacketId,
     pub(crate) reason: ReasonCode,
@@ -89,12 +91,13 @@ impl Incoming {
     pub(crate) fn next_due(&mut self) -> Option<Due> {
         let reason = self.unsettled.front()?.settled?;
         let entry = self.unsettled.pop_front()?;
+        let serial = self.first;
         self.first = self.first.saturating_add(1);
         if self.unsettled.is_empty() && self.unsettled.capacity() > 1_024 {
             self.unsettled = VecDeque::new();
         }
         let kind = if entry.qos == QoS::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
-        Some(Due { kind, packet_id: entry.packet_id, reason, live: entry.live })
+        Some(Due { serial, kind, packet_id: entry.packet_id, reason, live: entry.live })
     }
 
     /// A QoS 2 message was refused: its identifier is free again.

@@ -62,6 +62,11 @@ impl Requests {
         self.queue.insert(self.in_flight.min(self.queue.len()), request);
     }
 
+    /// Whether a request of the machine's own has not been acknowledged.
+    pub(crate) fn is_restoring(&self) -> bool {
+        self.queue.iter().any(|request| request.op.is_none())
+    }
+
     /// The next one to write.
     pub(crate) fn waiting(&self) -> Option<&Request> {
         self.queue.get(self.in_flight)
