@@ -56,8 +56,17 @@ impl Place {
         })
     }
 
-    const fn or(self, other: Self) -> Self {
+    /// Nowhere.
+    pub(super) const NONE: Self = Self(0);
+
+    /// The places of both sets.
+    pub(super) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The places that the sets have in common.
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// True when the two sets have a place in common.
@@ -97,7 +106,7 @@ const EVERYWHERE: Place = CONNECT
 const CLIENT_DISCONNECT: Place = Place::from(PacketType::Disconnect, Sender::Client);
 const SERVER_DISCONNECT: Place = Place::from(PacketType::Disconnect, Sender::Server);
 const SERVER_PUBLISH: Place = Place::from(PacketType::Publish, Sender::Server);
-const NOWHERE: Place = Place(0);
+const NOWHERE: Place = Place::NONE;
 
 /// One row of the table.
 struct Row {
@@ -255,8 +264,8 @@ pub(super) enum Unfit {
     Repeated(PropertyId),
 }
 
-/// Checks that valid properties may stand in `place`, where either sender's place is good enough.
-pub(super) fn fit(properties: Properties<'_>, place: Place) -> Result<Seen, Unfit> {
+/// Checks that valid properties may stand together in one of the places of `place`: a sender that may have sent all of them.
+pub(super) fn fit(properties: Properties<'_>, mut place: Place) -> Result<Seen, Unfit> {
     let mut seen = Seen::default();
     for property in properties {
         let id = property.id();
@@ -264,6 +273,7 @@ pub(super) fn fit(properties: Properties<'_>, place: Place) -> Result<Seen, Unfi
         if !row.places.meets(place) {
             return Err(Unfit::Misplaced(id));
         }
+        place = place.and(row.places);
         if seen.has(id) && !row.repeats.meets(place) {
             return Err(Unfit::Repeated(id));
         }
