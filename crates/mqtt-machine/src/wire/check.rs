@@ -2,7 +2,7 @@
 //! It must not know how the packet is written.
 
 use super::error::EncodeError;
-use super::primitives::holds_any;
+use super::primitives::is_no_name;
 use super::property::{Place, Seen, Unfit, fit};
 use super::reasons;
 use crate::error::TopicError;
@@ -22,7 +22,7 @@ pub(super) fn publish(publish: &Publish<'_>, version: ProtocolVersion) -> Result
         _ => {}
     }
     let topic = publish.topic.as_bytes();
-    if topic.is_empty() || topic.len() > MAX_FIELD || holds_any(topic, [0, b'+', b'#']) {
+    if topic.is_empty() || topic.len() > MAX_FIELD || is_no_name(topic) {
         unusual_topic(publish, version)?;
     }
     if version == ProtocolVersion::V5 && !publish.properties.is_empty() {
@@ -247,7 +247,7 @@ fn length(packet: PacketType, field: &'static str, bytes: &[u8]) -> Result<(), E
 
 fn text(packet: PacketType, field: &'static str, text: &str) -> Result<(), EncodeError> {
     length(packet, field, text.as_bytes())?;
-    if holds_any(text.as_bytes(), [0; 3]) {
+    if text.as_bytes().contains(&0) {
         return Err(EncodeError::Nul { packet, field });
     }
     Ok(())
