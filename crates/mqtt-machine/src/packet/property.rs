@@ -205,7 +205,7 @@ impl<'a> Properties<'a> {
 
     /// The first property with this identifier.
     pub fn find(self, id: PropertyId) -> Option<Property<'a>> {
-        self.iter().find(|property| property.id() == id)
+        codec::find(self.0, id)
     }
 
     /// The reason string, if there is one.

@@ -2,13 +2,13 @@
 //! It must not know how the packet is written.
 
 use super::error::EncodeError;
-use super::primitives::holds_any;
+use super::primitives::is_no_name;
 use super::property::{Place, Seen, Unfit, fit};
 use super::reasons;
 use crate::error::TopicError;
 use crate::packet::{
     Ack, Auth, ConnAck, Connect, Disconnect, Packet, PacketType, Properties, PropertyId, Publish,
-    ReasonCodes, Subscribe, Unsubscribe,
+    ReasonCodes, Sender, Subscribe, Unsubscribe,
 };
 use crate::reason::ReasonCode;
 use crate::types::{MAX_FIELD, ProtocolVersion, QoS, check_filter, check_name};
@@ -22,7 +22,7 @@ pub(super) fn publish(publish: &Publish<'_>, version: ProtocolVersion) -> Result
         _ => {}
     }
     let topic = publish.topic.as_bytes();
-    if topic.is_empty() || topic.len() > MAX_FIELD || holds_any(topic, [0, b'+', b'#']) {
+    if topic.is_empty() || topic.len() > MAX_FIELD || is_no_name(topic) {
         unusual_topic(publish, version)?;
     }
     if version == ProtocolVersion::V5 && !publish.properties.is_empty() {
@@ -158,7 +158,11 @@ fn disconnect(disconnect: &Disconnect<'_>, version: ProtocolVersion) -> Result<(
         });
     }
     reason(PacketType::Disconnect, disconnect.reason, version)?;
-    properties_in(PacketType::Disconnect, disconnect.properties, version).map(|_| ())
+    if version != ProtocolVersion::V5 {
+        return Ok(());
+    }
+    let place = place_beside(PacketType::Disconnect, disconnect.reason);
+    properties(PacketType::Disconnect, disconnect.properties, place).map(|_| ())
 }
 
 fn auth(auth: &Auth<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
@@ -166,12 +170,24 @@ fn auth(auth: &Auth<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
         return Err(EncodeError::NotInVersion { packet: PacketType::Auth, version });
     }
     reason(PacketType::Auth, auth.reason, version)?;
-    let seen = properties_in(PacketType::Auth, auth.properties, version)?;
+    let place = place_beside(PacketType::Auth, auth.reason);
+    let seen = properties(PacketType::Auth, auth.properties, place)?;
     let is_bare_success = auth.reason == ReasonCode::Success && auth.properties.is_empty();
     if !seen.has(PropertyId::AuthenticationMethod) && !is_bare_success {
         return Err(EncodeError::AuthenticationMethodMissing { packet: PacketType::Auth });
     }
     Ok(())
+}
+
+/// The places of properties beside a reason code that perhaps one side only may say.
+fn place_beside(packet: PacketType, reason: ReasonCode) -> Place {
+    let mut place = Place::NONE;
+    for sender in [Sender::Client, Sender::Server] {
+        if reasons::may_say(sender, packet, reason) {
+            place = place.or(Place::from(packet, sender));
+        }
+    }
+    place
 }
 
 /// Before 5.0 a packet without a code says that all went well.
@@ -231,7 +247,7 @@ fn length(packet: PacketType, field: &'static str, bytes: &[u8]) -> Result<(), E
 
 fn text(packet: PacketType, field: &'static str, text: &str) -> Result<(), EncodeError> {
     length(packet, field, text.as_bytes())?;
-    if holds_any(text.as_bytes(), [0; 3]) {
+    if text.as_bytes().contains(&0) {
         return Err(EncodeError::Nul { packet, field });
     }
     Ok(())

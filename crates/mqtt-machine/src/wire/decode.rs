@@ -14,7 +14,7 @@ use crate::packet::{
     ReasonCodes, Sender, SubAck, UnsubAck,
 };
 use crate::reason::ReasonCode;
-use crate::types::{ProtocolVersion, QoS};
+use crate::types::{PacketId, ProtocolVersion, QoS};
 
 /// Decodes exactly one whole frame, its fixed header included, as `sender` may have sent it.
 ///
@@ -43,18 +43,21 @@ pub fn decode<'a>(
         return Err(DecodeError::new(None, Fault::PacketTypeZero));
     };
     let flags = first_byte & 0x0F;
-    let packet = match body(rest) {
-        Ok(body) => match packet_type {
-            PacketType::Publish => publish(body, flags, version, sender),
-            PacketType::PubAck => ack(body, flags, 0, AckKind::PubAck, version, sender),
-            PacketType::PubRec => ack(body, flags, 0, AckKind::PubRec, version, sender),
-            PacketType::PubRel => ack(body, flags, 2, AckKind::PubRel, version, sender),
-            PacketType::PubComp => ack(body, flags, 0, AckKind::PubComp, version, sender),
-            _ => other(body, packet_type, flags, version, sender),
+    let parsed = match (body(rest), packet_type) {
+        (Ok(body), PacketType::Publish) => match publish(body, flags, version, sender) {
+            Ok(publish) => return Ok(Packet::Publish(publish)),
+            Err(error) => Err(error),
         },
-        Err(fault) => fail(fault),
+        (Ok(body), PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp) => {
+            match ack(body, packet_type, flags, version, sender) {
+                Ok(ack) => return Ok(Packet::Ack(ack)),
+                Err(error) => Err(error),
+            }
+        }
+        (Ok(body), _) => other(body, packet_type, flags, version, sender),
+        (Err(fault), _) => fail(fault),
     };
-    match packet {
+    match parsed {
         Ok(([], packet)) => Ok(packet),
         Ok(_) => Err(DecodeError::new(Some(packet_type), Fault::TrailingBytes)),
         Err(error) => Err(DecodeError::new(Some(packet_type), fault_of(&error))),
@@ -86,9 +89,14 @@ fn body(rest: &[u8]) -> Result<&[u8], Fault> {
     }
 }
 
-/// PUBLISH (section 3.3).
+/// PUBLISH (section 3.3). Its payload is all that the other fields leave.
 #[inline]
-fn publish(body: &[u8], flags: u8, version: ProtocolVersion, sender: Sender) -> Parsed<'_, Packet<'_>> {
+fn publish(
+    body: &[u8],
+    flags: u8,
+    version: ProtocolVersion,
+    sender: Sender,
+) -> Result<Publish<'_>, nom::Err<Fault>> {
     let dup = flags & 0x08 != 0;
     let Some(qos) = QoS::from_u8(flags >> 1 & 0x03) else {
         return fail(Fault::QoS3);
@@ -103,46 +111,61 @@ fn publish(body: &[u8], flags: u8, version: ProtocolVersion, sender: Sender) -> 
         let (rest, id) = packet_id(rest)?;
         (rest, Some(id))
     };
-    let (payload, properties) = if version == ProtocolVersion::V5 {
+    let (payload, properties, has_alias) = if version == ProtocolVersion::V5 {
         let (rest, (properties, seen)) = properties(rest, Place::from(PacketType::Publish, sender))?;
-        if topic.is_empty() && !seen.has(PropertyId::TopicAlias) {
-            return fail(Fault::TopicEmpty);
-        }
-        (rest, properties)
+        (rest, properties, seen.has(PropertyId::TopicAlias))
     } else {
-        if topic.is_empty() {
-            return fail(Fault::TopicEmpty);
-        }
-        (rest, Properties::EMPTY)
+        (rest, Properties::EMPTY, false)
     };
-    let retain = flags & 0x01 != 0;
-    Ok((&[], Packet::Publish(Publish { dup, qos, retain, topic, packet_id, properties, payload })))
+    if topic.is_empty() && !has_alias {
+        return fail(Fault::TopicEmpty);
+    }
+    Ok(Publish { dup, qos, retain: flags & 0x01 != 0, topic, packet_id, properties, payload })
 }
 
-/// PUBACK, PUBREC, PUBREL and PUBCOMP (sections 3.4 to 3.7). In 5.0 the end may be left out: everything behind the
-/// packet identifier when the code is Success, and the properties when there are none.
+/// PUBACK, PUBREC, PUBREL and PUBCOMP (sections 3.4 to 3.7).
 #[inline]
 fn ack(
     body: &[u8],
+    packet_type: PacketType,
     flags: u8,
-    expected: u8,
-    kind: AckKind,
     version: ProtocolVersion,
     sender: Sender,
-) -> Parsed<'_, Packet<'_>> {
+) -> Result<Ack<'_>, nom::Err<Fault>> {
+    let (kind, expected) = match packet_type {
+        PacketType::PubRec => (AckKind::PubRec, 0),
+        PacketType::PubRel => (AckKind::PubRel, 2),
+        PacketType::PubComp => (AckKind::PubComp, 0),
+        _ => (AckKind::PubAck, 0),
+    };
     if flags != expected && !is_old_dup(flags, expected, version) {
         return fail(Fault::Flags);
     }
     let (rest, packet_id) = packet_id(body)?;
     if rest.is_empty() {
-        return Ok((rest, Packet::Ack(Ack::new(kind, packet_id))));
+        Ok(Ack::new(kind, packet_id))
+    } else {
+        long_ack(rest, kind, packet_id, version, sender)
     }
+}
+
+/// What follows the packet identifier: in 5.0 a code, and properties unless there are none.
+#[inline(never)]
+fn long_ack(
+    input: &[u8],
+    kind: AckKind,
+    packet_id: PacketId,
+    version: ProtocolVersion,
+    sender: Sender,
+) -> Result<Ack<'_>, nom::Err<Fault>> {
     if version != ProtocolVersion::V5 {
         return fail(Fault::TrailingBytes);
     }
-    let (rest, reason) = reason_code(rest, kind.packet_type(), version, sender)?;
-    let (rest, properties) = last_properties(rest, Place::from(kind.packet_type(), sender))?;
-    Ok((rest, Packet::Ack(Ack { kind, packet_id, reason, properties })))
+    let (rest, reason) = reason_code(input, kind.packet_type(), version, sender)?;
+    match last_properties(rest, Place::from(kind.packet_type(), sender))? {
+        ([], properties) => Ok(Ack { kind, packet_id, reason, properties }),
+        _ => fail(Fault::TrailingBytes),
+    }
 }
 
 /// 3.1 set DUP on what it sent again: PUBREL, SUBSCRIBE and UNSUBSCRIBE, the packets with flags of 2.

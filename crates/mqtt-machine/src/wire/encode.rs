@@ -174,11 +174,25 @@ fn publish_head(
     let flags = u8::from(publish.dup) << 3 | publish.qos.to_u8() << 1 | u8::from(publish.retain);
     let (bytes, count) = remaining_bytes(PacketType::Publish, remaining)?;
     out.reserve(remaining.saturating_sub(publish.payload.len()).saturating_add(behind).saturating_add(5));
-    out.byte(0x30 | flags);
-    out.bytes(bytes.get(..count).unwrap_or_default());
-    out.field(publish.topic.as_bytes());
-    if let Some(id) = publish.packet_id {
-        out.packet_id(id);
+    // Few appends of known size: most of the time goes into them.
+    let [high, low] = u16::try_from(publish.topic.len()).unwrap_or(u16::MAX).to_be_bytes();
+    if count == 1 {
+        out.bytes(&[0x30 | flags, bytes[0], high, low]);
+    } else {
+        out.byte(0x30 | flags);
+        out.bytes(bytes.get(..count).unwrap_or_default());
+        out.bytes(&[high, low]);
+    }
+    out.bytes(publish.topic.as_bytes());
+    let is_v5 = version == ProtocolVersion::V5;
+    match publish.packet_id {
+        Some(id) if is_v5 && publish.properties.is_empty() => {
+            let [high, low] = id.to_u16().to_be_bytes();
+            out.bytes(&[high, low, 0]);
+            return Ok(());
+        }
+        Some(id) => out.packet_id(id),
+        None => {}
     }
     out.properties(publish.properties, version);
     Ok(())

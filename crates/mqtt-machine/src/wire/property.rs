@@ -5,7 +5,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::error::Fault;
 use super::primitives::{
-    Parsed, binary, byte, checked_text, fail, four_bytes, holds_any, is_plain, topic_name, two_bytes, var_int,
+    Parsed, binary, byte, checked_text, fail, four_bytes, is_plain, topic_name, two_bytes, var_int,
 };
 use crate::error::{PropertyError, TopicError};
 use crate::packet::{PacketType, Properties, Property, PropertyId, Sender};
@@ -56,8 +56,17 @@ impl Place {
         })
     }
 
-    const fn or(self, other: Self) -> Self {
+    /// Nowhere.
+    pub(super) const NONE: Self = Self(0);
+
+    /// The places of both sets.
+    pub(super) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// The places that the sets have in common.
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// True when the two sets have a place in common.
@@ -97,7 +106,7 @@ const EVERYWHERE: Place = CONNECT
 const CLIENT_DISCONNECT: Place = Place::from(PacketType::Disconnect, Sender::Client);
 const SERVER_DISCONNECT: Place = Place::from(PacketType::Disconnect, Sender::Server);
 const SERVER_PUBLISH: Place = Place::from(PacketType::Publish, Sender::Server);
-const NOWHERE: Place = Place(0);
+const NOWHERE: Place = Place::NONE;
 
 /// One row of the table.
 struct Row {
@@ -255,15 +264,17 @@ pub(super) enum Unfit {
     Repeated(PropertyId),
 }
 
-/// Checks that valid properties may stand in `place`, where either sender's place is good enough.
-pub(super) fn fit(properties: Properties<'_>, place: Place) -> Result<Seen, Unfit> {
+/// Checks that valid properties may stand together in one of the places of `place`: a sender that may have sent all of them.
+pub(super) fn fit(properties: Properties<'_>, mut place: Place) -> Result<Seen, Unfit> {
     let mut seen = Seen::default();
-    for property in properties {
-        let id = property.id();
+    let mut left = properties.as_bytes();
+    while let Some((id, rest)) = skip_first(left) {
+        left = rest;
         let row = row(id);
         if !row.places.meets(place) {
             return Err(Unfit::Misplaced(id));
         }
+        place = place.and(row.places);
         if seen.has(id) && !row.repeats.meets(place) {
             return Err(Unfit::Repeated(id));
         }
@@ -286,7 +297,7 @@ pub(crate) fn check(property: &Property<'_>) -> Result<(), PropertyError> {
     };
     let check_text = |text: &str| {
         fits(text.as_bytes())?;
-        if !is_plain(text.as_bytes()) && holds_any(text.as_bytes(), [0; 3]) {
+        if !is_plain(text.as_bytes()) && text.as_bytes().contains(&0) {
             return Err(PropertyError::Nul { property: id });
         }
         Ok(())
@@ -375,6 +386,32 @@ fn put_field(bytes: &[u8], out: &mut BytesMut) {
     out.extend_from_slice(bytes.get(..usize::from(length)).unwrap_or_default());
 }
 
+/// The first property with this identifier in a list that was validated.
+pub(crate) fn find(mut list: &[u8], wanted: PropertyId) -> Option<Property<'_>> {
+    while let Some((id, rest)) = skip_first(list) {
+        if id == wanted {
+            return split_first(list).map(|(property, _)| property);
+        }
+        list = rest;
+    }
+    None
+}
+
+/// The identifier of the first property of a list that was validated, and what follows it; its value is not read.
+fn skip_first(list: &[u8]) -> Option<(PropertyId, &[u8])> {
+    let (id, rest) = list.split_first()?;
+    let id = PropertyId::from_u8(*id)?;
+    let rest = match row(id).kind {
+        Kind::Bit => rest.get(1..),
+        Kind::TwoBytes | Kind::TwoBytesNotZero | Kind::Alias => rest.get(2..),
+        Kind::FourBytes | Kind::FourBytesNotZero => rest.get(4..),
+        Kind::VarIntNotZero => var_int(rest).ok().map(|(rest, _)| rest),
+        Kind::Text | Kind::Topic | Kind::Binary => binary(rest).ok().map(|(rest, _)| rest),
+        Kind::Pair => binary(rest).and_then(|(rest, _)| binary(rest)).ok().map(|(rest, _)| rest),
+    }?;
+    Some((id, rest))
+}
+
 /// The first property of a list that was validated, and the rest of the list; `None` at its end.
 pub(crate) fn split_first(input: &[u8]) -> Option<(Property<'_>, &[u8])> {
     use PropertyId as Id;
@@ -440,4 +477,77 @@ fn string<'a>(
     property: impl FnOnce(&'a str) -> Property<'a>,
 ) -> Option<(Property<'a>, &'a [u8])> {
     binary(input).ok().map(|(rest, text)| (property(core::str::from_utf8(text).unwrap_or_default()), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::PropertiesBuf;
+
+    #[test]
+    fn the_table_names_every_property_as_often_as_the_specification() {
+        // Section 2.2.2.2: how many properties each place has, User Property included.
+        for (place, count) in [
+            (CONNECT, 9),
+            (Place::WILL, 7),
+            (CONNACK, 17),
+            (Place::from(PacketType::Publish, Sender::Client), 7),
+            (Place::from(PacketType::Publish, Sender::Server), 8),
+            (Place::of(PacketType::PubAck), 2),
+            (SUBSCRIBE, 2),
+            (Place::of(PacketType::SubAck), 2),
+            (Place::of(PacketType::Unsubscribe), 1),
+            (Place::of(PacketType::UnsubAck), 2),
+            (CLIENT_DISCONNECT, 3),
+            (SERVER_DISCONNECT, 3),
+            (AUTH, 4),
+        ] {
+            assert_eq!(PropertyId::ALL.iter().filter(|id| row(**id).places.meets(place)).count(), count);
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_when_it_is_put_into_a_list() {
+        for property in [
+            Property::ReceiveMaximum(0),
+            Property::TopicAlias(0),
+            Property::MaximumPacketSize(0),
+            Property::MaximumQoS(2),
+            Property::SubscriptionIdentifier(0),
+            Property::SubscriptionIdentifier(268_435_456),
+        ] {
+            let error = PropertiesBuf::new().with(property).unwrap_err();
+            assert!(matches!(error, PropertyError::OutOfRange { .. }), "{property:?}");
+        }
+        for (property, error) in [
+            (Property::ReasonString("a\0"), PropertyError::Nul { property: PropertyId::ReasonString }),
+            (Property::UserProperty("a", "\0"), PropertyError::Nul { property: PropertyId::UserProperty }),
+            (Property::ResponseTopic(""), PropertyError::ResponseTopic(TopicError::Empty)),
+            (
+                Property::ResponseTopic("a/#"),
+                PropertyError::ResponseTopic(TopicError::WildcardInName { at: 2 }),
+            ),
+        ] {
+            assert_eq!(check(&property), Err(error));
+        }
+        let long = [0; 65_536];
+        let error = PropertyError::TooLong { property: PropertyId::CorrelationData, bytes: 65_536 };
+        assert_eq!(check(&Property::CorrelationData(&long)), Err(error));
+        assert_eq!(check(&Property::CorrelationData(&long[1..])), Ok(()));
+    }
+
+    #[test]
+    fn a_property_is_found_behind_others() {
+        let list = PropertiesBuf::new()
+            .with(Property::UserProperty("a", "b"))
+            .and_then(|list| list.with(Property::SubscriptionIdentifier(300)))
+            .and_then(|list| list.with(Property::ContentType("text")))
+            .and_then(|list| list.with(Property::TopicAlias(7)))
+            .unwrap();
+        assert_eq!(
+            find(list.as_properties().as_bytes(), PropertyId::TopicAlias),
+            Some(Property::TopicAlias(7))
+        );
+        assert_eq!(find(list.as_properties().as_bytes(), PropertyId::ReasonString), None);
+    }
 }
