@@ -110,11 +110,6 @@ impl Outbox {
         self.bytes -= taken.len();
         taken.freeze()
     }
-
-    pub(super) fn clear(&mut self) {
-        self.chunks.clear();
-        self.bytes = 0;
-    }
 }
 
 #[derive(Debug)]

@@ -57,7 +57,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new(at: Instant, conn: ConnId, client_id: Option<Arc<str>>, sender: Sender, packet: &Packet<'_>) -> Self {
+    pub(super) fn new(
+        at: Instant,
+        conn: ConnId,
+        client_id: Option<Arc<str>>,
+        sender: Sender,
+        packet: &Packet<'_>,
+    ) -> Self {
         let mut seen = Self {
             at,
             conn,
@@ -179,7 +185,9 @@ impl Log {
 
     /// How often a message with this topic and payload was accepted.
     pub fn count(&self, topic: &str, payload: &[u8]) -> usize {
-        self.accepted().filter(|entry| entry.topic.as_bytes() == topic.as_bytes() && entry.payload == payload).count()
+        self.accepted()
+            .filter(|entry| entry.topic.as_bytes() == topic.as_bytes() && entry.payload == payload)
+            .count()
     }
 
     /// The packets that passed, in both directions, in order.
@@ -188,7 +196,11 @@ impl Log {
     }
 
     /// The packets of one type that `client_id` sent, in order.
-    pub fn sent_by<'a>(&'a self, client_id: &'a str, packet_type: PacketType) -> impl DoubleEndedIterator<Item = &'a Seen> {
+    pub fn sent_by<'a>(
+        &'a self,
+        client_id: &'a str,
+        packet_type: PacketType,
+    ) -> impl DoubleEndedIterator<Item = &'a Seen> {
         self.packets().filter(move |seen| {
             seen.sender == Sender::Client
                 && seen.packet_type == packet_type
@@ -197,7 +209,11 @@ impl Log {
     }
 
     /// The packets of one type that were sent to `client_id`, in order.
-    pub fn sent_to<'a>(&'a self, client_id: &'a str, packet_type: PacketType) -> impl DoubleEndedIterator<Item = &'a Seen> {
+    pub fn sent_to<'a>(
+        &'a self,
+        client_id: &'a str,
+        packet_type: PacketType,
+    ) -> impl DoubleEndedIterator<Item = &'a Seen> {
         self.packets().filter(move |seen| {
             seen.sender == Sender::Server
                 && seen.packet_type == packet_type

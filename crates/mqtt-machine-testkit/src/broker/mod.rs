@@ -159,7 +159,7 @@ impl Broker {
     /// The client closed its side, or the link is lost.
     pub fn closed(&mut self, now: Instant, conn: ConnId) {
         self.advance(now);
-        self.detach(conn, true);
+        self.detach(conn);
         self.conns.remove(&conn);
     }
 
@@ -172,9 +172,14 @@ impl Broker {
             match &connection.state {
                 State::Opened { deadline } if *deadline <= self.now => self.cut(id),
                 State::Running(running)
-                    if running.patience.is_some_and(|patience| running.last_received + patience <= self.now) =>
+                    if running
+                        .patience
+                        .is_some_and(|patience| running.last_received + patience <= self.now) =>
                 {
-                    let failure = Failure::new(ReasonCode::KeepAliveTimeout, "nothing came for 1.5 times the keep alive");
+                    let failure = Failure::new(
+                        ReasonCode::KeepAliveTimeout,
+                        "nothing came for 1.5 times the keep alive",
+                    );
                     self.fail(id, failure);
                 }
                 _ => {}
@@ -230,7 +235,9 @@ impl Broker {
         if let Some(conn) = self.closed.pop_front() {
             return Some(conn);
         }
-        let done = |connection: &Connection| matches!(connection.state, State::Closing) && connection.outbox.is_empty();
+        let done = |connection: &Connection| {
+            matches!(connection.state, State::Closing) && connection.outbox.is_empty()
+        };
         let (&conn, _) = self.conns.iter().find(|(_, connection)| done(connection))?;
         self.conns.remove(&conn);
         Some(conn)
@@ -238,7 +245,9 @@ impl Broker {
 
     /// Whether [`poll_output`](Self::poll_output) has bytes for this connection by now.
     pub fn has_output(&self, conn: ConnId) -> bool {
-        self.conns.get(&conn).is_some_and(|connection| connection.outbox.due().is_some_and(|due| due <= self.now))
+        self.conns
+            .get(&conn)
+            .is_some_and(|connection| connection.outbox.due().is_some_and(|due| due <= self.now))
     }
 
     /// Whether the client does not take its output: a driver that reads no more from it until it does keeps memory bounded.
@@ -286,7 +295,10 @@ impl Broker {
 
     /// The clients that are connected.
     pub fn connected(&self) -> impl Iterator<Item = &str> {
-        self.sessions.iter().filter(|(_, session)| session.conn.is_some()).map(|(client_id, _)| client_id.as_ref())
+        self.sessions
+            .iter()
+            .filter(|(_, session)| session.conn.is_some())
+            .map(|(client_id, _)| client_id.as_ref())
     }
 
     /// The connections that are open.
@@ -307,7 +319,7 @@ impl Broker {
     /// Cuts a link at once: what was not polled is lost.
     pub fn cut(&mut self, conn: ConnId) {
         if self.conns.contains_key(&conn) {
-            self.detach(conn, true);
+            self.detach(conn);
             self.conns.remove(&conn);
             self.closed.push_back(conn);
         }
@@ -364,7 +376,7 @@ impl Broker {
     pub fn disconnect(&mut self, client_id: &str, reason: ReasonCode) -> bool {
         let Some(conn) = self.conn_of(client_id) else { return false };
         self.send_disconnect(conn, reason);
-        self.shut(conn, true);
+        self.shut(conn);
         true
     }
 }
@@ -375,7 +387,8 @@ impl Broker {
     }
 
     fn due(&self, conn: ConnId) -> Instant {
-        let own = self.conns.get(&conn).map_or(core::time::Duration::ZERO, |connection| connection.plan.delay);
+        let own =
+            self.conns.get(&conn).map_or(core::time::Duration::ZERO, |connection| connection.plan.delay);
         self.now + self.config.delay + own
     }
 
@@ -448,9 +461,17 @@ impl Broker {
         }
     }
 
-    fn handle_disconnect(&mut self, conn: ConnId, client_id: &str, disconnect: &Disconnect<'_>) -> Result<(), Failure> {
-        let expiry_was_zero =
-            self.conns.get(&conn).and_then(Connection::running).is_some_and(|running| running.expiry_was_zero);
+    fn handle_disconnect(
+        &mut self,
+        conn: ConnId,
+        client_id: &str,
+        disconnect: &Disconnect<'_>,
+    ) -> Result<(), Failure> {
+        let expiry_was_zero = self
+            .conns
+            .get(&conn)
+            .and_then(Connection::running)
+            .is_some_and(|running| running.expiry_was_zero);
         if let Some(Property::SessionExpiryInterval(seconds)) =
             disconnect.properties.find(PropertyId::SessionExpiryInterval)
         {
@@ -470,7 +491,7 @@ impl Broker {
         {
             session.will = None;
         }
-        self.shut(conn, true);
+        self.shut(conn);
         Ok(())
     }
 
@@ -511,19 +532,24 @@ impl Broker {
         let Failure { reason, what } = failure;
         self.violation(conn, reason, what);
         self.send_disconnect(conn, reason);
-        self.shut(conn, true);
+        self.shut(conn);
     }
 
     /// A server ends a 5.0 connection with a word, an earlier one without.
     fn send_disconnect(&mut self, conn: ConnId, reason: ReasonCode) {
-        if self.conns.get(&conn).and_then(Connection::running).is_some_and(|it| it.version == ProtocolVersion::V5) {
+        if self
+            .conns
+            .get(&conn)
+            .and_then(Connection::running)
+            .is_some_and(|it| it.version == ProtocolVersion::V5)
+        {
             self.send(conn, &Packet::Disconnect(Disconnect { reason, properties: Properties::EMPTY }));
         }
     }
 
     /// Ends a connection after its output has left. The client is gone for everybody else at once.
-    fn shut(&mut self, conn: ConnId, will: bool) {
-        self.detach(conn, will);
+    fn shut(&mut self, conn: ConnId) {
+        self.detach(conn);
         if let Some(connection) = self.conns.get_mut(&conn) {
             connection.state = State::Closing;
             connection.input.clear();
@@ -533,7 +559,8 @@ impl Broker {
     /// Answers a CONNECT that is no CONNECT where there is an answer, before the connection fails.
     fn refuse_malformed(&mut self, conn: ConnId, frame: &[u8], error: DecodeError) -> Failure {
         let opened = self.conns.get(&conn).is_some_and(|it| matches!(it.state, State::Opened { .. }));
-        if opened && frame.first().copied().and_then(PacketType::from_first_byte) == Some(PacketType::Connect) {
+        if opened && frame.first().copied().and_then(PacketType::from_first_byte) == Some(PacketType::Connect)
+        {
             self.answer_malformed_connect(conn, frame, error);
         }
         error.into()
@@ -541,4 +568,4 @@ impl Broker {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {}

@@ -56,8 +56,6 @@ pub(super) struct InFlight {
     pub(super) stage: Stage,
     /// It was sent on some connection: the next time it is sent, DUP is set.
     pub(super) sent_before: bool,
-    /// It was sent on the present connection.
-    pub(super) sent_now: bool,
     /// How many PUBACKs come for it: two after a duplicate.
     pub(super) acks_due: u32,
 }
@@ -86,6 +84,8 @@ pub(super) struct Session {
     pub(super) conn: Option<ConnId>,
     pub(super) subscriptions: BTreeMap<Arc<str>, Subscribed>,
     pub(super) in_flight: VecDeque<InFlight>,
+    /// How many of the first of those were sent on the present connection; they wait for the client.
+    pub(super) sent: usize,
     used: BTreeSet<PacketId>,
     pub(super) queue: VecDeque<Delivery>,
     next_id: PacketId,
@@ -106,6 +106,7 @@ impl Session {
             conn: None,
             subscriptions: BTreeMap::new(),
             in_flight: VecDeque::new(),
+            sent: 0,
             used: BTreeSet::new(),
             queue: VecDeque::new(),
             next_id: PacketId::MIN,
@@ -119,15 +120,10 @@ impl Session {
 
     /// A new connection carries it: everything in flight is to be sent again, in its order.
     pub(super) fn resume(&mut self) {
+        self.sent = 0;
         for entry in &mut self.in_flight {
-            entry.sent_now = false;
             entry.acks_due = 1;
         }
-    }
-
-    /// How many messages of QoS 1 and 2 the client has to answer on this connection.
-    pub(super) fn outstanding(&self) -> usize {
-        self.in_flight.iter().filter(|entry| entry.sent_now).count()
     }
 
     /// Gives the first waiting message an identifier and puts it in flight. Not called when all are in use.
@@ -142,7 +138,6 @@ impl Session {
             packet_id,
             stage: Stage::Published(delivery),
             sent_before: false,
-            sent_now: false,
             acks_due: 1,
         });
         packet_id
@@ -150,7 +145,8 @@ impl Session {
 
     /// The client's PUBACK, PUBREC or PUBCOMP.
     pub(super) fn acknowledge(&mut self, ack: &Ack<'_>) -> Effect {
-        let Some(at) = self.in_flight.iter().position(|entry| entry.packet_id == ack.packet_id && entry.sent_now) else {
+        let mut sent = self.in_flight.iter().take(self.sent);
+        let Some(at) = sent.position(|entry| entry.packet_id == ack.packet_id) else {
             return Effect::Unknown;
         };
         let entry = &mut self.in_flight[at];
@@ -180,6 +176,14 @@ impl Session {
     pub(super) fn forget(&mut self, at: usize) {
         if let Some(entry) = self.in_flight.remove(at) {
             self.used.remove(&entry.packet_id);
+            if at < self.sent {
+                self.sent -= 1;
+            }
         }
+    }
+
+    /// Whether another message of QoS 1 or 2 can get an identifier.
+    pub(super) fn has_free_id(&self) -> bool {
+        self.used.len() < usize::from(u16::MAX)
     }
 }
