@@ -44,7 +44,7 @@ impl Random {
 
     /// True once in `n` times; never for 0.
     pub const fn one_in(&mut self, n: u64) -> bool {
-        n != 0 && self.next_u64() % n == 0
+        n != 0 && self.next_u64().is_multiple_of(n)
     }
 
     /// A generator of its own, so that what it decides does not change when something else draws more numbers.

@@ -410,7 +410,7 @@ mod tests {
         let mut suback = [0; 5];
         stream.read_exact(&mut suback).unwrap();
         assert_eq!(suback, [0x90, 3, 0, 1, 0]);
-        let mut publish = vec![0x30, 0x80 | 67, 0x80 | 9, 0x80 | 0, 5, 0, 1, b't'];
+        let mut publish = vec![0x30, 0x80 | 67, 0x80 | 9, 0x80, 5, 0, 1, b't'];
         publish.resize(5 + (67 + 9 * 128 + 5 * 128 * 128 * 128), 7);
         let mut writing = stream.try_clone().unwrap();
         let sent = publish.clone();

@@ -32,6 +32,13 @@ pub(super) fn forwarded(properties: Properties<'_>) -> PropertiesBuf {
     list
 }
 
+/// Who holds a shared subscription.
+struct Member {
+    client_id: Arc<str>,
+    subscribed: Subscribed,
+    connected: bool,
+}
+
 /// What the broker does with a PUBLISH.
 enum Verdict {
     /// It is new.
@@ -209,7 +216,7 @@ impl Broker {
     /// Who gets a message, once each: overlapping subscriptions give one copy with the highest QoS and all identifiers.
     fn route(&mut self, message: &Arc<Published>) -> Vec<(Arc<str>, Delivery)> {
         let mut deliveries = Vec::new();
-        let mut shared: BTreeMap<Arc<str>, Vec<(Arc<str>, Subscribed, bool)>> = BTreeMap::new();
+        let mut shared: BTreeMap<Arc<str>, Vec<Member>> = BTreeMap::new();
         for (client_id, session) in &self.sessions {
             let mut own: Option<Delivery> = None;
             for (name, subscribed) in &session.subscriptions {
@@ -218,7 +225,12 @@ impl Broker {
                     continue;
                 }
                 if subscribed.filter.shared().is_some() {
-                    let member = (Arc::clone(client_id), subscribed.clone(), session.conn.is_some());
+                    let connected = session.conn.is_some();
+                    let member = Member {
+                        client_id: Arc::clone(client_id),
+                        subscribed: subscribed.clone(),
+                        connected,
+                    };
                     shared.entry(Arc::clone(name)).or_default().push(member);
                 } else {
                     merge(&mut own, message, subscribed);
@@ -227,12 +239,12 @@ impl Broker {
             deliveries.extend(own.map(|delivery| (Arc::clone(client_id), delivery)));
         }
         for (name, mut members) in shared {
-            if members.iter().any(|(_, _, connected)| *connected) {
-                members.retain(|(_, _, connected)| *connected);
+            if members.iter().any(|member| member.connected) {
+                members.retain(|member| member.connected);
             }
             let turn = self.shares.entry(name).or_default();
             *turn = turn.wrapping_add(1);
-            let (client_id, subscribed, _) = members.swap_remove(*turn % members.len());
+            let Member { client_id, subscribed, .. } = members.swap_remove(*turn % members.len());
             let mut delivery = None;
             merge(&mut delivery, message, &subscribed);
             deliveries.extend(delivery.map(|delivery| (client_id, delivery)));
