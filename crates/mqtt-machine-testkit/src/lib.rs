@@ -1,1 +1,17 @@
-//! Under construction.
+//! For tests and demos: a model MQTT broker that does on request what real ones do only when it hurts, and a simulator
+//! that runs clients against it in virtual time.
+//!
+//! - [`broker`]: a broker for MQTT 3.1, 3.1.1 and 5.0 as a pure state machine, with faults on request and a log that
+//!   tests can assert on. It checks its clients strictly.
+//! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
+//! - [`sim`]: machines and a broker over faulty links in virtual time, invariants included; random schedules from a seed.
+//!
+//! Nothing in here is meant for production: the broker keeps everything in memory, finds subscribers by looking at
+//! every subscription, and trusts its operator.
+
+pub mod broker;
+mod random;
+pub mod sim;
+pub mod tcp;
+
+pub use random::Random;
