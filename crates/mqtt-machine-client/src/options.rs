@@ -1,0 +1,170 @@
+//! Owns what a caller decides before a client runs: the core's configuration, and what only the handle and the
+//! adapter read. It must not know how a server is reached.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mqtt_machine::{CleanStart, Config, ProtocolVersion, Secret, Server};
+use mqtt_machine_transport::{self as transport, Endpoint, EndpointError};
+
+/// Everything that a client is told before it runs: a URL makes them, setters refine them.
+///
+/// ```
+/// use std::time::Duration;
+/// use mqtt_machine_client::Options;
+///
+/// let options = Options::from_url("mqtt://user:secret@broker.example?client_id=kitchen&version=3.1.1")?
+///     .connect_deadline(Duration::from_secs(5))
+///     .configure(|config| config.keep_alive(Duration::from_secs(20)));
+/// assert_eq!(options.config.servers[0].as_str(), "broker.example:1883");
+/// assert_eq!(options.config.client_id, "kitchen");
+/// # Ok::<(), mqtt_machine_client::EndpointError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Options {
+    /// What the core is told. Each server is `host:port`, an IPv6 address in brackets; port 1883 may be left out.
+    ///
+    /// A handle answers no questions and keeps no records, so `prepare` goes on with the configured server, an
+    /// enhanced `authentication` is given up when the server continues it, and `durable` is taken as false.
+    pub config: Config,
+    /// How long [`connected`](crate::Client::connected) waits for the first CONNACK. Default 30 s.
+    pub connect_deadline: Duration,
+    /// What jitter and generated client identifiers are drawn from. Default `None`: from the system.
+    pub seed: Option<u64>,
+}
+
+impl Options {
+    /// The options of `config`.
+    pub const fn new(config: Config) -> Self {
+        Self { config, connect_deadline: Duration::from_secs(30), seed: None }
+    }
+
+    /// The options that a URL carries: `mqtt://[user[:password]@]host[:port][?option=value&...]` with the options of
+    /// [`EndpointOptions`](mqtt_machine_transport::EndpointOptions).
+    ///
+    /// # Errors
+    /// An [`EndpointError`], which never holds credentials.
+    pub fn from_url(url: &str) -> Result<Self, EndpointError> {
+        Ok(Self::from(Endpoint::parse(url)?))
+    }
+
+    /// With the configuration that `change` makes of the present one.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(Config) -> Config) -> Self {
+        self.config = change(self.config);
+        self
+    }
+
+    /// With this deadline for the first CONNACK.
+    #[must_use]
+    pub const fn connect_deadline(mut self, deadline: Duration) -> Self {
+        self.connect_deadline = deadline;
+        self
+    }
+
+    /// With this seed: the same seed gives the same jitter.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    pub(crate) fn seed_or_random(&self) -> u64 {
+        self.seed.unwrap_or_else(|| RandomState::new().hash_one(0))
+    }
+}
+
+/// What the machine is told: a handle keeps no records.
+pub(crate) fn without_store(config: Config) -> Config {
+    config.durable(false)
+}
+
+impl From<Config> for Options {
+    fn from(config: Config) -> Self {
+        Self::new(config)
+    }
+}
+
+impl From<&Self> for Options {
+    fn from(options: &Self) -> Self {
+        options.clone()
+    }
+}
+
+impl From<Endpoint> for Options {
+    fn from(endpoint: Endpoint) -> Self {
+        let mut config = Config::new(Server::new(endpoint.authority()));
+        config.credentials.username = endpoint.username;
+        config.credentials.password =
+            endpoint.password.map(|password| Secret::new(Bytes::copy_from_slice(password.as_bytes())));
+        let options = endpoint.options;
+        if let Some(client_id) = options.client_id {
+            config.client_id = client_id;
+        }
+        match options.version {
+            Some(transport::Version::V3_1) => config.version = ProtocolVersion::V3_1,
+            Some(transport::Version::V3_1_1) => config.version = ProtocolVersion::V3_1_1,
+            _ => {}
+        }
+        if let Some(seconds) = options.keep_alive_seconds {
+            config.keep_alive = Duration::from_secs(seconds.into());
+        }
+        if let Some(clean_start) = options.clean_start {
+            config.clean_start = match clean_start {
+                transport::CleanStart::Always => CleanStart::Always,
+                transport::CleanStart::Never => CleanStart::Never,
+                transport::CleanStart::First => CleanStart::FirstOnly,
+            };
+        }
+        if let Some(seconds) = options.connect_timeout_seconds {
+            config.connect_timeout = Duration::from_secs(seconds.get().into());
+        }
+        Self::new(config)
+    }
+}
+
+impl TryFrom<&str> for Options {
+    type Error = EndpointError;
+
+    fn try_from(url: &str) -> Result<Self, EndpointError> {
+        Self::from_url(url)
+    }
+}
+
+impl TryFrom<&String> for Options {
+    type Error = EndpointError;
+
+    fn try_from(url: &String) -> Result<Self, EndpointError> {
+        Self::from_url(url)
+    }
+}
+
+impl TryFrom<String> for Options {
+    type Error = EndpointError;
+
+    fn try_from(url: String) -> Result<Self, EndpointError> {
+        Self::from_url(&url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_fills_the_configuration() {
+        let url = "mqtt://me:p%40ss@[::1]:1884?version=3.1&keep_alive=7&clean_start=never&connect_timeout=3";
+        let options = Options::from_url(url).unwrap();
+        let config = &options.config;
+        assert_eq!(config.servers, [Server::new("[::1]:1884")]);
+        assert_eq!(config.credentials.username.as_deref(), Some("me"));
+        assert_eq!(config.credentials.password, Some(Secret::new(&b"p@ss"[..])));
+        assert_eq!(config.version, ProtocolVersion::V3_1);
+        assert_eq!(config.keep_alive, Duration::from_secs(7));
+        assert_eq!(config.clean_start, CleanStart::Never);
+        assert_eq!(config.connect_timeout, Duration::from_secs(3));
+        assert!(!format!("{options:?}").contains("p@ss"));
+    }
+}

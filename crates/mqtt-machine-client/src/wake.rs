@@ -1,0 +1,158 @@
+//! Owns wakers: those that wait in a line, those to be woken once the lock is released, and the one of a thread.
+//! It must not know what anybody waits for.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Instant;
+
+/// A place in a [`WaitList`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place(u64);
+
+/// Tasks that wait in line. A place is kept until it is left, woken or not.
+#[derive(Debug, Default)]
+pub(crate) struct WaitList {
+    line: VecDeque<(Place, Waker)>,
+    next: u64,
+}
+
+impl WaitList {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// Whether `place` is the first in line; without a place, whether nobody is in line.
+    pub(crate) fn is_turn_of(&self, place: Option<Place>) -> bool {
+        self.line.front().map(|(first, _)| *first) == place
+    }
+
+    /// Waits at `place`, or at a new one at the end.
+    pub(crate) fn wait(&mut self, place: &mut Option<Place>, waker: &Waker) {
+        if let Some((_, known)) = place.and_then(|place| self.position(place)).and_then(|at| self.line.get_mut(at))
+        {
+            known.clone_from(waker);
+            return;
+        }
+        let new = Place(self.next);
+        self.next = self.next.wrapping_add(1);
+        self.line.push_back((new, waker.clone()));
+        *place = Some(new);
+    }
+
+    /// Leaves the line. True when a place was given up.
+    pub(crate) fn leave(&mut self, place: &mut Option<Place>) -> bool {
+        match place.take().and_then(|place| self.position(place)) {
+            Some(at) => self.line.remove(at).is_some(),
+            None => false,
+        }
+    }
+
+    pub(crate) fn wake_first(&self, wakes: &mut Wakes) {
+        if let Some((_, waker)) = self.line.front() {
+            wakes.push(waker.clone());
+        }
+    }
+
+    pub(crate) fn wake_all(&self, wakes: &mut Wakes) {
+        self.line.iter().for_each(|(_, waker)| wakes.push(waker.clone()));
+    }
+
+    fn position(&self, place: Place) -> Option<usize> {
+        self.line.binary_search_by_key(&place, |(place, _)| *place).ok()
+    }
+}
+
+/// What is to be done once the lock is released: tasks to wake.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    driver: Option<Waker>,
+    tasks: Vec<Waker>,
+}
+
+impl Wakes {
+    pub(crate) fn push(&mut self, waker: Waker) {
+        self.tasks.push(waker);
+    }
+
+    pub(crate) fn push_driver(&mut self, waker: Option<Waker>) {
+        if waker.is_some() {
+            self.driver = waker;
+        }
+    }
+
+    /// Wakes everybody; never under the lock. The memory is kept.
+    pub(crate) fn wake(&mut self) {
+        self.tasks.drain(..).for_each(Waker::wake);
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Polls `future` on this thread, which sleeps in between; `None` when it is not ready by `deadline`.
+pub(crate) fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(left) if left.is_zero() => return None,
+            Some(left) => thread::park_timeout(left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn places_are_served_in_order_and_can_be_left() {
+        let waker = Waker::noop();
+        let mut list = WaitList::default();
+        let (mut first, mut second, mut third) = (None, None, None);
+        assert!(list.is_turn_of(None));
+        list.wait(&mut first, waker);
+        list.wait(&mut second, waker);
+        list.wait(&mut third, waker);
+        list.wait(&mut first, waker);
+        assert!(list.is_turn_of(first) && !list.is_turn_of(second) && !list.is_turn_of(None));
+        assert!(list.leave(&mut second));
+        assert!(!list.leave(&mut second));
+        assert!(list.leave(&mut first));
+        assert!(list.is_turn_of(third));
+        assert!(list.leave(&mut third));
+        assert!(list.is_empty());
+    }
+
+    #[test]
+    fn a_thread_waits_until_the_deadline() {
+        assert_eq!(block_until(ready(7), None), Some(7));
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert_eq!(block_until(pending::<()>(), Some(soon)), None);
+        assert!(Instant::now() >= soon);
+    }
+}
