@@ -5,9 +5,10 @@ use std::error::Error;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use mqtt_machine_testkit::{BrokerConfig, tcp};
+use mqtt_machine_testkit::broker::BrokerConfig;
+use mqtt_machine_testkit::tcp;
 use mqtt_machine_tokio::{
-    Backoff, CleanStart, Client, Event, Message, Options, Outcome, ProtocolVersion, QoS, Subscription,
+    Backoff, CleanStart, Client, ClientEvent, Message, Options, Outcome, ProtocolVersion, QoS, Subscription,
 };
 use tokio::time::timeout;
 
@@ -184,16 +185,35 @@ async fn connect(url: &str, demo: &Demo, client_id: &str, who: &'static str, clo
 }
 
 /// Shows disconnection, back-off and reconnection as they happen.
-fn tell(event: &Event, who: &str, clock: Clock) {
+fn tell(event: &ClientEvent, who: &str, clock: Clock) {
     match event {
-        Event::Connected(connected) => {
-            let session = if connected.session_present { "its session was kept" } else { "with a new session" };
+        ClientEvent::Connected(connected) => {
+            let session =
+                if connected.session_present { "its session was kept" } else { "with a new session" };
             clock.say(who, format_args!("connected again, {session}"));
         }
-        Event::Disconnected(ended) | Event::ConnectFailed(ended) => {
-            clock.say(who, format_args!("disconnected: {}", ended.reason));
+        ClientEvent::Disconnected { reason, retry_at } => {
+            clock.say(who, format_args!("disconnected: {reason}{}", Next(*retry_at)));
+        }
+        ClientEvent::ConnectFailed { reason, retry_at } => {
+            clock.say(who, format_args!("not connected: {reason}{}", Next(*retry_at)));
         }
         _ => {}
+    }
+}
+
+/// Prints the back-off.
+struct Next(Option<Instant>);
+
+impl std::fmt::Display for Next {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(at) => {
+                let wait = at.saturating_duration_since(Instant::now());
+                write!(f, "; next attempt in {:.3} s", wait.as_secs_f64())
+            }
+            None => Ok(()),
+        }
     }
 }
 

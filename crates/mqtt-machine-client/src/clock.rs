@@ -27,7 +27,7 @@ impl Clock {
 
     /// The time.
     pub fn now(&self) -> Instant {
-        Instant::ZERO + self.origin.elapsed()
+        Instant::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
     /// The system's name for `instant`; a century ahead when it lies further away than the system can say.

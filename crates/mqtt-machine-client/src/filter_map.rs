@@ -49,12 +49,7 @@ struct Node<T> {
 
 impl<T> Node<T> {
     fn new(hasher: &RandomState) -> Self {
-        Self {
-            names: HashMap::with_hasher(hasher.clone()),
-            plus: None,
-            here: Vec::new(),
-            below: Vec::new(),
-        }
+        Self { names: HashMap::with_hasher(hasher.clone()), plus: None, here: Vec::new(), below: Vec::new() }
     }
 
     fn is_empty(&self) -> bool {

@@ -1,1 +1,47 @@
-//! Under construction.
+//! Owns what all adapters share: the cloneable [`Client`], delivery futures, message streams, routing by topic filter.
+//! It must not know a runtime: it wakes wakers, and an adapter runs the [`Driver`].
+//!
+//! Users take an adapter, such as `mqtt-machine-tokio`, which gives this crate's names again. Authors of adapters start
+//! at [`Client::new`] and [`Driver`].
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod client;
+mod clock;
+mod driver;
+mod error;
+mod events;
+mod filter_map;
+mod options;
+mod publish;
+mod router;
+mod shared;
+mod slab;
+mod subscription;
+mod wake;
+
+pub use client::{Client, Connecting, Disconnecting};
+pub use clock::Clock;
+pub use driver::{Driver, Turn};
+pub use error::{CommandError, ConnectError, SubscribeError, TryRecvError};
+pub use events::{ClientEvent, Events};
+pub use filter_map::FilterMap;
+pub use options::Options;
+pub use publish::{Delivery, Publish};
+pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
+
+pub use mqtt_machine::{
+    Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
+    Disconnect, DropReason, EndReason, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode, Refused,
+    Secret, Server, Subscribe, SubscriptionOptions, TopicError, TopicFilter, TopicName, TransportId, Will,
+};
+pub use mqtt_machine_transport::EndpointError;

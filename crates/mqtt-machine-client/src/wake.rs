@@ -32,7 +32,8 @@ impl WaitList {
 
     /// Waits at `place`, or at a new one at the end.
     pub(crate) fn wait(&mut self, place: &mut Option<Place>, waker: &Waker) {
-        if let Some((_, known)) = place.and_then(|place| self.position(place)).and_then(|at| self.line.get_mut(at))
+        if let Some((_, known)) =
+            place.and_then(|place| self.position(place)).and_then(|at| self.line.get_mut(at))
         {
             known.clone_from(waker);
             return;

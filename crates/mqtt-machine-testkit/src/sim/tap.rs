@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use mqtt_machine::packet::{AckKind, Packet, Property, PropertyId, Publish, Sender};
-use mqtt_machine::{PacketId, ProtocolVersion, QoS, wire};
+use mqtt_machine::{PacketId, ProtocolVersion, wire};
 
 /// A publication of the client's that has not ended.
 #[derive(Debug)]
@@ -93,11 +93,10 @@ impl Tap {
                     self.see_publish(packet_id, publish);
                 }
             }
-            Packet::Ack(ack) if ack.kind == AckKind::PubRel => {
-                if self.known.get(&ack.packet_id).is_some_and(|known| !known.released) {
+            Packet::Ack(ack) if ack.kind == AckKind::PubRel
+                && self.known.get(&ack.packet_id).is_some_and(|known| !known.released) => {
                     self.complaints.push(format!("PUBREL of {} before its PUBREC", ack.packet_id));
                 }
-            }
             Packet::Subscribe(subscribe) => self.see_request(subscribe.packet_id),
             Packet::Unsubscribe(unsubscribe) => self.see_request(unsubscribe.packet_id),
             _ => {}
@@ -202,6 +201,8 @@ fn next_frame(buffer: &mut BytesMut) -> Option<BytesMut> {
 
 #[cfg(test)]
 mod tests {
+    use mqtt_machine::QoS;
+
     use super::*;
 
     fn publish(tap: &mut Tap, id: u16, dup: bool) {

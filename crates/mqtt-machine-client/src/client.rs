@@ -1,0 +1,283 @@
+//! Owns the handle: what a user asks of a client. It must not know which runtime drives it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mqtt_machine::{Capabilities, Config, Connected, Disconnect, Message, OpId, Outcome, QoS, Subscribe};
+
+use crate::driver::Driver;
+use crate::error::{CommandError, ConnectError};
+use crate::events::Events;
+use crate::options::{Options, without_store};
+use crate::publish::{Delivery, Publish, publish_now};
+use crate::shared::{Phase, Shared};
+use crate::subscription::{IntoFilter, Subscribing, Subscription};
+use crate::wake::Place;
+
+/// How long a disconnect lets what was accepted come to its end, unless told otherwise.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A handle on an MQTT client. Clones are cheap and mean the same client.
+///
+/// Every call is accepted or refused at once by the machine itself; its driver, a task or thread of the adapter, is
+/// woken to see to the rest.
+///
+/// When the last handle is dropped the client disconnects as by [`disconnect`](Self::disconnect), in the background.
+/// Streams and deliveries are no handles: they end with the client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // It may have been told so before.
+        let _ = self.shared.with(|state, now, wakes| state.disconnect(now, Disconnect::new(DRAIN), wakes));
+    }
+}
+
+impl Client {
+    /// A client and its driver. Nothing happens until an adapter runs the driver; streams that are made before miss
+    /// nothing, also not what the server kept for a session that is resumed.
+    pub fn new(options: impl Into<Options>) -> (Self, Driver) {
+        let shared = Arc::new(Shared::new(options.into()));
+        let driver = Driver::new(Arc::clone(&shared));
+        (Self { handle: Arc::new(Handle { shared }) }, driver)
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// Publishes a message: the future is ready when it is accepted, which it is at once when there is room. What it
+    /// gives is the way to the [`Outcome`], to be awaited or dropped.
+    ///
+    /// ```no_run
+    /// # async fn example(client: mqtt_machine_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use mqtt_machine_client::{Message, QoS};
+    ///
+    /// let delivery = client.publish(Message::to("sensors/1", "21.5")?.qos(QoS::AtLeastOnce)).await?;
+    /// println!("{:?}", delivery.await);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish(&self, message: Message) -> Publish {
+        Publish::new(Arc::clone(self.shared()), message)
+    }
+
+    /// Publishes a message if there is room now; never waits.
+    ///
+    /// # Errors
+    /// [`CommandError::is_full`] when there is no room, or others wait for it; else why it can never be accepted.
+    pub fn try_publish(&self, message: Message) -> Result<Delivery, CommandError> {
+        publish_now(self.shared(), message)
+    }
+
+    /// Subscribes to a filter. The future is ready when the server has granted it; the stream that it gives has the
+    /// messages of this filter.
+    ///
+    /// A server may send a message once for each of several overlapping subscriptions of one client; each copy then
+    /// goes into every stream that has a filter for it.
+    pub fn subscribe(&self, filter: impl IntoFilter, qos: QoS) -> Subscribing {
+        let request = filter.into_filter().map(|filter| Subscribe::to(filter, qos));
+        Subscribing::new(Arc::clone(self.shared()), request)
+    }
+
+    /// Subscribes to several filters at once, or with 5.0 options and properties: one stream for all of them. It is an
+    /// error when the server refuses all filters; [`Subscription::granted`] tells which it granted.
+    pub fn subscribe_with(&self, request: Subscribe) -> Subscribing {
+        Subscribing::new(Arc::clone(self.shared()), Ok(request))
+    }
+
+    /// The messages that belong to no other stream, from now on: those of a resumed session, for instance. Without such
+    /// a stream they are acknowledged, dropped and [counted](Self::unrouted).
+    pub fn messages(&self) -> Subscription {
+        let stream = self.shared().lock().router.add(Vec::new());
+        Subscription::new(Arc::clone(self.shared()), stream)
+    }
+
+    /// What happens to the connection, from now on.
+    pub fn events(&self) -> Events {
+        Events::new(self.shared())
+    }
+
+    /// Waits for a connection: ready at once when there is one. Passing failures are not told here, only that the
+    /// client gave up or has ended.
+    pub fn connected(&self) -> Connecting {
+        Connecting { shared: Arc::clone(self.shared()), place: None }
+    }
+
+    /// How long an adapter's `connect` waits for the first connection.
+    pub fn connect_deadline(&self) -> Duration {
+        self.shared().connect_deadline
+    }
+
+    /// The error of having waited that long for a connection, with the reason of the last failure.
+    pub fn connect_timeout(&self) -> ConnectError {
+        let last = match &self.shared().lock().phase {
+            Phase::Connecting(last) => last.clone(),
+            Phase::GaveUp(reason) => Some(reason.clone()),
+            Phase::Connected(_) | Phase::Closed => None,
+        };
+        ConnectError::Timeout { after: self.connect_deadline(), last }
+    }
+
+    /// Ends the client: what was accepted is brought to its end within 5 s, then the server is told. The future is
+    /// ready when that is done; dropping it after it was polled changes nothing. Nothing is accepted from then on, and
+    /// streams end when they are read.
+    pub fn disconnect(&self) -> Disconnecting {
+        self.disconnect_with(Disconnect::new(DRAIN))
+    }
+
+    /// As [`disconnect`](Self::disconnect), with another time, a reason or properties.
+    pub fn disconnect_with(&self, request: Disconnect) -> Disconnecting {
+        Disconnecting { shared: Arc::clone(self.shared()), step: DisconnectStep::Begin(request) }
+    }
+
+    /// Ends the present connection or attempt and makes a new one at once, also after the client gave up.
+    ///
+    /// # Errors
+    /// [`CommandError::Closed`] when the client has ended; `Refused` for a configuration that cannot be sent.
+    pub fn reconnect(&self) -> Result<(), CommandError> {
+        self.shared().with(|state, now, wakes| {
+            if !matches!(state.phase, Phase::GaveUp(_)) {
+                return state.command(wakes, |machine| machine.reconnect(now));
+            }
+            state.command(wakes, |machine| machine.connect(now))?;
+            state.enter(Phase::Connecting(None), wakes);
+            Ok(())
+        })
+    }
+
+    /// Sets the configuration of the next attempt to connect. The present connection keeps its own;
+    /// [`reconnect`](Self::reconnect) ends it.
+    pub fn reconfigure(&self, config: Config) {
+        let config = Arc::new(without_store(config));
+        self.shared().with(|state, now, _| state.machine.reconfigure(now, config));
+    }
+
+    /// Whether there is a connection now.
+    pub fn is_connected(&self) -> bool {
+        self.shared().lock().machine.is_connected()
+    }
+
+    /// What the connected server allows; `None` without a connection.
+    pub fn capabilities(&self) -> Option<Capabilities> {
+        self.shared().lock().machine.capabilities().copied()
+    }
+
+    /// How many messages belonged to no stream and were dropped.
+    pub fn unrouted(&self) -> u64 {
+        self.shared().lock().unrouted
+    }
+
+    /// The memory of the machine in bytes, everything that is queued included.
+    pub fn memory_used(&self) -> usize {
+        self.shared().lock().machine.memory_used()
+    }
+
+    /// How many outcomes are kept for deliveries that are still there.
+    pub fn pending(&self) -> usize {
+        self.shared().lock().pending_len()
+    }
+}
+
+/// Waits for a connection; made by [`Client::connected`]. An adapter bounds it in time.
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is awaited"]
+pub struct Connecting {
+    shared: Arc<Shared>,
+    place: Option<Place>,
+}
+
+impl Future for Connecting {
+    type Output = Result<Connected, ConnectError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { shared, place } = self.get_mut();
+        let mut state = shared.lock();
+        let result = match &state.phase {
+            Phase::Connecting(_) => {
+                state.phase_waiters.wait(place, context.waker());
+                return Poll::Pending;
+            }
+            Phase::Connected(connected) => Ok((**connected).clone()),
+            Phase::GaveUp(reason) => Err(ConnectError::GaveUp(reason.clone())),
+            Phase::Closed => Err(ConnectError::Closed),
+        };
+        state.phase_waiters.leave(place);
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            self.shared.lock().phase_waiters.leave(&mut self.place);
+        }
+    }
+}
+
+/// Ends the client; made by [`Client::disconnect`]. Gives how many accepted publications had not come to their end in
+/// time.
+#[derive(Debug)]
+#[must_use = "nothing is disconnected until this is awaited"]
+pub struct Disconnecting {
+    shared: Arc<Shared>,
+    step: DisconnectStep,
+}
+
+#[derive(Debug)]
+enum DisconnectStep {
+    Begin(Disconnect),
+    Wait(OpId),
+    Done,
+}
+
+impl Future for Disconnecting {
+    type Output = Result<usize, CommandError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match std::mem::replace(&mut this.step, DisconnectStep::Done) {
+                DisconnectStep::Begin(request) => {
+                    let op = this.shared.with(|state, now, wakes| {
+                        let op = state.disconnect(now, request, wakes)?;
+                        state.expect(op);
+                        Ok::<_, CommandError>(op)
+                    })?;
+                    this.step = DisconnectStep::Wait(op);
+                }
+                DisconnectStep::Wait(op) => {
+                    let outcome = this.shared.lock().poll_outcome(op, context);
+                    return match outcome {
+                        Poll::Ready(Outcome::Disconnected { undelivered }) => Poll::Ready(Ok(undelivered)),
+                        Poll::Ready(_) => Poll::Ready(Err(CommandError::Closed)),
+                        Poll::Pending => {
+                            this.step = DisconnectStep::Wait(op);
+                            Poll::Pending
+                        }
+                    };
+                }
+                DisconnectStep::Done => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Drop for Disconnecting {
+    fn drop(&mut self) {
+        if let DisconnectStep::Wait(op) = self.step {
+            self.shared.lock().forget(op);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Owns the stream of what happens to the connection. It must not know messages.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use futures_core::Stream;
+use mqtt_machine::{Connected, EndReason, Ended, ReasonCode, TopicFilter};
+
+use crate::clock::Clock;
+use crate::shared::Shared;
+use crate::wake::Wakes;
+
+/// What happened to the connection.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ClientEvent {
+    /// A server accepted the client: whether for the first time (`reconnected`) and whether it had kept the session.
+    Connected(Connected),
+    /// An attempt to connect failed.
+    ConnectFailed {
+        /// Why.
+        reason: EndReason,
+        /// When the next attempt begins; `None`: there is none until [`reconnect`](crate::Client::reconnect).
+        retry_at: Option<Instant>,
+    },
+    /// The connection ended.
+    Disconnected {
+        /// Why.
+        reason: EndReason,
+        /// When the next attempt begins; `None`: there is none until [`reconnect`](crate::Client::reconnect).
+        retry_at: Option<Instant>,
+    },
+    /// The server had lost the session and the subscriptions were made again; those whose code is a failure are gone.
+    Resubscribed(Vec<(TopicFilter, ReasonCode)>),
+    /// So many events were not read in time and are gone; those that follow are the newest.
+    Lagged(u64),
+}
+
+impl ClientEvent {
+    pub(crate) fn connect_failed(ended: &Ended, clock: &Clock) -> Self {
+        let retry_at = ended.retry_at.map(|at| clock.to_std(at));
+        Self::ConnectFailed { reason: ended.reason.clone(), retry_at }
+    }
+
+    pub(crate) fn disconnected(ended: &Ended, clock: &Clock) -> Self {
+        let retry_at = ended.retry_at.map(|at| clock.to_std(at));
+        Self::Disconnected { reason: ended.reason.clone(), retry_at }
+    }
+}
+
+/// The events that one reader has not read.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    queue: VecDeque<ClientEvent>,
+    lagged: u64,
+    waker: Option<Waker>,
+}
+
+impl Feed {
+    pub(crate) fn push(&mut self, event: ClientEvent, wakes: &mut Wakes) {
+        if self.queue.len() >= Events::CAPACITY {
+            self.queue.pop_front();
+            self.lagged = self.lagged.saturating_add(1);
+        }
+        self.queue.push_back(event);
+        self.wake(wakes);
+    }
+
+    pub(crate) fn wake(&mut self, wakes: &mut Wakes) {
+        if let Some(waker) = self.waker.take() {
+            wakes.push(waker);
+        }
+    }
+
+    fn pop(&mut self) -> Option<ClientEvent> {
+        match std::mem::take(&mut self.lagged) {
+            0 => self.queue.pop_front(),
+            lagged => Some(ClientEvent::Lagged(lagged)),
+        }
+    }
+}
+
+/// What happens to the connection from the moment of [`Client::events`](crate::Client::events) on.
+///
+/// A reader that falls behind by more than [`CAPACITY`](Self::CAPACITY) events loses the oldest and is told how many.
+/// The stream ends with the client. A [`Stream`] of `futures` as well.
+#[derive(Debug)]
+#[must_use = "events are kept for nobody else"]
+pub struct Events {
+    shared: Arc<Shared>,
+    feed: usize,
+}
+
+impl Events {
+    /// How many unread events are kept.
+    pub const CAPACITY: usize = 64;
+
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let feed = shared.lock().feeds.insert(Feed::default());
+        Self { shared: Arc::clone(shared), feed }
+    }
+
+    /// The next event; `None` when the client has ended. Cancelling it loses nothing.
+    pub async fn recv(&mut self) -> Option<ClientEvent> {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// As [`recv`](Self::recv), for futures written by hand.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
+        let mut state = self.shared.lock();
+        let closed = state.is_closed();
+        let Some(feed) = state.feeds.get_mut(self.feed) else { return Poll::Ready(None) };
+        match feed.pop() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if closed => Poll::Ready(None),
+            None => {
+                feed.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The next event that has already happened, if any.
+    pub fn try_recv(&mut self) -> Option<ClientEvent> {
+        self.shared.lock().feeds.get_mut(self.feed)?.pop()
+    }
+}
+
+impl Stream for Events {
+    type Item = ClientEvent;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
+        self.get_mut().poll_recv(context)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let feed = self.shared.lock().feeds.remove(self.feed);
+        drop(feed);
+    }
+}

@@ -1,0 +1,313 @@
+//! Owns the one lock and what stands behind it: the machine, and where its events go.
+//! It must not know sockets, nor run anything slow under the lock: tasks are woken once it is released.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use mqtt_machine::{
+    Connected, Disconnect, EndReason, Ended, Event, Instant, Machine, OpId, Outcome, ReasonCode, Receipt,
+    Refused, TopicFilter, Unsubscribe,
+};
+
+use crate::clock::Clock;
+use crate::error::CommandError;
+use crate::events::{ClientEvent, Feed};
+use crate::options::{Options, without_store};
+use crate::router::Router;
+use crate::slab::Slab;
+use crate::wake::{WaitList, Wakes};
+
+/// What handles, streams and the driver share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    pub(crate) clock: Clock,
+    pub(crate) connect_deadline: Duration,
+}
+
+/// Where the client stands, as far as handles need to know.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// There is no connection, and one is being made or will be; with the reason why the last one failed or ended.
+    Connecting(Option<EndReason>),
+    Connected(Box<Connected>),
+    /// There is no connection, and none will be made unless the user asks for one.
+    GaveUp(EndReason),
+    /// The client has ended.
+    Closed,
+}
+
+/// An accepted command whose outcome somebody wants.
+#[derive(Debug)]
+enum Pending {
+    Waiting(Option<Waker>),
+    Ended(Outcome),
+}
+
+/// Operations are numbered by the machine, so a product spreads them well enough.
+#[derive(Default)]
+pub(crate) struct OpHasher(u64);
+
+impl Hasher for OpHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) machine: Machine,
+    pub(crate) phase: Phase,
+    /// Waits for the phase to change.
+    pub(crate) phase_waiters: WaitList,
+    /// The driver's, until it is woken.
+    pub(crate) driver: Option<Waker>,
+    /// The driver does not read until the machine takes input again.
+    pub(crate) reads_blocked: bool,
+    /// Publications that wait for room.
+    pub(crate) room: WaitList,
+    /// Bytes accepted since the driver had its turn.
+    pub(crate) burst: usize,
+    pub(crate) router: Router,
+    pub(crate) feeds: Slab<Feed>,
+    pub(crate) closing: Option<OpId>,
+    pub(crate) unrouted: u64,
+    pending: HashMap<OpId, Pending, BuildHasherDefault<OpHasher>>,
+    /// Filters that no stream uses, whose UNSUBSCRIBE found no room.
+    unused: Vec<TopicFilter>,
+}
+
+impl Shared {
+    pub(crate) fn new(options: Options) -> Self {
+        let clock = Clock::new();
+        let seed = options.seed_or_random();
+        let machine = Machine::new(Arc::new(without_store(options.config)), seed, clock.now());
+        let state = State {
+            machine,
+            phase: Phase::Connecting(None),
+            phase_waiters: WaitList::default(),
+            driver: None,
+            reads_blocked: false,
+            room: WaitList::default(),
+            burst: 0,
+            router: Router::default(),
+            feeds: Slab::default(),
+            closing: None,
+            unrouted: 0,
+            pending: HashMap::default(),
+            unused: Vec::new(),
+        };
+        Self { state: Mutex::new(state), clock, connect_deadline: options.connect_deadline }
+    }
+
+    /// A panic elsewhere does not take the client down with it: the machine itself never panics.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `f` under the lock, then wakes whom it collected.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R) -> R {
+        let mut wakes = Wakes::default();
+        let now = self.clock.now();
+        let result = f(&mut self.lock(), now, &mut wakes);
+        wakes.wake();
+        result
+    }
+}
+
+impl State {
+    pub(crate) const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether no message can arrive unless the user asks for a connection.
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Closed | Phase::GaveUp(_))
+    }
+
+    /// Runs a command of the machine's and lets the driver see to it.
+    pub(crate) fn command<R>(
+        &mut self,
+        wakes: &mut Wakes,
+        command: impl FnOnce(&mut Machine) -> Result<R, Refused>,
+    ) -> Result<R, CommandError> {
+        if self.is_closed() {
+            return Err(CommandError::Closed);
+        }
+        let result = command(&mut self.machine)?;
+        self.wake_driver(wakes);
+        Ok(result)
+    }
+
+    pub(crate) fn wake_driver(&mut self, wakes: &mut Wakes) {
+        wakes.push_driver(self.driver.take());
+    }
+
+    /// Gives a receipt back.
+    pub(crate) fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode, wakes: &mut Wakes) {
+        let acknowledges = receipt.acknowledges();
+        self.machine.settle(now, receipt, reason);
+        if acknowledges || (self.reads_blocked && self.machine.read_capacity() > 0) {
+            self.wake_driver(wakes);
+        }
+    }
+
+    /// Keeps the outcome of `op` for whoever asks.
+    pub(crate) fn expect(&mut self, op: OpId) {
+        self.pending.insert(op, Pending::Waiting(None));
+    }
+
+    /// Nobody asks for the outcome of `op` any more.
+    pub(crate) fn forget(&mut self, op: OpId) {
+        self.pending.remove(&op);
+    }
+
+    pub(crate) fn pending_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The outcome of `op`, once.
+    pub(crate) fn poll_outcome(&mut self, op: OpId, context: &Context<'_>) -> Poll<Outcome> {
+        if let Some(Pending::Waiting(waker)) = self.pending.get_mut(&op) {
+            match waker {
+                Some(known) => known.clone_from(context.waker()),
+                None => *waker = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        match self.pending.remove(&op) {
+            Some(Pending::Ended(outcome)) => Poll::Ready(outcome),
+            // It was taken before, so nothing more is known.
+            _ => Poll::Ready(Outcome::Unknown),
+        }
+    }
+
+    /// Takes every event out of the machine to where it belongs.
+    pub(crate) fn dispatch(&mut self, now: Instant, clock: &Clock, wakes: &mut Wakes) {
+        let was_over = self.is_over();
+        let mut completed = false;
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                Event::Message { message, receipt } => {
+                    if let Err((_, receipt)) = self.router.route(message, receipt, wakes) {
+                        self.unrouted = self.unrouted.saturating_add(1);
+                        self.machine.settle(now, receipt, ReasonCode::Success);
+                    }
+                }
+                Event::Completed { op, outcome } => {
+                    completed = true;
+                    self.complete(op, outcome, wakes);
+                }
+                Event::Connected(connected) => {
+                    self.tell(&ClientEvent::Connected(connected.clone()), wakes);
+                    self.enter(Phase::Connected(Box::new(connected)), wakes);
+                }
+                Event::ConnectFailed(ended) => {
+                    self.tell(&ClientEvent::connect_failed(&ended, clock), wakes);
+                    self.ended(ended, wakes);
+                }
+                Event::Disconnected(ended) => {
+                    self.tell(&ClientEvent::disconnected(&ended, clock), wakes);
+                    self.ended(ended, wakes);
+                }
+                Event::Resubscribed(codes) => self.tell(&ClientEvent::Resubscribed(codes), wakes),
+                // A kind of event that this version does not know concerns nobody here.
+                #[allow(unreachable_patterns)]
+                _ => {}
+            }
+        }
+        if completed && !self.unused.is_empty() {
+            let unused = std::mem::take(&mut self.unused);
+            self.unsubscribe_unused(now, unused);
+        }
+        if self.machine.is_paused() || (self.is_over() && !was_over) {
+            self.room.wake_all(wakes);
+        } else if completed {
+            self.room.wake_first(wakes);
+        }
+        if self.is_closed() {
+            self.fail_pending(wakes);
+        }
+    }
+
+    /// The connection that `ended` speaks of is no more.
+    fn ended(&mut self, ended: Ended, wakes: &mut Wakes) {
+        if !self.is_closed() {
+            let phase = match ended.retry_at {
+                Some(_) => Phase::Connecting(Some(ended.reason)),
+                None => Phase::GaveUp(ended.reason),
+            };
+            self.enter(phase, wakes);
+        }
+    }
+
+    pub(crate) fn enter(&mut self, phase: Phase, wakes: &mut Wakes) {
+        self.phase = phase;
+        self.phase_waiters.wake_all(wakes);
+        if self.is_over() {
+            self.router.wake_all(wakes);
+            self.feeds.iter_mut().for_each(|feed| feed.wake(wakes));
+        }
+    }
+
+    fn tell(&mut self, event: &ClientEvent, wakes: &mut Wakes) {
+        self.feeds.iter_mut().for_each(|feed| feed.push(event.clone(), wakes));
+    }
+
+    fn complete(&mut self, op: OpId, outcome: Outcome, wakes: &mut Wakes) {
+        if self.closing == Some(op) {
+            self.enter(Phase::Closed, wakes);
+        }
+        if let Some(pending) = self.pending.get_mut(&op)
+            && let Pending::Waiting(Some(waker)) = std::mem::replace(pending, Pending::Ended(outcome))
+        {
+            wakes.push(waker);
+        }
+    }
+
+    /// Nothing completes any more: what has not ended yet never will.
+    fn fail_pending(&mut self, wakes: &mut Wakes) {
+        for pending in self.pending.values_mut() {
+            if let Pending::Waiting(waker) = pending {
+                if let Some(waker) = waker.take() {
+                    wakes.push(waker);
+                }
+                *pending = Pending::Ended(Outcome::Unknown);
+            }
+        }
+    }
+
+    /// Unsubscribes from filters that no stream uses, now or when there is room.
+    pub(crate) fn unsubscribe_unused(&mut self, now: Instant, mut filters: Vec<TopicFilter>) {
+        filters.retain(|filter| !self.router.uses(filter));
+        if filters.is_empty() || self.is_over() {
+            return;
+        }
+        if let Err(Refused::Full) = self.machine.unsubscribe(now, Unsubscribe::new(filters.clone())) {
+            self.unused.append(&mut filters);
+        }
+    }
+
+    /// Begins to end the client.
+    pub(crate) fn disconnect(
+        &mut self,
+        now: Instant,
+        request: Disconnect,
+        wakes: &mut Wakes,
+    ) -> Result<OpId, CommandError> {
+        let op = self.command(wakes, |machine| machine.disconnect(now, request))?;
+        self.closing = Some(op);
+        Ok(op)
+    }
+}

@@ -1,0 +1,345 @@
+//! Owns the message streams as their readers see them. It must not know how messages find them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use mqtt_machine::{
+    Codes, Message, OpId, Outcome, ReasonCode, Subscribe, TopicError, TopicFilter, Unsubscribe,
+};
+
+use crate::error::{SubscribeError, TryRecvError};
+use crate::router::{Credit, Item};
+use crate::shared::Shared;
+
+/// What names a topic filter: text or a [`TopicFilter`].
+pub trait IntoFilter {
+    /// The filter.
+    ///
+    /// # Errors
+    /// The [`TopicError`] of a text that is no topic filter.
+    fn into_filter(self) -> Result<TopicFilter, TopicError>;
+}
+
+impl IntoFilter for TopicFilter {
+    fn into_filter(self) -> Result<TopicFilter, TopicError> {
+        Ok(self)
+    }
+}
+
+impl IntoFilter for &TopicFilter {
+    fn into_filter(self) -> Result<TopicFilter, TopicError> {
+        Ok(self.clone())
+    }
+}
+
+impl IntoFilter for &str {
+    fn into_filter(self) -> Result<TopicFilter, TopicError> {
+        TopicFilter::new(self)
+    }
+}
+
+impl IntoFilter for String {
+    fn into_filter(self) -> Result<TopicFilter, TopicError> {
+        TopicFilter::new(&self)
+    }
+}
+
+impl IntoFilter for &String {
+    fn into_filter(self) -> Result<TopicFilter, TopicError> {
+        TopicFilter::new(self)
+    }
+}
+
+/// A subscription that the server has not answered yet, made by [`Client::subscribe`](crate::Client::subscribe).
+///
+/// The request is made when this is first polled, and messages are kept from then on: a retained message may arrive
+/// before the answer. Dropping it earlier than it is ready unsubscribes again.
+#[derive(Debug)]
+#[must_use = "nothing is subscribed until this is awaited"]
+pub struct Subscribing {
+    shared: Arc<Shared>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    Begin(Result<Subscribe, TopicError>),
+    Wait(OpId, Subscription, Vec<TopicFilter>),
+    Done,
+}
+
+impl Subscribing {
+    pub(crate) const fn new(shared: Arc<Shared>, request: Result<Subscribe, TopicError>) -> Self {
+        Self { shared, step: Step::Begin(request) }
+    }
+
+    fn begin(shared: &Arc<Shared>, request: Subscribe) -> Result<Step, SubscribeError> {
+        let filters: Vec<TopicFilter> = request.subscriptions.iter().map(|one| one.filter.clone()).collect();
+        let wanted = filters.clone();
+        // The stream has its routes before the driver can send the request.
+        let (op, stream) = shared.with(|state, now, wakes| {
+            let op = state.command(wakes, |machine| machine.subscribe(now, request))?;
+            state.expect(op);
+            Ok::<_, SubscribeError>((op, state.router.add(wanted)))
+        })?;
+        Ok(Step::Wait(op, Subscription::new(Arc::clone(shared), stream), filters))
+    }
+}
+
+impl Future for Subscribing {
+    type Output = Result<Subscription, SubscribeError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match std::mem::replace(&mut this.step, Step::Done) {
+                Step::Begin(request) => this.step = Self::begin(&this.shared, request?)?,
+                Step::Wait(op, subscription, filters) => {
+                    let outcome = this.shared.lock().poll_outcome(op, context);
+                    let Poll::Ready(outcome) = outcome else {
+                        this.step = Step::Wait(op, subscription, filters);
+                        return Poll::Pending;
+                    };
+                    return Poll::Ready(subscription.granted_as(outcome, &filters));
+                }
+                Step::Done => return Poll::Pending,
+            }
+        }
+    }
+}
+
+impl Drop for Subscribing {
+    fn drop(&mut self) {
+        if let Step::Wait(op, ..) = &self.step {
+            self.shared.lock().forget(*op);
+        }
+    }
+}
+
+/// The messages of some filters, in the order of their arrival.
+///
+/// A message that arrives goes once into each stream that has a filter for it. What is not read holds its part of the
+/// inbound budget ([`Limits::incoming_bytes`](mqtt_machine::Limits)), and when that is used up the client stops reading
+/// from the server: a slow reader slows the server down, and the other streams with it.
+///
+/// When the client has ended or given up connecting, and everything is read, there is no next message; when it is told
+/// to [`reconnect`](crate::Client::reconnect) after that, messages may come again.
+///
+/// Dropping a stream unsubscribes from those of its filters that no other stream uses, and acknowledges what was not
+/// read. [`unsubscribe`](Self::unsubscribe) does the same and waits for the server. A [`Stream`] of `futures` as well.
+#[derive(Debug)]
+#[must_use = "dropping it unsubscribes"]
+pub struct Subscription {
+    shared: Arc<Shared>,
+    stream: usize,
+    /// Taken from the shared queue as a whole, so that the lock is taken once per batch.
+    batch: VecDeque<Item>,
+    granted: Option<Codes>,
+}
+
+/// The memory of an empty batch that is kept, in messages.
+const KEPT_BATCH: usize = 1_024;
+
+impl Subscription {
+    pub(crate) const fn new(shared: Arc<Shared>, stream: usize) -> Self {
+        Self { shared, stream, batch: VecDeque::new(), granted: None }
+    }
+
+    /// The answer of the server to the request: one code for each filter, in the order of the request; those of 0x80
+    /// and above are refusals. `None` for a stream that no request was made for.
+    pub const fn granted(&self) -> Option<&Codes> {
+        self.granted.as_ref()
+    }
+
+    /// The next message; `None` when there will be none. Cancelling it loses nothing.
+    pub async fn recv(&mut self) -> Option<Incoming> {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// As [`recv`](Self::recv), for futures written by hand.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        match self.take(Some(context)) {
+            Ok(message) => Poll::Ready(Some(message)),
+            Err(TryRecvError::Closed) => Poll::Ready(None),
+            Err(TryRecvError::Empty) => Poll::Pending,
+        }
+    }
+
+    /// The next message that has already arrived.
+    ///
+    /// # Errors
+    /// [`TryRecvError`] when there is none yet, or will be none.
+    pub fn try_recv(&mut self) -> Result<Incoming, TryRecvError> {
+        self.take(None)
+    }
+
+    fn take(&mut self, context: Option<&Context<'_>>) -> Result<Incoming, TryRecvError> {
+        if self.batch.is_empty() {
+            if self.batch.capacity() > KEPT_BATCH {
+                self.batch = VecDeque::new();
+            }
+            let mut state = self.shared.lock();
+            let over = state.is_over();
+            let stream = state.router.stream(self.stream).ok_or(TryRecvError::Closed)?;
+            std::mem::swap(&mut self.batch, &mut stream.queue);
+            if self.batch.is_empty() {
+                if over {
+                    return Err(TryRecvError::Closed);
+                }
+                if let Some(context) = context {
+                    stream.waker = Some(context.waker().clone());
+                }
+            }
+        }
+        let item = self.batch.pop_front().ok_or(TryRecvError::Empty)?;
+        let shared = Arc::clone(&self.shared);
+        Ok(Incoming { message: item.message, credit: Some((item.credit, shared)) })
+    }
+
+    /// Unsubscribes from those filters that no other stream uses and waits for the server's answer: one code for each
+    /// of them. What was not read is acknowledged. Dropping the future earlier changes nothing about that.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Command`] when the request is not accepted; [`SubscribeError::Ended`] when it got no answer.
+    pub async fn unsubscribe(mut self) -> Result<Codes, SubscribeError> {
+        let shared = Arc::clone(&self.shared);
+        let unused = self.close();
+        if unused.is_empty() {
+            return Ok(Codes::new(Vec::new(), mqtt_machine::packet::PropertiesBuf::new()));
+        }
+        let op = shared.with(|state, now, wakes| {
+            let op = state.command(wakes, |machine| machine.unsubscribe(now, Unsubscribe::new(unused)))?;
+            state.expect(op);
+            Ok::<_, SubscribeError>(op)
+        })?;
+        match crate::publish::Delivery::new(shared, op).await {
+            Outcome::Unsubscribed(codes) => Ok(codes),
+            outcome => Err(SubscribeError::Ended(outcome)),
+        }
+    }
+
+    /// Makes the subscription what the server granted.
+    fn granted_as(mut self, outcome: Outcome, filters: &[TopicFilter]) -> Result<Self, SubscribeError> {
+        let codes = match outcome {
+            Outcome::Subscribed(codes) => codes,
+            outcome => return Err(SubscribeError::Ended(outcome)),
+        };
+        if codes.codes.iter().all(|code| code.is_failure()) {
+            // There is nothing to unsubscribe from.
+            self.close();
+            return Err(SubscribeError::Rejected(codes));
+        }
+        {
+            let mut state = self.shared.lock();
+            let refused = filters.iter().zip(&codes.codes).filter(|(_, code)| code.is_failure());
+            refused.for_each(|(filter, _)| state.router.remove_filter(self.stream, filter));
+        }
+        self.granted = Some(codes);
+        Ok(self)
+    }
+
+    /// Takes the stream out of the router and settles what it holds; returns the filters that nobody uses any more.
+    /// The second time it does nothing.
+    fn close(&mut self) -> Vec<TopicFilter> {
+        let batch = std::mem::take(&mut self.batch);
+        let stream = std::mem::replace(&mut self.stream, usize::MAX);
+        let (unread, unused) = self.shared.with(|state, now, wakes| {
+            let (unread, unused) = state.router.remove(stream);
+            let items = batch.into_iter().chain(unread);
+            let unread: Vec<Message> = items
+                .map(|item| {
+                    if let Some((receipt, reason)) = item.credit.spend(ReasonCode::Success) {
+                        state.settle(now, receipt, reason, wakes);
+                    }
+                    item.message
+                })
+                .collect();
+            (unread, unused)
+        });
+        // Not under the lock.
+        drop(unread);
+        unused
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Incoming;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        self.get_mut().poll_recv(context)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let unused = self.close();
+        if !unused.is_empty() {
+            self.shared.with(|state, now, wakes| {
+                state.unsubscribe_unused(now, unused);
+                state.wake_driver(wakes);
+            });
+        }
+    }
+}
+
+/// A message that arrived. It reads as its [`Message`].
+///
+/// It is settled when it is dropped, or earlier with [`ack`](Self::ack) or [`reject`](Self::reject): then the server
+/// gets its acknowledgement (QoS 1 and 2) and the inbound budget its bytes back. A message that went into several
+/// streams is settled when all of them have settled theirs. To keep a message for long, [take](Self::into_message) it.
+pub struct Incoming {
+    message: Message,
+    credit: Option<(Credit, Arc<Shared>)>,
+}
+
+impl Incoming {
+    /// Settles it: it was taken care of.
+    pub fn ack(mut self) {
+        self.settle(ReasonCode::Success);
+    }
+
+    /// Settles it with this reason code: 5.0 tells the server; 3.x knows no refusal and acknowledges.
+    pub fn reject(mut self, reason: ReasonCode) {
+        self.settle(reason);
+    }
+
+    /// Settles it and keeps the message.
+    pub fn into_message(mut self) -> Message {
+        self.settle(ReasonCode::Success);
+        self.message.clone()
+    }
+
+    fn settle(&mut self, reason: ReasonCode) {
+        if let Some((credit, shared)) = self.credit.take()
+            && let Some((receipt, reason)) = credit.spend(reason)
+        {
+            shared.with(|state, now, wakes| state.settle(now, receipt, reason, wakes));
+        }
+    }
+}
+
+impl Deref for Incoming {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.message.fmt(f)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.settle(ReasonCode::Success);
+    }
+}

@@ -1,0 +1,206 @@
+//! Owns the driver task: resolve, open, loop { act, write, wait, read }. It must not know MQTT.
+
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Buf;
+use mqtt_machine_client::{Action, Driver, Server, TransportId, Turn};
+use mqtt_machine_transport::AddressSequence;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Sleep, sleep_until, timeout};
+
+/// The port of a server that names none.
+const DEFAULT_PORT: u16 = 1883;
+/// How long one of several addresses may take before the next is tried; the machine bounds all of them together.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// The most room made for one read.
+const READ_ROOM: usize = 256 << 10;
+/// Turns within one poll before other tasks are let in.
+const TURNS: usize = 32;
+
+type Opening = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+enum Link {
+    None,
+    Opening(TransportId, Opening),
+    Open(TransportId, TcpStream),
+}
+
+/// The driver task of one client.
+pub(crate) struct Run {
+    driver: Driver,
+    link: Link,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// What the timer is set to.
+    armed: Option<Instant>,
+}
+
+impl Run {
+    pub(crate) const fn new(driver: Driver) -> Self {
+        Self { driver, link: Link::None, timer: None, armed: None }
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.driver.next_action() {
+            match action {
+                Action::OpenTransport { id, server } => self.link = Link::Opening(id, Box::pin(open(server))),
+                Action::CloseTransport { id } => {
+                    if matches!(&self.link, Link::Opening(present, _) | Link::Open(present, _) if *present == id)
+                    {
+                        self.link = Link::None;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// True when something moved.
+    fn move_bytes(&mut self, context: &mut Context<'_>, turn: Turn) -> bool {
+        match &mut self.link {
+            Link::None => false,
+            Link::Opening(id, opening) => {
+                let id = *id;
+                match opening.as_mut().poll(context) {
+                    Poll::Pending => return false,
+                    Poll::Ready(Ok(stream)) => {
+                        self.link = Link::Open(id, stream);
+                        self.driver.opened(id);
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.link = Link::None;
+                        self.driver.open_failed(id, error.to_string());
+                    }
+                }
+                true
+            }
+            Link::Open(id, stream) => {
+                let id = *id;
+                let result = write(stream, &mut self.driver, context).and_then(|wrote| {
+                    let read = read(stream, &mut self.driver, turn.read_capacity, context)?;
+                    Ok((wrote, read))
+                });
+                match result {
+                    Ok((_, Read::End)) => self.closed(id, None),
+                    Ok((wrote, read)) => return wrote || matches!(read, Read::Some),
+                    Err(error) => self.closed(id, Some(error.to_string())),
+                }
+                true
+            }
+        }
+    }
+
+    fn closed(&mut self, id: TransportId, why: Option<String>) {
+        self.link = Link::None;
+        self.driver.closed(id, why);
+    }
+
+    /// Sets the timer when the deadline has changed. True when it has struck.
+    fn wait(&mut self, context: &mut Context<'_>, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else { return false };
+        if deadline <= Instant::now() {
+            return true;
+        }
+        let at = tokio::time::Instant::from_std(deadline);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if self.armed != Some(deadline) {
+            self.armed = Some(deadline);
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(context).is_ready()
+    }
+}
+
+impl Future for Run {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..TURNS {
+            let turn = self.driver.turn(context.waker());
+            self.act();
+            if turn.done {
+                return Poll::Ready(());
+            }
+            let moved = self.move_bytes(context, turn);
+            if !moved && !turn.more && !self.wait(context, turn.deadline) {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Tries every address of the server's name, one after the other.
+async fn open(server: Server) -> io::Result<TcpStream> {
+    let name = server.as_str();
+    let bare = name.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err());
+    let name = if bare { format!("{name}:{DEFAULT_PORT}") } else { name.to_owned() };
+    let mut last = io::Error::new(ErrorKind::NotFound, format!("{name} has no address"));
+    for address in AddressSequence::new(lookup_host(&name).await?) {
+        match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
+            Err(_) => last = io::Error::new(ErrorKind::TimedOut, format!("{address}: no answer")),
+        }
+    }
+    Err(last)
+}
+
+/// Writes until the socket or the output has had enough. True when anything left.
+fn write(stream: &TcpStream, driver: &mut Driver, context: &mut Context<'_>) -> io::Result<bool> {
+    let mut wrote = false;
+    while driver.output().has_remaining() {
+        let Poll::Ready(ready) = stream.poll_write_ready(context) else { break };
+        ready?;
+        let mut slices = [IoSlice::new(&[]); 32];
+        let count = driver.output().chunks_vectored(&mut slices);
+        match stream.try_write_vectored(slices.get(..count).unwrap_or_default()) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(bytes) => {
+                driver.wrote(bytes);
+                wrote = true;
+            }
+            // Asked again, the socket says when it is ready.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(wrote)
+}
+
+enum Read {
+    Nothing,
+    Some,
+    End,
+}
+
+/// Reads once.
+fn read(
+    stream: &TcpStream,
+    driver: &mut Driver,
+    capacity: usize,
+    context: &mut Context<'_>,
+) -> io::Result<Read> {
+    if capacity == 0 {
+        return Ok(Read::Nothing);
+    }
+    loop {
+        let Poll::Ready(ready) = stream.poll_read_ready(context) else { return Ok(Read::Nothing) };
+        ready?;
+        let input = driver.input();
+        input.reserve(capacity.min(READ_ROOM));
+        match stream.try_read_buf(input) {
+            Ok(0) => return Ok(Read::End),
+            Ok(_) => return Ok(Read::Some),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

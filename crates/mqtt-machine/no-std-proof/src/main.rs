@@ -1,0 +1,41 @@
+//! Owns the entry, the allocator and the panic handler of a program without `std` that runs the core.
+//! It must not know what is proven: that stands in `proof`, as safe code.
+//!
+//! The C library is linked for `main`, `abort` and the memory functions that every Rust program needs, and for nothing
+//! else: not a byte of the heap comes from it. The exit code is 0, or the number of the step that failed.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod heap;
+mod proof;
+
+use core::ffi::{c_char, c_int};
+use core::panic::PanicInfo;
+
+use heap::Heap;
+
+#[global_allocator]
+static HEAP: Heap = Heap::new();
+
+#[link(name = "c")]
+unsafe extern "C" {
+    safe fn abort() -> !;
+}
+
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    abort()
+}
+
+/// What the C library calls.
+#[unsafe(no_mangle)]
+pub extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
+    match proof::run() {
+        Err(step) => c_int::from(step),
+        // Everything that was allocated was given back.
+        Ok(()) if HEAP.in_use() != 0 => 99,
+        Ok(()) => 0,
+    }
+}
