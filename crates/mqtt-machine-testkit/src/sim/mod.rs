@@ -26,18 +26,19 @@ mod tap;
 
 use core::ops::RangeInclusive;
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use mqtt_machine::{
-    Action, Config, Disconnect, Instant, Machine, Message, OpId, Output, Refused, Server, Subscribe,
-    TransportEvent, TransportId, Unsubscribe,
+    Action, Config, Disconnect, Instant, Machine, Message, OpId, Output, ReasonCode, Refused, Server,
+    Subscribe, TransportEvent, TransportId, Unsubscribe,
 };
 
 pub use client::Client;
 pub use schedule::{Report, Schedule};
 
-use crate::broker::{Broker, BrokerConfig, ConnId};
+use crate::broker::{Broker, BrokerConfig, ConnId, Violation};
 use crate::random::Random;
 use link::{Link, Phase, Pipe};
 use tap::Tap;
@@ -120,6 +121,8 @@ pub struct Sim {
     clients: Vec<Client>,
     client_ids: Vec<String>,
     links: Vec<Link>,
+    /// Connections whose link broke: that the client falls silent there is not its fault.
+    broken: BTreeSet<ConnId>,
     next_conn: u64,
     /// Opens that fail, for tests that ask for it.
     refuse: u32,
@@ -139,6 +142,7 @@ impl Sim {
             clients: Vec::new(),
             client_ids: Vec::new(),
             links: Vec::new(),
+            broken: BTreeSet::new(),
             next_conn: 0,
             refuse: 0,
             steps: 0,
@@ -252,6 +256,7 @@ impl Sim {
     pub fn black_hole(&mut self, client: usize) {
         let Some(at) = self.link_of(client) else { return };
         let never = Instant::from_micros(u64::MAX);
+        self.broken.insert(self.links[at].conn);
         self.links[at].up.break_off(never);
         self.links[at].down.break_off(never);
         self.links[at].budget = Some(0);
@@ -323,7 +328,11 @@ impl Sim {
             let own = client.complaints.iter().chain(&client.tap.complaints);
             list.extend(own.map(|complaint| format!("{client_id}: {complaint}")));
         }
-        list.extend(self.broker.log().violations().map(|violation| {
+        let silent = |violation: &&Violation| {
+            violation.reason == ReasonCode::KeepAliveTimeout && self.broken.contains(&violation.conn)
+        };
+        let violations = self.broker.log().violations().filter(|violation| !silent(violation));
+        list.extend(violations.map(|violation| {
             format!("the broker at {} says {}: {}", violation.at, violation.reason, violation.what)
         }));
         list
@@ -488,7 +497,10 @@ impl Sim {
         let bytes = owner.pending.split_to(count).freeze();
         owner.machine.handle_sent(self.now, self.links[at].id, count);
         let due = self.now + self.latency();
-        self.links[at].up.push(due, bytes);
+        // On a link that broke, what the client still says is lost.
+        if self.links[at].up.is_whole() {
+            self.links[at].up.push(due, bytes);
+        }
         true
     }
 
@@ -558,6 +570,7 @@ impl Sim {
             self.random.duration(self.options.notice.clone()),
         );
         let link = &mut self.links[at];
+        self.broken.insert(link.conn);
         link.up.break_off(self.now + broker_notice);
         link.down.break_off(self.now + client_notice);
     }
