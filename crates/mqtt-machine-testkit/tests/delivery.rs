@@ -270,10 +270,10 @@ fn a_disconnect_drains_what_was_accepted_and_the_will_stays_unpublished() {
 
 #[test]
 fn a_disconnect_whose_time_is_up_ends_every_command_and_counts_the_undelivered() {
-    let mut sim = with(BrokerConfig::new().receive_maximum(2).delay(secs(100)));
-    let client = sim.add(config("c").connect_timeout(secs(200)));
-    sim.connect(client);
-    sim.run_for(secs(101));
+    let mut sim = with(BrokerConfig::new().receive_maximum(2));
+    let client = sim.add(config("c"));
+    sim.connect_now(client);
+    sim.broker.delay_client("c", secs(100));
     let ops: Vec<_> =
         (0..5).map(|_| sim.publish(client, message("t", "x", QoS::AtLeastOnce)).unwrap()).collect();
     sim.run_for(millis(50));

@@ -13,7 +13,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-fn run(version: ProtocolVersion) {
+fn run(version: ProtocolVersion, forgetful: bool) {
     let seeds = match number("MQTT_MACHINE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("MQTT_MACHINE_SEEDS").unwrap_or(SEEDS),
@@ -22,6 +22,7 @@ fn run(version: ProtocolVersion) {
     let (mut connections, mut resent, mut steps) = (0, 0, 0);
     for seed in seeds.clone() {
         let schedule = Schedule::from_seed(version, seed);
+        let schedule = if forgetful { schedule.forgetful() } else { schedule };
         match schedule.run() {
             Ok(report) => {
                 connections += report.connections;
@@ -44,15 +45,22 @@ fn run(version: ProtocolVersion) {
 
 #[test]
 fn qos_1_and_2_hold_under_random_schedules_in_5_0() {
-    run(ProtocolVersion::V5);
+    run(ProtocolVersion::V5, false);
 }
 
 #[test]
 fn qos_1_and_2_hold_under_random_schedules_in_3_1_1() {
-    run(ProtocolVersion::V3_1_1);
+    run(ProtocolVersion::V3_1_1, false);
 }
 
 #[test]
 fn qos_1_and_2_hold_under_random_schedules_in_3_1() {
-    run(ProtocolVersion::V3_1);
+    run(ProtocolVersion::V3_1, false);
+}
+
+#[test]
+fn every_command_ends_once_and_every_message_arrives_though_sessions_are_lost() {
+    for version in ProtocolVersion::ALL {
+        run(version, true);
+    }
 }
