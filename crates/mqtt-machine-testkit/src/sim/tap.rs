@@ -93,10 +93,12 @@ impl Tap {
                     self.see_publish(packet_id, publish);
                 }
             }
-            Packet::Ack(ack) if ack.kind == AckKind::PubRel
-                && self.known.get(&ack.packet_id).is_some_and(|known| !known.released) => {
-                    self.complaints.push(format!("PUBREL of {} before its PUBREC", ack.packet_id));
-                }
+            Packet::Ack(ack)
+                if ack.kind == AckKind::PubRel
+                    && self.known.get(&ack.packet_id).is_some_and(|known| !known.released) =>
+            {
+                self.complaints.push(format!("PUBREL of {} before its PUBREC", ack.packet_id));
+            }
             Packet::Subscribe(subscribe) => self.see_request(subscribe.packet_id),
             Packet::Unsubscribe(unsubscribe) => self.see_request(unsubscribe.packet_id),
             _ => {}
