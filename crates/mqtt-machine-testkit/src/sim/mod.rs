@@ -488,7 +488,10 @@ impl Sim {
         let bytes = owner.pending.split_to(count).freeze();
         owner.machine.handle_sent(self.now, self.links[at].id, count);
         let due = self.now + self.latency();
-        self.links[at].up.push(due, bytes);
+        // On a link that broke, what the client still says is lost.
+        if self.links[at].up.is_whole() {
+            self.links[at].up.push(due, bytes);
+        }
         true
     }
 
