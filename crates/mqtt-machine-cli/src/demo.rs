@@ -24,7 +24,7 @@ const COUNT: usize = 5;
 /// What the demonstration is told.
 #[derive(Args)]
 pub(crate) struct Demo {
-    /// A broker to use, as mqtt://[user:password@]host[:port]; its connections are left alone
+    /// A broker to use, such as mqtt://host:1883; its connections are left alone
     #[arg(long)]
     url: Option<String>,
     /// The version of MQTT to speak

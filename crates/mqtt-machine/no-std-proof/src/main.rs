@@ -39,3 +39,15 @@ pub extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
         Ok(()) => 0,
     }
 }
+
+/// The precompiled `core` and `alloc` name it for unwinding, which this program never does.
+// SAFETY: no other item of this name is linked, and nothing calls it under `panic = "abort"`.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}
+
+/// As above.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn _Unwind_Resume() -> ! {
+    abort()
+}

@@ -77,8 +77,6 @@ fn protocol(input: &[u8]) -> Parsed<'_, (ProtocolVersion, bool)> {
 fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), nom::Err<Fault>> {
     let fault = if flags & 0x01 != 0 {
         Fault::ConnectFlags
-    } else if flags & 0x18 == 0x18 {
-        Fault::WillQoS3
     } else if flags & 0x04 == 0 && flags & 0x38 != 0 {
         Fault::WillFlags
     } else if flags & 0xC0 == 0x40 && version != ProtocolVersion::V5 {
