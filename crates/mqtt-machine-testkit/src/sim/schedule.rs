@@ -77,8 +77,7 @@ impl Schedule {
             mark: mark..=mark,
             break_after: Some(1..=random.range(2..=1_500)),
             breaks: random.range(0..=12) as u32,
-            // Below half a keep alive: a broken link is not noticed first by the broker's keep-alive timeout.
-            notice: ms(0)..=ms([0, 50, 9_000][random.size(0..=2)]),
+            notice: ms(0)..=ms([0, 50, 20_000][random.size(0..=2)]),
             refuse_one_in: [0, 3, 10][random.size(0..=2)],
             settle,
             store: ms(0)..=ms(random.range(0..=30)),
