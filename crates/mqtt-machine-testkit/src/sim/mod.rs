@@ -31,8 +31,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use mqtt_machine::{
-    Action, Config, Disconnect, Instant, Machine, Message, OpId, Output, ReasonCode, Refused, Server,
-    Subscribe, TransportEvent, TransportId, Unsubscribe,
+    Action, Config, Disconnect, Instant, Machine, Message, OpId, Output, ReasonCode, Refused, Subscribe,
+    TransportEvent, TransportId, Unsubscribe,
 };
 
 pub use client::Client;
