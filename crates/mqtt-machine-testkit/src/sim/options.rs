@@ -16,7 +16,7 @@ pub enum Settle {
     AtOnce,
     /// After a time in this range, so in any order.
     After(RangeInclusive<Duration>),
-    /// Not: they are kept in [`Client::receipts`].
+    /// Not: they are kept in [`Client::receipts`](super::Client::receipts).
     Never,
 }
 
