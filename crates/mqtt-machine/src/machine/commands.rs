@@ -23,6 +23,13 @@ impl Machine {
         Ok(())
     }
 
+    pub(super) fn has_room(&self, cost: usize) -> bool {
+        let limits = &self.config.limits;
+        let count = self.session.outgoing.len().saturating_add(self.completions);
+        let bytes = self.session.outgoing.bytes().saturating_add(cost);
+        count < limits.outgoing_messages && bytes <= limits.outgoing_bytes
+    }
+
     pub(super) fn accept_publish(&mut self, now: Instant, mut message: Message) -> Result<OpId, Refused> {
         self.accepting()?;
         message.dup = false;
@@ -32,9 +39,7 @@ impl Machine {
         if cost > limits.outgoing_bytes {
             return Err(Refused::TooLarge { bytes: cost, limit: limits.outgoing_bytes });
         }
-        let count = self.session.outgoing.len().saturating_add(self.completions);
-        let bytes = self.session.outgoing.bytes().saturating_add(cost);
-        if count >= limits.outgoing_messages || bytes > limits.outgoing_bytes {
+        if !self.has_room(cost) {
             return Err(Refused::Full);
         }
         let op = self.session.next_op();

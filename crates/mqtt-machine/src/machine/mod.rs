@@ -286,6 +286,14 @@ impl Machine {
         self.accept_publish(now, message)
     }
 
+    /// Whether `message` would find room now: false where [`publish`](Self::publish) would refuse it with
+    /// [`Refused::Full`], so that a caller who then waits for room can keep it.
+    #[must_use]
+    pub fn has_room_for(&self, message: &Message) -> bool {
+        let cost = message.cost();
+        cost > self.config.limits.outgoing_bytes || self.has_room(cost)
+    }
+
     /// Subscribes: at once, or when there is a connection. The command ends with [`Outcome::Subscribed`]. What was
     /// granted is made again whenever the server lost the session. Requests overtake publications that still wait.
     ///
