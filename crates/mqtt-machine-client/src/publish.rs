@@ -51,27 +51,21 @@ impl Future for Publish {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { shared, message, place } = self.get_mut();
-        let Some(taken) = message.take() else { return Poll::Pending };
-        let kept = taken.clone();
         let result = shared.with(|state, now, wakes| {
-            let paused = state.machine.is_paused() || state.is_over();
-            if !state.room.is_turn_of(*place) && !paused {
-                state.room.wait(place, context.waker());
-                return None;
-            }
-            if state.burst >= BURST && place.is_none() {
-                state.burst = 0;
-                state.room.wait(place, context.waker());
-                context.waker().wake_by_ref();
-                return None;
-            }
-            let result = match accept(state, now, taken, wakes) {
-                Err(CommandError::Refused(Refused::Full)) if !paused => {
-                    state.room.wait(place, context.waker());
-                    return None;
+            let held = message.take()?;
+            // While nothing is read, nothing is waited for.
+            let waits = !state.machine.is_paused() && !state.is_over();
+            let starves = state.burst >= BURST && place.is_none();
+            if waits && (starves || !state.room.is_turn_of(*place) || !state.machine.has_room_for(&held)) {
+                if starves {
+                    state.burst = 0;
+                    context.waker().wake_by_ref();
                 }
-                result => result,
-            };
+                *message = Some(held);
+                state.room.wait(place, context.waker());
+                return None;
+            }
+            let result = accept(state, now, held, wakes);
             if state.room.leave(place) {
                 state.room.wake_first(wakes);
             }
@@ -80,10 +74,7 @@ impl Future for Publish {
         match result {
             Some(Ok(op)) => Poll::Ready(Ok(Delivery::new(Arc::clone(shared), op))),
             Some(Err(error)) => Poll::Ready(Err(error)),
-            None => {
-                *message = Some(kept);
-                Poll::Pending
-            }
+            None => Poll::Pending,
         }
     }
 }

@@ -129,13 +129,7 @@ impl Router {
 
     /// Puts a message into every stream with a filter that it belongs to, once each. The receipt comes back when there
     /// is none.
-    #[allow(clippy::result_large_err, reason = "a message that belongs nowhere goes back whole")]
-    pub(crate) fn route(
-        &mut self,
-        message: Message,
-        receipt: Receipt,
-        wakes: &mut Wakes,
-    ) -> Result<(), (Message, Receipt)> {
+    pub(crate) fn route(&mut self, message: Message, receipt: Receipt, wakes: &mut Wakes) -> Option<Receipt> {
         let Self { streams, routes, catch_all, targets, messages } = self;
         *messages = messages.wrapping_add(1);
         targets.clear();
@@ -152,7 +146,7 @@ impl Router {
         if targets.is_empty() {
             targets.extend_from_slice(catch_all);
         }
-        let Some((last, others)) = targets.split_last() else { return Err((message, receipt)) };
+        let Some((last, others)) = targets.split_last() else { return Some(receipt) };
         let mut put = |stream: usize, message: Message, credit: Credit| {
             if let Some(stream) = streams.get_mut(stream) {
                 stream.queue.push_back(Item { message, credit });
@@ -163,7 +157,7 @@ impl Router {
         };
         if others.is_empty() {
             put(*last, message, Credit::Sole(receipt));
-            return Ok(());
+            return None;
         }
         let failure = AtomicU8::new(ReasonCode::Success.to_u8());
         let shared = Arc::new(SharedCredit { receipt, failure });
@@ -171,7 +165,7 @@ impl Router {
             put(*stream, message.clone(), Credit::Shared(Arc::clone(&shared)));
         }
         put(*last, message, Credit::Shared(shared));
-        Ok(())
+        None
     }
 
     pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {

@@ -200,7 +200,7 @@ impl State {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::Message { message, receipt } => {
-                    if let Err((_, receipt)) = self.router.route(message, receipt, wakes) {
+                    if let Some(receipt) = self.router.route(message, receipt, wakes) {
                         self.unrouted = self.unrouted.saturating_add(1);
                         self.machine.settle(now, receipt, ReasonCode::Success);
                     }
