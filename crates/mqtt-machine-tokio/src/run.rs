@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Buf;
 use mqtt_machine_client::{Action, Driver, Server, TransportId, Turn};
 use mqtt_machine_transport::AddressSequence;
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Sleep, sleep_until, timeout};
 
@@ -16,8 +17,10 @@ use tokio::time::{Sleep, sleep_until, timeout};
 const DEFAULT_PORT: u16 = 1883;
 /// How long one of several addresses may take before the next is tried; the machine bounds all of them together.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
-/// The most room made for one read.
-const READ_ROOM: usize = 256 << 10;
+/// The room made for reading, and for a larger frame as much at a time as has come of it already.
+const READ_ROOM: usize = 64 << 10;
+/// Room is made when less than this is left, so that small reads share one buffer.
+const LEAST_ROOM: usize = 4 << 10;
 /// Turns within one poll before other tasks are let in.
 const TURNS: usize = 32;
 
@@ -43,15 +46,20 @@ impl Run {
         Self { driver, link: Link::None, timer: None, armed: None }
     }
 
-    fn act(&mut self) {
+    fn act(&mut self, context: &mut Context<'_>) {
         while let Some(action) = self.driver.next_action() {
             match action {
                 Action::OpenTransport { id, server } => self.link = Link::Opening(id, Box::pin(open(server))),
                 Action::CloseTransport { id } => {
-                    if matches!(&self.link, Link::Opening(present, _) | Link::Open(present, _) if *present == id)
-                    {
-                        self.link = Link::None;
+                    match &mut self.link {
+                        Link::Open(present, stream) if *present == id => {
+                            // To a socket this is one call that never waits; what was written still arrives.
+                            let _ = Pin::new(stream).poll_shutdown(context);
+                        }
+                        Link::Opening(present, _) if *present == id => {}
+                        _ => continue,
                     }
+                    self.link = Link::None;
                 }
                 _ => {}
             }
@@ -79,14 +87,14 @@ impl Run {
             }
             Link::Open(id, stream) => {
                 let id = *id;
-                let result = write(stream, &mut self.driver, context).and_then(|wrote| {
-                    let read = read(stream, &mut self.driver, turn.read_capacity, context)?;
-                    Ok((wrote, read))
-                });
-                match result {
-                    Ok((_, Read::End)) => self.closed(id, None),
-                    Ok((wrote, read)) => return wrote || matches!(read, Read::Some),
-                    Err(error) => self.closed(id, Some(error.to_string())),
+                let wrote = write(stream, &mut self.driver, context);
+                // A server that closes may have said why: that is read also when nothing can be written any more.
+                let read = read(stream, &mut self.driver, turn.read_capacity, context);
+                match (wrote, read) {
+                    (_, Ok(Read::Some)) => {}
+                    (Ok(wrote), Ok(Read::Nothing)) => return wrote,
+                    (_, Ok(Read::End)) => self.closed(id, None),
+                    (Err(error), _) | (_, Err(error)) => self.closed(id, Some(error.to_string())),
                 }
                 true
             }
@@ -120,7 +128,7 @@ impl Future for Run {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         for _ in 0..TURNS {
             let turn = self.driver.turn(context.waker());
-            self.act();
+            self.act(context);
             if turn.done {
                 return Poll::Ready(());
             }
@@ -195,7 +203,9 @@ fn read(
         let Poll::Ready(ready) = stream.poll_read_ready(context) else { return Ok(Read::Nothing) };
         ready?;
         let input = driver.input();
-        input.reserve(capacity.min(READ_ROOM));
+        if input.capacity().saturating_sub(input.len()) < capacity.min(LEAST_ROOM) {
+            input.reserve(capacity.min(READ_ROOM.max(input.len())));
+        }
         match stream.try_read_buf(input) {
             Ok(0) => return Ok(Read::End),
             Ok(_) => return Ok(Read::Some),
