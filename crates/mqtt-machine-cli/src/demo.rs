@@ -121,7 +121,7 @@ async fn steps(demo: &Demo, clock: Clock) -> Result<()> {
         broker.cut_all();
         clock.say("broker", "cut both connections, and turns everyone away for a while");
         if qos == QoS::AtMostOnce {
-            wait_until_connected([&subscriber, &publisher]).await;
+            wait_for_reconnection([&subscriber, &publisher]).await;
         }
     }
     while received.count < COUNT {
@@ -217,8 +217,14 @@ impl std::fmt::Display for Next {
     }
 }
 
-async fn wait_until_connected(clients: [&Client; 2]) {
-    while !clients.iter().all(|client| client.is_connected()) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+/// Waits until both have noticed the cut and are connected again. The outage outlasts the pauses in here, so that no
+/// reconnection is overlooked.
+async fn wait_for_reconnection(clients: [&Client; 2]) {
+    for wanted in [false, true] {
+        for client in clients {
+            while client.is_connected() != wanted {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
     }
 }
