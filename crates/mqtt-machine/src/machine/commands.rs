@@ -3,7 +3,7 @@
 use crate::interface::{DropReason, Outcome, Receipt, Refused, Subscribe, Unsubscribe};
 use crate::journal::Record;
 use crate::message::Message;
-use crate::packet::{Packet, PacketType, Property, SubscribeFilter};
+use crate::packet::{Packet, Property, SubscribeFilter};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Request, Stage};
 use crate::time::Instant;
@@ -191,7 +191,6 @@ impl Machine {
         if bytes > limit {
             return Err(Refused::TooLarge { bytes, limit });
         }
-        debug_assert!(matches!(packet.packet_type(), PacketType::Subscribe | PacketType::Unsubscribe));
         let waiting = self.session.requests.bytes().saturating_add(bytes);
         if self.session.requests.len() >= self.config.limits.requests
             || waiting > self.config.limits.outgoing_bytes

@@ -15,9 +15,9 @@ use crate::interface::{
 use crate::journal::Record;
 use crate::packet::{self, Packet, PacketType, PropertiesBuf, Sender};
 use crate::reason::ReasonCode;
-use crate::session::{Owed, Stage};
+use crate::session::Stage;
 use crate::time::Instant;
-use crate::types::{JournalSeq, OpId, ProtocolVersion, QoS, Server, TransportId};
+use crate::types::{JournalSeq, OpId, ProtocolVersion, Server, TransportId};
 use crate::wire::{self, reasons};
 
 use super::{Drain, Machine, State};
@@ -219,6 +219,16 @@ impl Machine {
         connection.phase = Phase::Closing { reason: Box::new(reason), deadline };
     }
 
+    /// The last bytes have left, or have had their time: the connection ends for the reason that closing began with.
+    fn end_closing(&mut self, now: Instant) {
+        if let State::Live(connection) = &self.state
+            && let Phase::Closing { reason, .. } = &connection.phase
+        {
+            let reason = EndReason::clone(reason);
+            self.end(now, reason);
+        }
+    }
+
     /// The present attempt or connection is over. What comes next follows from why.
     pub(super) fn end(&mut self, now: Instant, reason: EndReason) {
         let state = core::mem::replace(&mut self.state, State::Idle);
@@ -383,7 +393,7 @@ impl Machine {
             && connection.is_closing()
             && connection.is_flushed()
         {
-            self.end(now, EndReason::ConnectTimeout);
+            self.end_closing(now);
         }
         let Some(drain) = &self.drain else { return };
         let due = now >= drain.until || self.is_idle();
@@ -405,19 +415,15 @@ impl Machine {
     /// Whether everything that was accepted has ended.
     fn is_drained(&self) -> bool {
         let outgoing = &self.session.outgoing;
-        let undelivered = self.owed_commands();
-        undelivered == 0
+        let open = |slot: u32| outgoing.get(slot).is_some_and(|entry| !entry.ended);
+        let owed = [Stage::InFlight, Stage::Resumed, Stage::Ready];
+        !owed.into_iter().flat_map(|stage| outgoing.slots(stage)).any(open)
             && outgoing.count(Stage::Waiting) == 0
             && self.session.requests.len() == 0
             && match &self.state {
                 State::Live(connection) => !connection.is_established() || connection.unsent.is_empty(),
                 _ => true,
             }
-    }
-
-    fn owed_commands(&self) -> usize {
-        let ended = |slot: &u32| self.session.outgoing.get(*slot).is_some_and(|entry| !entry.ended);
-        self.session.outgoing.owed_slots().iter().filter(|slot| ended(slot)).count()
     }
 
     /// Ends every command: nothing is accepted any more until the next connect.
@@ -434,19 +440,9 @@ impl Machine {
             }
         }
         while let Some(slot) = self.session.outgoing.first(Stage::Waiting) {
-            let Some(entry) = self.session.outgoing.get(slot) else { break };
-            let (op, ended) = (entry.op, entry.ended);
-            let journaled = !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce);
-            let mut gate = JournalSeq::ZERO;
-            if journaled {
-                gate = self.record(Record::Discarded { op });
-            } else {
-                self.session.outgoing.remove(slot);
-            }
-            if !ended {
-                undelivered = undelivered.saturating_add(1);
-                self.complete(op, Outcome::NotSent, gate);
-            }
+            let ended = self.session.outgoing.get(slot).is_none_or(|entry| entry.ended);
+            undelivered = undelivered.saturating_add(usize::from(!ended));
+            self.discard(slot, Outcome::NotSent);
         }
         for (request, sent) in self.session.requests.drain() {
             if let Some(packet_id) = request.packet_id {

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bytes::Buf;
 
-use crate::connection::{Connection, Control, Identity, Phase, write_connect};
+use crate::connection::{Connection, Control, Identity, write_connect};
 use crate::interface::{DropReason, EndReason, Event, Outcome};
 use crate::journal::Record;
 use crate::message::Message;
@@ -13,7 +13,7 @@ use crate::packet::{self, Ack, AckKind, Packet, PropertiesBuf, Property};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Owed, Request, Stage};
 use crate::time::Instant;
-use crate::types::{JournalSeq, PacketId, ProtocolVersion, QoS, TopicFilter, TransportId};
+use crate::types::{JournalSeq, PacketId, QoS, TopicFilter, TransportId};
 use crate::wire;
 
 use super::commands::filters_of;
@@ -71,7 +71,7 @@ impl Machine {
             return self.write_request(out);
         }
         if let Some(slot) = self.session.outgoing.first(Stage::Ready) {
-            return self.write_owed(now, slot, out);
+            return self.write_owed(slot, out);
         }
         match self.session.outgoing.first(Stage::Waiting) {
             Some(slot) => self.write_waiting(now, slot, out),
@@ -198,7 +198,7 @@ impl Machine {
     }
 
     /// Writes what has a packet identifier: a PUBLISH within the quota, or a PUBREL.
-    fn write_owed(&mut self, now: Instant, slot: u32, out: &mut Output) -> bool {
+    fn write_owed(&mut self, slot: u32, out: &mut Output) -> bool {
         let durable = self.journal.durable;
         let in_flight = self.session.outgoing.count(Stage::InFlight);
         let window = self.window();
@@ -225,7 +225,6 @@ impl Machine {
             }
             Owed::Waiting(_) => return false,
         };
-        let _ = now;
         match result {
             Ok(stage) => {
                 wrote(connection, before, out);
@@ -305,7 +304,7 @@ impl Machine {
     }
 
     /// Gives a waiting publication up.
-    fn discard(&mut self, slot: u32, outcome: Outcome) {
+    pub(super) fn discard(&mut self, slot: u32, outcome: Outcome) {
         let Some(entry) = self.session.outgoing.get(slot) else { return };
         let (op, ended) = (entry.op, entry.ended);
         let journaled = !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce);
@@ -330,7 +329,6 @@ fn is_expired(message: &Message, accepted_at: Instant, now: Instant) -> bool {
 fn wrote(connection: &mut Connection, before: usize, out: &Output) {
     let bytes = out.remaining().saturating_sub(before) as u64;
     connection.written = connection.written.saturating_add(bytes);
-    debug_assert!(!matches!(connection.phase, Phase::Handshake { .. }) || before == 0 || bytes > 0);
 }
 
 /// Writes a PUBLISH, if the server takes it.
@@ -363,7 +361,6 @@ fn write_publish(
             return Err(DropReason::PacketTooLarge);
         }
     }
-    debug_assert!(connection.version == ProtocolVersion::V5 || capabilities.topic_alias_maximum == 0);
     wire::encode_publish_head(&publish, connection.version, out.tail())
         .map_err(|_| DropReason::NotSupported)?;
     out.append(&message.payload);

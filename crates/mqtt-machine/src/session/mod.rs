@@ -242,12 +242,12 @@ impl Session {
 
     /// Whether a lost session ends this publication: its payload went with PUBREC, or the policy says so.
     fn is_given_up(&self, slot: u32, policy: LostSession) -> bool {
-        match self.outgoing.get(slot).map(|entry| (&entry.owed, entry.sent)) {
-            Some((Owed::Release(_), _)) => true,
-            Some((Owed::Publish(_, message), _)) => {
+        match self.outgoing.get(slot).map(|entry| &entry.owed) {
+            Some(Owed::Release(_)) => true,
+            Some(Owed::Publish(_, message)) => {
                 policy == LostSession::Report && message.qos == QoS::ExactlyOnce
             }
-            Some((Owed::Waiting(_), _)) | None => false,
+            Some(Owed::Waiting(_)) | None => false,
         }
     }
 
