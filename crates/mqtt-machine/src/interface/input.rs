@@ -1,0 +1,302 @@
+//! Owns what goes into the machine, and what it says to that at once. It must not know what is told later.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::config::{Config, Credentials};
+use crate::message::Message;
+use crate::packet::PropertiesBuf;
+use crate::reason::ReasonCode;
+use crate::types::{JournalSeq, OpId, QoS, Secret, Server, Subscription, TopicFilter, TransportId};
+use crate::wire::EncodeError;
+
+/// Everything that can happen to a machine. A list of `(Instant, Input)` is its whole history.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input {
+    /// Something happened to a transport.
+    Transport {
+        /// Which.
+        id: TransportId,
+        /// What.
+        event: TransportEvent,
+    },
+    /// Bytes were read. What is not taken comes back as [`Reply::Unread`].
+    Bytes {
+        /// From which transport.
+        id: TransportId,
+        /// All bytes not taken yet, oldest first.
+        bytes: BytesMut,
+    },
+    /// Bytes of the output were handed to the transport.
+    Sent {
+        /// To which transport.
+        id: TransportId,
+        /// How many, not counted before.
+        bytes: usize,
+    },
+    /// Records up to here are durable, or the store failed.
+    Stored(Result<JournalSeq, StoreError>),
+    /// Time has passed.
+    Timeout,
+    /// The caller wants something.
+    Command(Command),
+    /// The answer to a question of the machine's.
+    Answer(Answer),
+}
+
+/// What the machine says to an [`Input`] at once.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Reply {
+    /// Nothing.
+    Done,
+    /// The command is accepted; [`Event::Completed`](crate::Event::Completed) ends it.
+    Accepted(OpId),
+    /// The command is refused; nothing has changed.
+    Refused(Refused),
+    /// These bytes were not taken: the rest of a frame, or more than may be read now.
+    Unread(BytesMut),
+}
+
+/// What happened to a transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TransportEvent {
+    /// It is open: bytes flow.
+    Opened,
+    /// It could not be opened; the text is for people.
+    OpenFailed(String),
+    /// It is gone; the text says why, if that is known.
+    Closed(Option<String>),
+}
+
+/// What a caller can ask for.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Command {
+    /// See [`Machine::publish`](crate::Machine::publish).
+    Publish(Message),
+    /// See [`Machine::subscribe`](crate::Machine::subscribe).
+    Subscribe(Subscribe),
+    /// See [`Machine::unsubscribe`](crate::Machine::unsubscribe).
+    Unsubscribe(Unsubscribe),
+    /// See [`Machine::settle`](crate::Machine::settle).
+    Settle(Receipt, ReasonCode),
+    /// See [`Machine::connect`](crate::Machine::connect).
+    Connect,
+    /// See [`Machine::reconnect`](crate::Machine::reconnect).
+    Reconnect,
+    /// See [`Machine::disconnect`](crate::Machine::disconnect).
+    Disconnect(Disconnect),
+    /// See [`Machine::reconfigure`](crate::Machine::reconfigure).
+    Reconfigure(Arc<Config>),
+}
+
+/// A request to subscribe to at least one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subscribe {
+    /// Which filters, with their options.
+    pub subscriptions: Vec<Subscription>,
+    /// 5.0 properties: a Subscription Identifier, user properties.
+    pub properties: PropertiesBuf,
+}
+
+impl Subscribe {
+    /// A request for these subscriptions.
+    pub const fn new(subscriptions: Vec<Subscription>) -> Self {
+        Self { subscriptions, properties: PropertiesBuf::new() }
+    }
+
+    /// A request for one filter.
+    pub fn to(filter: TopicFilter, qos: QoS) -> Self {
+        Self::new(alloc::vec![Subscription::new(filter, qos)])
+    }
+
+    /// With these 5.0 properties.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuf) -> Self {
+        self.properties = properties;
+        self
+    }
+}
+
+/// A request to unsubscribe from at least one filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unsubscribe {
+    /// Which filters.
+    pub filters: Vec<TopicFilter>,
+    /// 5.0 user properties.
+    pub properties: PropertiesBuf,
+}
+
+impl Unsubscribe {
+    /// A request for these filters.
+    pub const fn new(filters: Vec<TopicFilter>) -> Self {
+        Self { filters, properties: PropertiesBuf::new() }
+    }
+
+    /// With these 5.0 properties.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuf) -> Self {
+        self.properties = properties;
+        self
+    }
+}
+
+/// A request to end: first what was accepted is brought to its end, for at most `drain`, then DISCONNECT is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Disconnect {
+    /// How long what was accepted may take to end. Zero: at once.
+    pub drain: Duration,
+    /// The reason code of the DISCONNECT packet (5.0): `Success`, or `DisconnectWithWill`, or a failure.
+    pub reason: ReasonCode,
+    /// 5.0 properties: Session Expiry Interval, reason string, user properties.
+    pub properties: PropertiesBuf,
+}
+
+impl Disconnect {
+    /// A normal disconnection that drains for at most `drain`.
+    pub const fn new(drain: Duration) -> Self {
+        Self { drain, reason: ReasonCode::Success, properties: PropertiesBuf::new() }
+    }
+
+    /// With this reason code.
+    #[must_use]
+    pub const fn reason(mut self, reason: ReasonCode) -> Self {
+        self.reason = reason;
+        self
+    }
+
+    /// With these 5.0 properties.
+    #[must_use]
+    pub fn properties(mut self, properties: PropertiesBuf) -> Self {
+        self.properties = properties;
+        self
+    }
+}
+
+/// Credit for one delivered message. Giving it back with [`Machine::settle`](crate::Machine::settle) acknowledges
+/// the message (QoS 1 and 2) and returns its bytes to the inbound budget (every QoS). One that is dropped holds its
+/// bytes until the machine ends.
+#[derive(Debug, PartialEq, Eq, Hash)]
+#[must_use = "a receipt that is not settled is never acknowledged and holds its bytes"]
+pub struct Receipt {
+    pub(crate) serial: u64,
+    pub(crate) bytes: usize,
+    pub(crate) acknowledges: bool,
+}
+
+impl Receipt {
+    /// How many bytes of the inbound budget it holds.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True for a message of QoS 1 or 2: settling it sends an acknowledgement.
+    pub const fn acknowledges(&self) -> bool {
+        self.acknowledges
+    }
+}
+
+// A receipt is credit and therefore not `Clone` for callers; a transcript writes it as its number.
+impl Clone for Receipt {
+    fn clone(&self) -> Self {
+        Self { serial: self.serial, bytes: self.bytes, acknowledges: self.acknowledges }
+    }
+}
+
+/// An answer to a question of the machine's. One for another attempt than the present is ignored.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// To [`Action::Prepare`](crate::Action::Prepare).
+    Prepared {
+        /// The attempt that was asked about.
+        id: TransportId,
+        /// Where to connect.
+        server: Server,
+        /// With which user name and password; `None`: those of the configuration.
+        credentials: Option<Credentials>,
+    },
+    /// To [`Action::Prepare`](crate::Action::Prepare): not now. The attempt has failed; the next one follows the back-off.
+    NotPrepared {
+        /// The attempt that was asked about.
+        id: TransportId,
+        /// Why, for people.
+        why: String,
+    },
+    /// To [`Action::Authenticate`](crate::Action::Authenticate): the client's next step.
+    Authenticate {
+        /// The transport that was asked about.
+        id: TransportId,
+        /// The client's data; `None` gives the exchange up and closes the connection.
+        data: Option<Secret>,
+    },
+}
+
+/// Why a command was not accepted. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// There is no room within [`Limits`](crate::Limits) now; an event of [`Event::Completed`](crate::Event::Completed) makes some.
+    Full,
+    /// It can never fit: larger than the caps, the server's Maximum Packet Size or MQTT itself.
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The most that is taken.
+        limit: usize,
+    },
+    /// The server does not do this: what, by which capability.
+    NotSupported(&'static str),
+    /// The packet could not be written.
+    Encode(EncodeError),
+    /// A SUBSCRIBE or UNSUBSCRIBE without filters `[MQTT-3.8.3-2] [MQTT-3.10.3-2]`.
+    NoFilters,
+    /// The machine is disconnecting, or has.
+    Disconnecting,
+    /// The store failed; nothing durable can be accepted.
+    StoreFailed,
+    /// There is no connection to disconnect and none is being made, or one is already made.
+    NotNow(&'static str),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the queue is full"),
+            Self::TooLarge { bytes, limit } => write!(f, "{bytes} bytes are more than the limit of {limit}"),
+            Self::NotSupported(what) => write!(f, "the server does not support {what}"),
+            Self::Encode(error) => error.fmt(f),
+            Self::NoFilters => {
+                f.write_str("at least one topic filter is needed [MQTT-3.8.3-2] [MQTT-3.10.3-2]")
+            }
+            Self::Disconnecting => f.write_str("the client is disconnecting or was disconnected"),
+            Self::StoreFailed => f.write_str("the store has failed"),
+            Self::NotNow(why) => f.write_str(why),
+        }
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// The store could not keep a record; the text is for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for StoreError {}

@@ -1,0 +1,14 @@
+//! Owns the vocabulary of the machine's surface: what goes in, what comes out.
+//! It must not know how one follows from the other.
+
+mod input;
+mod output;
+
+pub use input::{
+    Answer, Command, Disconnect, Input, Receipt, Refused, Reply, StoreError, Subscribe, TransportEvent,
+    Unsubscribe,
+};
+pub use output::{
+    Acknowledgement, Action, Capabilities, Codes, Connected, DropReason, EndReason, Ended, Event, Outcome,
+    ProtocolViolation,
+};
