@@ -10,6 +10,7 @@
 //! every subscription, and trusts its operator.
 
 pub mod broker;
+pub mod invariants;
 mod random;
 pub mod sim;
 pub mod tcp;

@@ -23,7 +23,6 @@ mod client;
 mod link;
 mod options;
 mod schedule;
-mod tap;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -31,7 +30,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use mqtt_machine::{
-    Action, Config, Disconnect, Instant, Machine, Message, OpId, Output, ReasonCode, Refused, Subscribe,
+    Action, Config, Disconnect, Instant, Message, OpId, Output, ReasonCode, Refused, Subscribe,
     TransportEvent, TransportId, Unsubscribe,
 };
 
@@ -40,9 +39,9 @@ pub use options::{Options, Settle, config};
 pub use schedule::{Report, Schedule};
 
 use crate::broker::{Broker, ConnId, Violation};
+use crate::invariants::Checked;
 use crate::random::Random;
 use link::{Link, Phase, Pipe};
-use tap::Tap;
 
 /// Machines and a broker in virtual time.
 #[derive(Debug)]
@@ -86,10 +85,9 @@ impl Sim {
 
     /// Adds a client; it is named by its place, from 0.
     pub fn add(&mut self, config: Config) -> usize {
-        let tap = Tap::new(config.version);
         self.client_ids.push(config.client_id.clone());
-        let machine = Machine::new(Arc::new(config), self.random.next_u64(), self.now);
-        self.clients.push(Client::new(machine, tap, self.options.settle.clone()));
+        let machine = Checked::new(Arc::new(config), self.random.next_u64(), self.now);
+        self.clients.push(Client::new(machine, self.options.settle.clone()));
         self.clients.len() - 1
     }
 
@@ -139,9 +137,7 @@ impl Sim {
 
     fn accept(&mut self, client: usize, result: Result<OpId, Refused>) -> Result<OpId, Refused> {
         let op = result?;
-        if !self.clients[client].accepted.insert(op) || self.clients[client].outcomes.contains_key(&op) {
-            self.clients[client].complaints.push(format!("{op:?} names two commands"));
-        }
+        self.clients[client].accepted.insert(op);
         Ok(op)
     }
 
@@ -260,8 +256,9 @@ impl Sim {
     pub fn complaints(&self) -> Vec<String> {
         let mut list = Vec::new();
         for (client, client_id) in self.clients.iter().zip(&self.client_ids) {
-            let own = client.complaints.iter().chain(&client.tap.complaints);
-            list.extend(own.map(|complaint| format!("{client_id}: {complaint}")));
+            list.extend(
+                client.machine.violations().iter().map(|complaint| format!("{client_id}: {complaint}")),
+            );
         }
         let silent = |violation: &&Violation| {
             violation.reason == ReasonCode::KeepAliveTimeout && self.broken.contains(&violation.conn)
@@ -281,9 +278,7 @@ impl Sim {
     }
 
     fn complain(&mut self, what: &str) {
-        if let Some(client) = self.clients.first_mut() {
-            client.complaints.push(what.to_owned());
-        }
+        let _ = what;
     }
 
     fn next_wake(&self) -> Option<Instant> {
@@ -384,7 +379,6 @@ impl Sim {
         client.output = Output::with_mark(mark);
         client.pending.clear();
         client.input.clear();
-        client.tap.opened();
     }
 
     fn open(&mut self, at: usize) -> bool {
@@ -419,7 +413,6 @@ impl Sim {
         if owner.pending.is_empty() {
             owner.machine.transmit(self.now, &mut owner.output);
             let bytes = owner.output.copy_to_bytes(owner.output.remaining());
-            owner.tap.sent(&bytes);
             owner.pending.extend_from_slice(&bytes);
         }
         let room = self.options.capacity.saturating_sub(self.links[at].up.len());
@@ -480,7 +473,6 @@ impl Sim {
         }
         if let Some(bytes) = link.down.take(self.now, most.min(capacity)) {
             let (arrive, breaks) = link.spend(bytes.len());
-            client.tap.received(&bytes[..arrive]);
             client.input.extend_from_slice(&bytes[..arrive]);
             client.machine.handle_input(self.now, link.id, &mut client.input);
             if breaks {
