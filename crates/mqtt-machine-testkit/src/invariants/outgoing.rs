@@ -410,9 +410,12 @@ impl Outgoing {
             AckKind::PubAck | AckKind::PubRec if ack.reason.is_failure() => {
                 self.end(op, Expect::Refused(ack.reason));
             }
-            AckKind::PubAck | AckKind::PubRec | AckKind::PubComp => {
-                self.end(op, Expect::Acknowledged(ack.reason));
+            AckKind::PubAck | AckKind::PubRec => self.end(op, Expect::Acknowledged(ack.reason)),
+            // A server that has completed it already says "not found" to a PUBREL that comes again: it has the message.
+            AckKind::PubComp if ack.reason.is_failure() => {
+                self.end(op, Expect::Acknowledged(ReasonCode::Success));
             }
+            AckKind::PubComp => self.end(op, Expect::Acknowledged(ack.reason)),
             AckKind::PubRel => {}
         }
         true

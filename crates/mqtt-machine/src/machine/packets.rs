@@ -353,7 +353,9 @@ impl Machine {
         if ended {
             return;
         }
-        let acknowledgement = Acknowledgement::new(ack.reason, PropertiesBuf::copy_from(ack.properties));
+        // A server that has completed it already answers the PUBREL of a resume with "not found": it has the message.
+        let reason = if refused || !ack.reason.is_failure() { ack.reason } else { ReasonCode::Success };
+        let acknowledgement = Acknowledgement::new(reason, PropertiesBuf::copy_from(ack.properties));
         let outcome =
             if refused { Outcome::Refused(acknowledgement) } else { Outcome::Acknowledged(acknowledgement) };
         self.complete(op, outcome, gate);
