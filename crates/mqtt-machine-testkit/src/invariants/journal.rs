@@ -1,7 +1,7 @@
 //! Owns what is known of the store: the records in order, which of them are durable, and what waits for which.
 //! It must not know packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mqtt_machine::journal::Record;
 use mqtt_machine::{JournalSeq, OpId, PacketId, TopicFilter};
@@ -29,6 +29,8 @@ pub(super) struct Journal {
     terminal: BTreeMap<OpId, JournalSeq>,
     subscribed: BTreeMap<TopicFilter, JournalSeq>,
     op_of: BTreeMap<PacketId, OpId>,
+    /// Operations that ended without a record.
+    free: BTreeSet<OpId>,
     pub(super) records: Vec<Record>,
 }
 
@@ -43,6 +45,7 @@ impl Journal {
             terminal: BTreeMap::new(),
             subscribed: BTreeMap::new(),
             op_of: BTreeMap::new(),
+            free: BTreeSet::new(),
             records: Vec::new(),
         }
     }
@@ -108,7 +111,8 @@ impl Journal {
             }
             Record::SessionLost { .. } => {
                 for op in lost {
-                    self.terminal.insert(*op, seq);
+                    // One that was given up before is not lost again.
+                    self.terminal.entry(*op).or_insert(seq);
                 }
             }
             Record::Subscribed { subscription, .. } => {
@@ -143,8 +147,16 @@ impl Journal {
         });
     }
 
+    /// The end of this operation, which is yet to be told, depends on no record.
+    pub(super) fn depends_on_nothing(&mut self, op: OpId) {
+        self.free.insert(op);
+    }
+
     /// The end of a publication of QoS 1 or 2 is told.
-    pub(super) fn tells(&self, op: OpId, findings: &mut Findings) {
+    pub(super) fn tells(&mut self, op: OpId, findings: &mut Findings) {
+        if self.free.remove(&op) {
+            return;
+        }
         let seq = self.terminal.get(&op).copied();
         // Ends that no record tells (the machine stops) depend on none.
         findings.ensure(seq.is_none() || self.holds(seq), Invariant::Durable, || {

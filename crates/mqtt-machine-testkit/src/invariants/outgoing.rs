@@ -213,6 +213,12 @@ impl Outgoing {
         self.publications.len()
     }
 
+    /// Messages and their bytes that the machine cannot have given up without telling.
+    pub(super) fn certain(&self, now: Instant) -> (usize, usize) {
+        let certain = self.publications.values().filter(|publication| !publication.may_be_gone(now));
+        certain.fold((0, 0), |(count, bytes), publication| (count + 1, bytes + publication.cost()))
+    }
+
     pub(super) fn uses(&self, packet_id: PacketId) -> bool {
         self.ids.contains_key(&packet_id)
     }
@@ -388,9 +394,11 @@ impl Outgoing {
         let packet_id = ack.packet_id;
         let op = self.ids.get(&packet_id).copied();
         let publication = op.and_then(|op| self.publications.get(&op));
-        let (Some(op), Some(publication)) = (op, publication.filter(|it| it.here != Here::Nothing)) else {
+        let here = publication.filter(|publication| publication.here != Here::Nothing);
+        let (Some(op), Some(publication)) = (op, here) else {
             // A PUBREC that nothing is known of is answered so that the server can let it go.
-            if op.is_none() && ack.kind == AckKind::PubRec {
+            let gone = publication.is_none_or(|publication| publication.unfit);
+            if gone && ack.kind == AckKind::PubRec {
                 self.releases.push(packet_id);
             }
             return true;
@@ -464,17 +472,27 @@ impl Outgoing {
         lost
     }
 
-    /// A disconnect is done: every command has ended.
-    pub(super) fn disconnected(&mut self) {
-        for op in core::mem::take(&mut self.waiting) {
+    /// A disconnect is done: every command has ended. Returns those whose message the session still owes: no record
+    /// tells their end.
+    pub(super) fn disconnected(&mut self) -> Vec<OpId> {
+        let unsent = self.publications.iter().filter(|(_, publication)| !publication.sent);
+        let unsent: Vec<OpId> = unsent.map(|(op, _)| *op).collect();
+        for op in unsent {
             self.end(op, Expect::NotSent);
         }
+        let mut owed = Vec::new();
         for (op, publication) in &mut self.publications {
             if !core::mem::replace(&mut publication.told, true) {
-                let expect = if publication.sent { Expect::Unknown } else { Expect::NotSent };
-                self.expected.insert(*op, expect);
+                self.expected.insert(*op, Expect::Unknown);
+                owed.push(*op);
             }
         }
+        owed
+    }
+
+    pub(super) fn is_released(&self, packet_id: PacketId) -> bool {
+        let publication = self.ids.get(&packet_id).and_then(|op| self.publications.get(op));
+        publication.is_some_and(|publication| matches!(publication.stage, Stage::Released(..)))
     }
 
     /// The connected server takes packets by these rules only.
@@ -493,6 +511,7 @@ impl Outgoing {
             _ => false,
         });
         if given_up {
+            self.expected.remove(&op);
             self.remove(op);
             return;
         }
@@ -500,7 +519,9 @@ impl Outgoing {
         let holds = match expected {
             Some(expect) if expect.is(outcome) => true,
             // It had been given up before a disconnect ended the rest.
-            Some(Expect::NotSent) => matches!(outcome, Outcome::Expired | Outcome::Dropped(_)),
+            Some(Expect::NotSent | Expect::Unknown) => {
+                matches!(outcome, Outcome::Expired | Outcome::Dropped(_))
+            }
             _ => false,
         };
         findings.ensure(holds, Invariant::Outcome, || {

@@ -284,7 +284,6 @@ impl Sim {
         while let Ok(Some(header)) = wire::frame_header(bytes, u32::MAX) {
             let Some((frame, rest)) = bytes.split_at_checked(header.frame_len()) else { return };
             match wire::decode(frame, version, sender) {
-                Ok(Packet::PingReq | Packet::PingResp) => {}
                 Ok(packet) => {
                     let packet = describe(&packet);
                     self.note(|sim| format!("{} {arrow} {packet}", sim.name(client)));

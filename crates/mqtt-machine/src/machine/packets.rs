@@ -28,6 +28,9 @@ impl Machine {
     pub(super) fn on_packet(&mut self, now: Instant, packet: &Packet<'_>) -> Result<(), EndReason> {
         let State::Live(connection) = &self.state else { return Ok(()) };
         let handshake = matches!(connection.phase, Phase::Handshake { .. });
+        if connection.written == 0 {
+            return Err(EndReason::Protocol(violation("a packet before CONNECT was sent", "MQTT-3.2.0-1")));
+        }
         match packet {
             Packet::ConnAck(connack) if handshake => return self.on_connack(now, connack),
             Packet::Auth(auth) => return self.on_auth(auth).map_err(EndReason::Protocol),
