@@ -132,6 +132,12 @@ impl Checked {
 
 /// What follows every call.
 impl Checked {
+    /// Shows the model an action that the machine did not make.
+    #[cfg(test)]
+    pub(super) fn invent(&mut self, action: &Action) {
+        self.model.action(action);
+    }
+
     fn before(&mut self, now: Instant) {
         self.model.findings.now = now;
     }

@@ -32,6 +32,8 @@ mod incoming;
 mod journal;
 mod model;
 mod outgoing;
+#[cfg(test)]
+mod tests;
 mod wire_rules;
 
 use core::fmt;

@@ -167,25 +167,13 @@ impl Schedule {
 
     fn attempt(&self, traced: bool) -> Result<Report, Failure> {
         let mut trace = Vec::new();
-        let played = catch_unwind(AssertUnwindSafe(|| {
+        let violations = caught(|| {
             let mut play = Play::new(self, traced);
             play.play();
             trace = play.sim.trace().to_vec();
             (play.wrong, play.report)
-        }));
-        let violations = match played {
-            Ok((wrong, report)) if wrong.is_empty() => return Ok(report),
-            Ok((wrong, _)) => wrong,
-            Err(panic) => {
-                let text = panic
-                    .downcast_ref::<String>()
-                    .cloned()
-                    .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                    .unwrap_or_else(|| "without a message".into());
-                vec![Violation::new(Invariant::NoPanic, Instant::ZERO, text)]
-            }
-        };
-        Err(Failure { violations, trace })
+        });
+        violations.map_err(|violations| Failure { violations, trace })
     }
 
     fn name(&self, client: usize) -> String {
@@ -212,6 +200,22 @@ impl Schedule {
         config.servers = (0..self.options.servers).map(server).collect();
         config.topic_alias_maximum = u16::from(self.prepare) * 2;
         config
+    }
+}
+
+/// Turns a panic into a violation like any other.
+fn caught(play: impl FnOnce() -> (Vec<Violation>, Report)) -> Result<Report, Vec<Violation>> {
+    match catch_unwind(AssertUnwindSafe(play)) {
+        Ok((wrong, report)) if wrong.is_empty() => Ok(report),
+        Ok((wrong, _)) => Err(wrong),
+        Err(panic) => {
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "without a message".into());
+            Err(vec![Violation::new(Invariant::NoPanic, Instant::ZERO, text)])
+        }
     }
 }
 
@@ -532,4 +536,100 @@ impl<'a> Play<'a> {
 
 fn text(message: &Message) -> String {
     message.payload_lossy().trim_end_matches('.').trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_machine::ProtocolVersion;
+
+    use super::*;
+    use crate::broker::ConnId;
+
+    /// A run that held, of a schedule with messages of both QoS that promises everything.
+    fn held() -> Schedule {
+        let seeds = (0..1_000).map(|seed| Schedule::from_seed(ProtocolVersion::V5, seed));
+        let promising = seeds.filter(|schedule| schedule.promise() == Promise::Delivered);
+        let sends = |schedule: &Schedule, wanted: QoS| {
+            schedule.steps.iter().any(|step| matches!(step.what, What::Publish { qos, .. } if qos == wanted))
+        };
+        let crashes = |step: &Step| matches!(step.what, What::Crash(..) | What::Suspend(..));
+        let mut found = promising.filter(|schedule| {
+            sends(schedule, QoS::AtLeastOnce)
+                && sends(schedule, QoS::ExactlyOnce)
+                && !schedule.steps.iter().any(crashes)
+        });
+        found.next().expect("one of a thousand")
+    }
+
+    /// What is found when `tamper` changes what a run that held left behind.
+    fn found(tamper: impl FnOnce(&mut Play<'_>)) -> Vec<Invariant> {
+        let schedule = held();
+        let mut play = Play::new(&schedule, false);
+        play.play();
+        assert_eq!(play.wrong, []);
+        tamper(&mut play);
+        play.judge();
+        play.wrong.extend(play.sim.accusations());
+        play.wrong.iter().map(|violation| violation.invariant).collect()
+    }
+
+    fn place_of(play: &Play<'_>, qos: QoS) -> usize {
+        let subscriber = play.sim.client(play.schedule.publishers);
+        subscriber.messages.iter().position(|message| message.qos == qos).expect("one came")
+    }
+
+    #[test]
+    fn a_message_that_does_not_arrive_is_seen() {
+        for (qos, invariant) in
+            [(QoS::AtLeastOnce, Invariant::AtLeastOnce), (QoS::ExactlyOnce, Invariant::ExactlyOnce)]
+        {
+            let found = found(|play| {
+                let lost = play.sim.client(play.schedule.publishers).messages[place_of(play, qos)].clone();
+                let subscriber = play.sim.client_mut(play.schedule.publishers);
+                subscriber.messages.retain(|message| message.payload != lost.payload);
+            });
+            assert_eq!(found, [invariant]);
+        }
+    }
+
+    #[test]
+    fn a_message_of_qos_2_that_arrives_twice_is_seen_and_one_of_qos_1_is_not() {
+        for (qos, expected) in
+            [(QoS::AtLeastOnce, &[][..]), (QoS::ExactlyOnce, &[Invariant::ExactlyOnce][..])]
+        {
+            let found = found(|play| {
+                let place = place_of(play, qos);
+                let subscriber = play.sim.client_mut(play.schedule.publishers);
+                subscriber.messages.push(subscriber.messages[place].clone());
+            });
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_message_that_left_though_a_crash_took_it_is_seen() {
+        let found = found(|play| {
+            let sent = play.sent.iter().find(|sent| sent.message.qos == QoS::AtLeastOnce).expect("one");
+            let (client, gone) = (sent.client, (sent.life, sent.op));
+            play.sim.client_mut(client).vanished.insert(gone);
+        });
+        assert_eq!(found, [Invariant::Durable]);
+    }
+
+    #[test]
+    fn a_client_that_a_strict_server_accuses_is_seen() {
+        let found = found(|play| {
+            let (now, conn) = (play.sim.now, ConnId::new(u64::MAX));
+            play.sim.broker.open(now, conn);
+            play.sim.broker.handle_input(now, conn, &[0xC0, 0]);
+        });
+        assert_eq!(found, [Invariant::Client]);
+    }
+
+    #[test]
+    fn a_panic_is_seen() {
+        let caught = caught(|| panic!("oh"));
+        let found: Vec<Invariant> = caught.unwrap_err().iter().map(|it| it.invariant).collect();
+        assert_eq!(found, [Invariant::NoPanic]);
+    }
 }
