@@ -454,6 +454,53 @@ fn a_large_header_reserves_nothing_and_is_refused_by_its_header() {
 }
 
 #[test]
+fn an_idle_client_costs_two_kibibytes_at_most_whatever_the_receive_maximum() {
+    for version in ProtocolVersion::ALL {
+        let properties = PropertiesBuf::new().with(Property::ReceiveMaximum(u16::MAX)).unwrap();
+        let properties =
+            if version == ProtocolVersion::V5 { properties.as_properties() } else { Properties::EMPTY };
+        let bench =
+            Bench::connected_with(config().version(version).receive_maximum(u16::MAX), false, properties);
+        assert!(bench.machine.memory_used() <= 2_048, "{version}: {} bytes", bench.machine.memory_used());
+    }
+}
+
+#[test]
+fn a_hundred_small_publications_leave_as_one_write() {
+    let mut bench = Bench::connected(config());
+    for _ in 0..100 {
+        bench.machine.publish(bench.now, message(QoS::AtLeastOnce, "x")).unwrap();
+    }
+    bench.machine.transmit(bench.now, &mut bench.output);
+    assert_eq!(bench.output.chunk().len(), bench.output.remaining());
+    assert_eq!(bench.sent().len(), 100);
+}
+
+#[test]
+fn a_topic_alias_of_the_server_ends_with_its_connection() {
+    let aliased = |bench: &mut Bench, topic| {
+        let properties = PropertiesBuf::new().with(Property::TopicAlias(2)).unwrap();
+        let Packet::Publish(publish) = incoming(QoS::AtMostOnce, 0, b"x") else { unreachable!() };
+        bench.receive(&Packet::Publish(Publish { topic, properties: properties.as_properties(), ..publish }));
+        bench.sent()
+    };
+    let mut bench = Bench::connected(config().topic_alias_maximum(2));
+    assert!(aliased(&mut bench, "in/x").is_empty());
+    assert!(aliased(&mut bench, "").is_empty());
+    let topics: Vec<String> = bench
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Message { message, .. } => Some(message.topic.as_str().to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(topics, ["in/x", "in/x"]);
+    bench.reconnect(true);
+    assert_eq!(aliased(&mut bench, ""), ["Disconnect 0x82"]);
+}
+
+#[test]
 fn back_off_grows_and_stops_after_its_attempts() {
     let mut backoff = mqtt_machine::Backoff::DEFAULT;
     backoff.jitter = false;
