@@ -181,7 +181,8 @@ mod tests {
     fn what_stands_behind_a_place_is_seen_and_edited_in_its_chunk() {
         let mut output = Output::with_mark(10);
         output.tail().extend_from_slice(b"headMORE");
-        let seen = |output: &Output, count| output.parts_behind(count).collect::<alloc::vec::Vec<_>>().concat();
+        let seen =
+            |output: &Output, count| output.parts_behind(count).collect::<alloc::vec::Vec<_>>().concat();
         assert_eq!((seen(&output, 4), seen(&output, 8)), (b"MORE".to_vec(), b"".to_vec()));
         output.rewrite(4, <[u8]>::make_ascii_lowercase);
         assert_eq!((output.chunk(), output.room()), (&b"headmore"[..], 2));

@@ -114,10 +114,7 @@ fn fail<T>(input: &[u8], what: Wrong) -> Result<T, nom::Err<Broken>> {
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn read<T>(
-        &mut self,
-        mut parser: impl FnMut(&'a [u8]) -> Parsed<'a, T>,
-    ) -> Result<T, nom::Err<Broken>> {
+    fn read<T>(&mut self, mut parser: impl FnMut(&'a [u8]) -> Parsed<'a, T>) -> Result<T, nom::Err<Broken>> {
         let (rest, value) = parser(self.0)?;
         self.0 = rest;
         Ok(value)
@@ -220,6 +217,13 @@ pub struct Entries<'a> {
     rest: &'a [u8],
     length: usize,
     at: Instant,
+}
+
+impl Entries<'_> {
+    /// Behind how many bytes of the transcript the next entry begins.
+    pub const fn position(&self) -> usize {
+        self.length.saturating_sub(self.rest.len())
+    }
 }
 
 impl Iterator for Entries<'_> {

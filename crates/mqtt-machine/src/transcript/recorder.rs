@@ -133,9 +133,7 @@ impl Recorder {
             origin: Origin::Restored { away },
         };
         let mut tape = Tape::new(&header, recording.buffer);
-        let records = records
-            .into_iter()
-            .inspect(|record| tape.head(|out| write::record(out, record)));
+        let records = records.into_iter().inspect(|record| tape.head(|out| write::record(out, record)));
         let machine = Machine::restore(config, seed, now, away, records)?;
         tape.head(|out| out.byte(tag::record::END));
         Ok(Self { machine, tape, vault })
@@ -217,7 +215,8 @@ impl Recorder {
 
     /// As [`Machine::handle_input`].
     pub fn handle_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
-        let hidden = self.vault.as_ref().map_or_else(Hidden::default, |vault| vault.hide(&self.machine, input));
+        let hidden =
+            self.vault.as_ref().map_or_else(Hidden::default, |vault| vault.hide(&self.machine, input));
         self.tape.bytes(now, id, input);
         let before = input.len();
         self.machine.handle_input(now, id, input);

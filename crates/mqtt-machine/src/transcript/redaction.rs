@@ -209,7 +209,12 @@ impl Vault {
                 {
                     let secret = Bytes::copy_from_slice(part);
                     part.fill(PLACEHOLDER);
-                    hidden.frames.push(HiddenFrame { kind, start, at: start.saturating_add(at.start), secret });
+                    hidden.frames.push(HiddenFrame {
+                        kind,
+                        start,
+                        at: start.saturating_add(at.start),
+                        secret,
+                    });
                 }
             }
             if !is_whole {
@@ -259,7 +264,8 @@ impl Vault {
     pub(super) fn show_event(&mut self, event: &mut Event) {
         let (id, properties, over) = match event {
             Event::Connected(connected) => (connected.id, Some(&mut connected.properties), false),
-            Event::ConnectFailed(Ended { id, reason, .. }) | Event::Disconnected(Ended { id, reason, .. }) => {
+            Event::ConnectFailed(Ended { id, reason, .. })
+            | Event::Disconnected(Ended { id, reason, .. }) => {
                 let properties = match reason {
                     EndReason::Refused { properties, .. } => Some(properties),
                     _ => None,

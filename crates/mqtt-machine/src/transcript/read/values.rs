@@ -376,11 +376,8 @@ fn command(input: &[u8]) -> Parsed<'_, Command> {
 
 fn receipt(input: &[u8]) -> Parsed<'_, Receipt> {
     let mut cursor = Cursor(input);
-    let receipt = Receipt {
-        serial: cursor.read(number)?,
-        bytes: cursor.read(size)?,
-        acknowledges: cursor.read(flag)?,
-    };
+    let receipt =
+        Receipt { serial: cursor.read(number)?, bytes: cursor.read(size)?, acknowledges: cursor.read(flag)? };
     cursor.done(receipt)
 }
 
