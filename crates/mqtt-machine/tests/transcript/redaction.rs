@@ -144,7 +144,7 @@ impl World {
             self.input.extend_from_slice(&chunk);
             let before = self.input.clone();
             // Both spellings of the door.
-            if self.now.as_micros() % 2_000 == 0 {
+            if self.now.as_micros().is_multiple_of(2_000) {
                 self.recorder.handle_input(now, self.id, &mut self.input);
             } else {
                 let bytes = std::mem::take(&mut self.input);
