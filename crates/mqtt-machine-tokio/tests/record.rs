@@ -80,6 +80,8 @@ async fn work(client: &Client, broker: &Broker, client_id: &str) {
         broker.cut(client_id);
         while !matches!(events.recv().await, Some(ClientEvent::Connected(_))) {}
     }
+    // More than the smallest buffer takes.
+    client.publish(message(&"4".repeat(1_000))).await.unwrap().await;
     assert_eq!(client.disconnect().await.unwrap(), 0);
 }
 
