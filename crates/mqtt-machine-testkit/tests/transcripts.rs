@@ -27,8 +27,11 @@ use mqtt_machine_testkit::sim::{Options, Sim, config};
 const SECOND: Duration = Duration::from_secs(1);
 const QOS2: QoS = QoS::ExactlyOnce;
 
+/// What happens, and its transcript.
+type Scenario = fn() -> Bytes;
+
 /// Every scenario, by the name of its file.
-const SCENARIOS: [(&str, fn() -> Bytes); 8] = [
+const SCENARIOS: [(&str, Scenario); 8] = [
     ("qos-2-through-a-cut", qos_2_through_a_cut),
     ("session-lost", session_lost),
     ("refused", refused),
@@ -299,21 +302,20 @@ fn enhanced_authentication() -> Bytes {
     let Packet::Connect(connect) = parse(&frames[0]) else { panic!("{frames:?}") };
     let first = connect.properties.find(PropertyId::AuthenticationData);
     assert_eq!(first, Some(Property::AuthenticationData(b"n,,n=user,r=client")));
-    for (server, client) in [("r=clientserver,s=salt,i=4096", "c=biws,r=clientserver,p=proof")] {
-        let properties = data(server);
-        let reason = ReasonCode::ContinueAuthentication;
-        bench.receive_packet(&Packet::Auth(Auth { reason, properties: properties.as_properties() }));
-        let Some(Action::Authenticate { id, data: asked, .. }) = bench.machine.poll_action() else {
-            panic!("no question")
-        };
-        assert_eq!(asked.expose(), server.as_bytes());
-        let now = bench.tick();
-        let answer = Answer::Authenticate { id, data: Some(Secret::new(client.as_bytes())) };
-        bench.machine.answer(now, answer);
-        let frames = bench.written();
-        let Packet::Auth(auth) = parse(&frames[0]) else { panic!("{frames:?}") };
-        assert_eq!(auth.properties, data(client).as_properties());
-    }
+    let (server, client) = ("r=clientserver,s=salt,i=4096", "c=biws,r=clientserver,p=proof");
+    let properties = data(server);
+    let reason = ReasonCode::ContinueAuthentication;
+    bench.receive_packet(&Packet::Auth(Auth { reason, properties: properties.as_properties() }));
+    let Some(Action::Authenticate { id, data: asked, .. }) = bench.machine.poll_action() else {
+        panic!("no question")
+    };
+    assert_eq!(asked.expose(), server.as_bytes());
+    let now = bench.tick();
+    let answer = Answer::Authenticate { id, data: Some(Secret::new(client.as_bytes())) };
+    bench.machine.answer(now, answer);
+    let frames = bench.written();
+    let Packet::Auth(auth) = parse(&frames[0]) else { panic!("{frames:?}") };
+    assert_eq!(auth.properties, data(client).as_properties());
     bench.accept(false, data("v=verifier").as_properties());
     let recorded = bench.machine.take_recorded();
     for secret in ["n=user", "s=salt", "p=proof", "v=verifier"] {

@@ -141,7 +141,10 @@ async fn authentication_data_reaches_the_server_and_not_the_recording() {
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut bytes = Vec::new();
-        while !wire::frame_header(&bytes, u32::MAX).unwrap().is_some_and(|h| h.frame_len() <= bytes.len()) {
+        while wire::frame_header(&bytes, u32::MAX)
+            .unwrap()
+            .is_none_or(|header| header.frame_len() > bytes.len())
+        {
             let mut chunk = [0; 512];
             let count = stream.read(&mut chunk).unwrap();
             assert!(count > 0);
