@@ -11,7 +11,7 @@ use mqtt_machine::ProtocolVersion;
 use mqtt_machine_testkit::sim::{Report, Schedule};
 
 /// How many seeds each version runs.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_000;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()

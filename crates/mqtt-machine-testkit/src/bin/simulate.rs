@@ -1,5 +1,7 @@
 //! Runs random schedules on all cores, with every invariant, and shrinks the first one that fails.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +23,7 @@ usage: simulate [--seeds N | --seconds T | --seed S] [--first-seed S] [--version
   --version V      one version alone (default all three)
   --forgetful      with brokers that forget sessions
   --threads N      on so many threads (default: one for each core)
+  --transcripts D  writes the transcripts of the machines of what fails into this folder, for `mqtt-machine replay`
 
 At the first schedule that fails it prints the line that runs it again, the smallest schedule that fails by the same rule
 and what happens in it, and exits with 1.";
@@ -38,14 +41,21 @@ struct Arguments {
     versions: Vec<ProtocolVersion>,
     forgetful: bool,
     threads: usize,
+    transcripts: Option<PathBuf>,
 }
 
 impl Arguments {
     fn parse(mut list: impl Iterator<Item = String>) -> Result<Self, String> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let versions = ProtocolVersion::ALL.to_vec();
-        let mut arguments =
-            Self { until: Until::Seeds(10_000), first: 0, versions, forgetful: false, threads: cores };
+        let mut arguments = Self {
+            until: Until::Seeds(10_000),
+            first: 0,
+            versions,
+            forgetful: false,
+            threads: cores,
+            transcripts: None,
+        };
         while let Some(name) = list.next() {
             if name == "--forgetful" {
                 arguments.forgetful = true;
@@ -62,6 +72,7 @@ impl Arguments {
                     arguments.until = Until::Seeds(1);
                 }
                 "--threads" => arguments.threads = number()?.max(1) as usize,
+                "--transcripts" => arguments.transcripts = Some(PathBuf::from(&value)),
                 "--version" => {
                     let known = ProtocolVersion::ALL.into_iter().find(|version| version.to_string() == value);
                     arguments.versions = vec![known.ok_or_else(|| format!("MQTT {value} is not known"))?];
@@ -142,14 +153,14 @@ fn run(arguments: &Arguments) -> ExitCode {
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         None => ExitCode::SUCCESS,
         Some((number, failure)) => {
-            explain(&arguments.schedule(number), &failure);
+            explain(&arguments.schedule(number), &failure, arguments.transcripts.as_deref());
             ExitCode::FAILURE
         }
     }
 }
 
 /// Prints how to run it again, the smallest schedule that fails in the same way, and what happens in it.
-fn explain(schedule: &Schedule, failure: &Failure) {
+fn explain(schedule: &Schedule, failure: &Failure, folder: Option<&Path>) {
     println!("\nFAILED\n{failure}run again: {}\n", schedule.rerun());
     let small = schedule.shrink(failure);
     println!("shrunk from {} steps to {}:\n{small}", schedule.len(), small.len());
@@ -157,6 +168,14 @@ fn explain(schedule: &Schedule, failure: &Failure) {
         println!("{failure}");
         for line in &failure.trace {
             println!("{line}");
+        }
+        let Some(folder) = folder else { return };
+        for (name, transcript) in &failure.transcripts {
+            let path = folder.join(name);
+            match fs::create_dir_all(folder).and_then(|()| fs::write(&path, transcript)) {
+                Ok(()) => println!("written: {}", path.display()),
+                Err(error) => println!("{}: {error}", path.display()),
+            }
         }
     }
 }

@@ -6,8 +6,9 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::journal::Record;
+use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
     Action, Answer, Capabilities, Command, Config, Disconnect, Event, Input, Instant, JournalSeq, Machine,
     Message, OpId, Output, ReasonCode, Receipt, Refused, Reply, RestoreError, SessionSnapshot, StoreError,
@@ -28,9 +29,9 @@ const DEEP_EVERY: u64 = 64;
 /// The model sees what passes this surface, so nobody may reach the machine around it. Its methods are documented at
 /// [`Machine`]. Actions are taken from the machine as soon as they are made, and handed out by
 /// [`poll_action`](Self::poll_action) in the same order.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Checked {
-    machine: Machine,
+    machine: Recorder,
     model: Model,
     actions: VecDeque<Action>,
     steps: u64,
@@ -41,35 +42,48 @@ pub struct Checked {
 impl Checked {
     /// As [`Machine::new`].
     pub fn new(config: Arc<Config>, seed: u64, now: Instant) -> Self {
-        let model = Model::new(Arc::clone(&config));
-        Self::with(Machine::new(config, seed, now), model)
+        Self::recorded(config, seed, now, None)
     }
 
-    /// As [`Machine::restore`].
+    /// As [`Recorder::new`].
+    pub fn recorded(config: Arc<Config>, seed: u64, now: Instant, recording: Option<Recording>) -> Self {
+        let model = Model::new(Arc::clone(&config));
+        Self::with(Recorder::new(config, seed, now, recording), model)
+    }
+
+    /// As [`Recorder::restore`].
     ///
     /// # Errors
-    /// As [`Machine::restore`].
+    /// As [`Recorder::restore`].
     pub fn restore(
         config: Arc<Config>,
         seed: u64,
         now: Instant,
         away: Duration,
         records: Vec<Record>,
+        recording: Option<Recording>,
     ) -> Result<Self, RestoreError> {
         let model = Model::restore(Arc::clone(&config), now, away, &records);
-        let mut checked = Self::with(Machine::restore(config, seed, now, away, records)?, model);
+        let machine = Recorder::restore(config, seed, now, away, records, recording)?;
+        let mut checked = Self::with(machine, model);
         checked.after(now);
         checked.compare();
         Ok(checked)
     }
 
-    fn with(machine: Machine, model: Model) -> Self {
+    fn with(machine: Recorder, model: Model) -> Self {
         Self { machine, model, actions: VecDeque::new(), steps: 0, compared: 0 }
     }
 
     /// The machine, to look at.
-    pub const fn machine(&self) -> &Machine {
+    pub fn machine(&self) -> &Machine {
         &self.machine
+    }
+
+    /// As [`Recorder::take_recorded`].
+    #[must_use]
+    pub fn take_recorded(&mut self) -> Bytes {
+        self.machine.take_recorded()
     }
 
     /// What did not hold so far, the first 64 of it.

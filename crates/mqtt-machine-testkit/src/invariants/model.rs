@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mqtt_machine::journal::Record;
-use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, ReasonCodes, Sender};
+use mqtt_machine::packet::{Ack, AckKind, Auth, ConnAck, Packet, ReasonCodes, Sender, SubAck, UnsubAck};
 use mqtt_machine::{
     Action, Config, DropReason, Event, Instant, JournalSeq, Message, Offline, OpId, Outcome, PacketId,
     ProtocolVersion, QoS, ReasonCode, Receipt, SessionSnapshot, TopicFilter, TransportId, wire,
@@ -248,6 +248,9 @@ impl Model {
     /// Takes a packet from the server; false when the connection must end.
     fn takes(&mut self, packet: &Packet<'_>) -> bool {
         let Some(wire) = &mut self.wire else { return true };
+        if !self.config.request_problem_information && says_why(packet) {
+            return false;
+        }
         match (wire.stage, packet) {
             (Stage::Established, Packet::Publish(publish)) => {
                 let terms = Terms {
@@ -624,4 +627,16 @@ impl Model {
         let open: Vec<OpId> = self.open.keys().copied().collect();
         self.findings.ensure(open.is_empty(), Invariant::EndsOnce, || format!("{open:?} never ended"));
     }
+}
+
+/// Whether a packet that must not, when the client did not ask for it, says why in words.
+fn says_why(packet: &Packet<'_>) -> bool {
+    let properties = match packet {
+        Packet::Ack(Ack { properties, .. })
+        | Packet::SubAck(SubAck { properties, .. })
+        | Packet::UnsubAck(UnsubAck { properties, .. })
+        | Packet::Auth(Auth { properties, .. }) => properties,
+        _ => return false,
+    };
+    properties.reason_string().is_some() || properties.user_properties().next().is_some()
 }

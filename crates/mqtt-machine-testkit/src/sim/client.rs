@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use mqtt_machine::journal::Record;
+use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
     Config, Connected, EndReason, Ended, Event, Instant, JournalSeq, Message, OpId, Outcome, Output, QoS,
     ReasonCode, Receipt, TransportId,
@@ -69,6 +70,9 @@ pub struct Client {
     pub vanished: BTreeSet<(u32, OpId)>,
     /// Commands whose end a crash kept from being told, although it was recorded.
     pub untold: BTreeSet<OpId>,
+    /// The transcripts of machines that crashed, when it is recorded.
+    pub transcripts: Vec<Bytes>,
+    recording: Option<Recording>,
     pub(super) config: Arc<Config>,
     pub(super) process: Process,
     /// It was asked to connect, and begins to after a crash.
@@ -110,6 +114,8 @@ impl Client {
             lives: 0,
             vanished: BTreeSet::new(),
             untold: BTreeSet::new(),
+            transcripts: Vec::new(),
+            recording: options.recording,
             config,
             process: Process::Running,
             wanted: false,
@@ -325,7 +331,7 @@ impl Client {
         let config = Arc::clone(&self.config);
         let seed = random.next_u64();
         let away = now - since;
-        let old = match Checked::restore(config, seed, now, away, records) {
+        let mut old = match Checked::restore(config, seed, now, away, records, self.recording) {
             Ok(machine) => core::mem::replace(&mut self.machine, machine),
             Err(error) => {
                 let detail = format!("the records that were kept are no session: {error}");
@@ -334,6 +340,7 @@ impl Client {
                 core::mem::replace(&mut self.machine, machine)
             }
         };
+        self.transcripts.extend(self.recording.map(|_| old.take_recorded()));
         self.buried.extend_from_slice(old.violations());
         self.buried_resent += old.resent();
         let open: BTreeSet<OpId> = self.machine.open_commands().collect();

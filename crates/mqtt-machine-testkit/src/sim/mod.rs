@@ -103,7 +103,8 @@ impl Sim {
     pub fn add(&mut self, config: Config) -> usize {
         self.client_ids.push(config.client_id.clone());
         let config = Arc::new(config);
-        let machine = Checked::new(Arc::clone(&config), self.random.next_u64(), self.now);
+        let seed = self.random.next_u64();
+        let machine = Checked::recorded(Arc::clone(&config), seed, self.now, self.options.recording);
         self.clients.push(Client::new(config, machine, &self.options));
         self.clients.len() - 1
     }

@@ -6,6 +6,8 @@ use core::ops::AddAssign;
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use bytes::Bytes;
+use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
     Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, Outcome, QoS, Subscribe,
     TopicFilter,
@@ -110,6 +112,8 @@ pub struct Failure {
     pub violations: Vec<Violation>,
     /// What happened, if it was asked for.
     pub trace: Vec<String>,
+    /// The transcript of each machine with a name for it, if it was asked for; a crash ends one and begins another.
+    pub transcripts: Vec<(String, Bytes)>,
 }
 
 impl Failure {
@@ -166,14 +170,15 @@ impl Schedule {
     }
 
     fn attempt(&self, traced: bool) -> Result<Report, Failure> {
-        let mut trace = Vec::new();
+        let (mut trace, mut transcripts) = (Vec::new(), Vec::new());
         let violations = caught(|| {
             let mut play = Play::new(self, traced);
             play.play();
             trace = play.sim.trace().to_vec();
+            transcripts = play.transcripts();
             (play.wrong, play.report)
         });
-        violations.map_err(|violations| Failure { violations, trace })
+        violations.map_err(|violations| Failure { violations, trace, transcripts })
     }
 
     fn name(&self, client: usize) -> String {
@@ -222,6 +227,7 @@ fn caught(play: impl FnOnce() -> (Vec<Violation>, Report)) -> Result<Report, Vec
 impl<'a> Play<'a> {
     fn new(schedule: &'a Schedule, traced: bool) -> Self {
         let mut sim = Sim::new(schedule.options.clone(), schedule.seed);
+        sim.options_mut().recording = traced.then(Recording::new);
         if traced {
             sim.keep_trace();
         }
@@ -237,6 +243,18 @@ impl<'a> Play<'a> {
             wrong: Vec::new(),
             report: Report::default(),
         }
+    }
+
+    fn transcripts(&mut self) -> Vec<(String, Bytes)> {
+        let mut all = Vec::new();
+        for client in self.clients() {
+            let client_mut = self.sim.client_mut(client);
+            let last = client_mut.machine.take_recorded();
+            let lives = core::mem::take(&mut client_mut.transcripts).into_iter().chain([last]);
+            let lives = lives.filter(|transcript| !transcript.is_empty()).enumerate();
+            all.extend(lives.map(|(life, bytes)| (format!("client-{client}-life-{life}.transcript"), bytes)));
+        }
+        all
     }
 
     fn wrong(&mut self, invariant: Invariant, detail: String) {
