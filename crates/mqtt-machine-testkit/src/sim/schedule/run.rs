@@ -559,6 +559,7 @@ fn text(message: &Message) -> String {
 #[cfg(test)]
 mod tests {
     use mqtt_machine::ProtocolVersion;
+    use mqtt_machine::transcript::{Replay, Transcript};
 
     use super::*;
     use crate::broker::ConnId;
@@ -642,6 +643,23 @@ mod tests {
             play.sim.broker.handle_input(now, conn, &[0xC0, 0]);
         });
         assert_eq!(found, [Invariant::Client]);
+    }
+
+    #[test]
+    fn the_transcripts_of_a_schedule_replay() {
+        for seed in 0..20 {
+            let schedule = Schedule::from_seed(ProtocolVersion::V5, seed);
+            let mut play = Play::new(&schedule, true);
+            play.play();
+            assert!(!play.sim.trace().is_empty());
+            let transcripts = play.transcripts();
+            assert!(transcripts.len() >= schedule.publishers + schedule.subscribers);
+            for (name, bytes) in transcripts {
+                let transcript = Transcript::new(bytes).unwrap_or_else(|e| panic!("{seed} {name}: {e}"));
+                let entries = Replay::verify(&transcript).unwrap_or_else(|e| panic!("{seed} {name}: {e}"));
+                assert!(entries > 0, "{seed} {name}");
+            }
+        }
     }
 
     #[test]
