@@ -631,12 +631,12 @@ impl Model {
 
 /// Whether a packet that must not, when the client did not ask for it, says why in words.
 fn says_why(packet: &Packet<'_>) -> bool {
-    let properties = match packet {
-        Packet::Ack(Ack { properties, .. })
-        | Packet::SubAck(SubAck { properties, .. })
-        | Packet::UnsubAck(UnsubAck { properties, .. })
-        | Packet::Auth(Auth { properties, .. }) => properties,
-        _ => return false,
+    let (Packet::Ack(Ack { properties, .. })
+    | Packet::SubAck(SubAck { properties, .. })
+    | Packet::UnsubAck(UnsubAck { properties, .. })
+    | Packet::Auth(Auth { properties, .. })) = packet
+    else {
+        return false;
     };
     properties.reason_string().is_some() || properties.user_properties().next().is_some()
 }

@@ -356,7 +356,7 @@ impl<'a> Play<'a> {
                 }
             }
             What::Copy(client) => {
-                self.copies[*client] = sim.broker.copy_session(&self.schedule.name(*client))
+                self.copies[*client] = sim.broker.copy_session(&self.schedule.name(*client));
             }
             What::Resurrect(client) => {
                 if let Some(copy) = self.copies[*client].take() {
