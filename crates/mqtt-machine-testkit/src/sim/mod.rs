@@ -3,7 +3,7 @@
 //!
 //! [`Sim::step`] drives everything that can happen now, then jumps to the earliest wake-up. All chance comes from one
 //! seed: a run with the same seed and the same calls is the same run. Every machine is a
-//! [`Checked`](crate::invariants::Checked) one: what does not hold stands in [`Sim::complaints`].
+//! [`Checked`] one: what does not hold stands in [`Sim::complaints`].
 //!
 //! A [`Schedule`] is such a run drawn from a seed, faults and all, with what must hold at its end.
 //!
