@@ -103,6 +103,17 @@ impl Message {
         }
     }
 
+    /// The 5.0 topic alias that is asked for.
+    pub(crate) fn topic_alias(&self) -> Option<u16> {
+        if self.properties.is_empty() {
+            return None;
+        }
+        match self.properties.as_properties().find(PropertyId::TopicAlias) {
+            Some(Property::TopicAlias(alias)) => Some(alias),
+            _ => None,
+        }
+    }
+
     /// The 5.0 Subscription Identifiers that the server put on a received message.
     pub fn subscription_identifiers(&self) -> impl Iterator<Item = u32> {
         let properties: Properties<'_> = self.properties.as_properties();

@@ -272,7 +272,10 @@ impl Vault {
                 };
                 (*id, properties, true)
             }
-            Event::Message { .. } | Event::Completed { .. } | Event::Resubscribed(_) => return,
+            Event::Message { .. }
+            | Event::Completed { .. }
+            | Event::Resubscribed(_)
+            | Event::FellBack { .. } => return,
         };
         let place = self.greetings.iter().position(|(greeting, _)| *greeting == id);
         if let (Some(place), Some(properties)) = (place, properties)
