@@ -300,7 +300,7 @@ fn a_difference_says_what_was_recorded_and_what_came() {
     let error = Replay::verify(&Transcript::new(bytes).unwrap()).unwrap_err().to_string();
     assert!(
         error.starts_with(
-            "entry 7 at 0.000060s: the bytes for the transport differs: recorded was 11 bytes, digest "
+            "entry 7 at 0.000060s differs in the bytes for the transport: recorded was 11 bytes, digest "
         ),
         "{error}"
     );
