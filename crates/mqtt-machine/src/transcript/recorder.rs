@@ -224,11 +224,10 @@ impl Recorder {
         let hidden =
             self.vault.as_ref().map_or_else(Hidden::default, |vault| vault.hide(&self.machine, input));
         self.tape.bytes(now, id, input);
-        let before = input.len();
         self.machine.handle_input(now, id, input);
         let machine = &self.machine;
         let observed = |said| Observed { said, standing: Some(Standing::of(machine)) };
-        self.tape.end_bytes(before.saturating_sub(input.len()), input, observed);
+        self.tape.end_bytes(input, observed);
         if let Some(vault) = &mut self.vault {
             vault.show(hidden, id, machine, input);
         }
