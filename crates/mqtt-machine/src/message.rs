@@ -9,6 +9,11 @@ use crate::error::{PropertyError, TopicError};
 use crate::packet::{Properties, PropertiesBuf, Property, PropertyId};
 use crate::types::{QoS, TopicName};
 
+/// What the entry of a message counts in the caps, in bytes. The same on every target, so that limits, receipts and
+/// transcripts are.
+const ENTRY: usize = 104;
+const _: () = assert!(size_of::<Message>() <= ENTRY);
+
 /// An application message, the same type in both directions: a bridge forwards what it received.
 ///
 /// Topic, properties and payload are counted views; cloning copies nothing. A received message is a view of the
@@ -141,6 +146,6 @@ impl Message {
             .len()
             .saturating_add(self.properties.len())
             .saturating_add(self.payload.len())
-            .saturating_add(size_of::<Self>())
+            .saturating_add(ENTRY)
     }
 }
