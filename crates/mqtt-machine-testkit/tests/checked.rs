@@ -12,7 +12,7 @@ use mqtt_machine::packet::{
 use mqtt_machine::{
     Action, Backoff, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, Limits, LostSession,
     Message, Offline, Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, StoreError,
-    Subscribe, TopicFilter, TransportEvent, TransportId, Unsubscribe, wire,
+    Subscribe, TopicFilter, TransportEvent, TransportId, Unsubscribe, Unsupported, wire,
 };
 use mqtt_machine_testkit::Random;
 use mqtt_machine_testkit::invariants::Checked;
@@ -54,6 +54,8 @@ fn config(random: &mut Random, version: ProtocolVersion) -> Config {
         .offline([Offline::Queue, Offline::Drop][random.size(0..=1)])
         .limits(limits)
         .durable(random.one_in(2));
+    config.unsupported = [Unsupported::Refuse, Unsupported::Downgrade][random.size(0..=1)];
+    config.topic_aliases.automatic = random.one_in(2);
     config.receive_maximum = [1, 2, u16::MAX][random.size(0..=2)];
     config.topic_alias_maximum = [0, 2][random.size(0..=1)];
     config.maximum_packet_size = [64, 1 << 20][random.size(0..=1)];
@@ -116,6 +118,9 @@ impl Hostile {
         if self.version == ProtocolVersion::V5 && self.random.one_in(2) {
             let maximum = [1, 2, 50][self.random.size(0..=2)];
             properties.push(Property::ReceiveMaximum(maximum)).unwrap();
+            if self.random.one_in(4) {
+                properties.push(Property::TopicAliasMaximum(2)).unwrap();
+            }
             if self.random.one_in(4) {
                 properties.push(Property::MaximumPacketSize(self.random.range(10..=60) as u32)).unwrap();
             }

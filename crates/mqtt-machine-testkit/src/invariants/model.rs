@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mqtt_machine::journal::Record;
-use mqtt_machine::packet::{Ack, AckKind, Auth, ConnAck, Packet, ReasonCodes, Sender, SubAck, UnsubAck};
+use mqtt_machine::packet::{
+    Ack, AckKind, Auth, ConnAck, Packet, Publish, ReasonCodes, Sender, SubAck, UnsubAck,
+};
 use mqtt_machine::{
     Action, Config, DropReason, Event, Instant, JournalSeq, Message, Offline, OpId, Outcome, PacketId,
-    ProtocolVersion, QoS, ReasonCode, Receipt, SessionSnapshot, TopicFilter, TransportId, wire,
+    ProtocolVersion, QoS, ReasonCode, Receipt, SessionSnapshot, TopicFilter, TransportId, Unsupported, wire,
 };
 
 use super::incoming::{Incoming, Terms};
@@ -76,6 +78,7 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new(config: Arc<Config>) -> Self {
+        let outgoing = Outgoing::new(config.unsupported == Unsupported::Downgrade);
         Self {
             findings: Findings::default(),
             journal: Journal::new(config.durable),
@@ -86,7 +89,7 @@ impl Model {
             asked_for: None,
             wire: None,
             incoming: Incoming::default(),
-            outgoing: Outgoing::default(),
+            outgoing,
             open: BTreeMap::new(),
             last_op: None,
             requests: BTreeMap::new(),
@@ -101,7 +104,6 @@ impl Model {
     /// The model of a machine that is restored from these records.
     pub(super) fn restore(config: Arc<Config>, now: Instant, away: Duration, records: &[Record]) -> Self {
         let mut model = Self::new(config);
-        let away = u64::try_from(away.as_micros()).unwrap_or(u64::MAX);
         for record in records {
             match record {
                 Record::Queued { op, .. } => model.last_op = model.last_op.max(Some(*op)),
@@ -114,8 +116,7 @@ impl Model {
             model.journal.replay(record);
         }
         model.journal.restored();
-        let accepted_at = Instant::from_micros(now.as_micros().saturating_sub(away));
-        for op in model.outgoing.restored(accepted_at) {
+        for op in model.outgoing.restored(away) {
             model.open.insert(op, Asked::Publish(QoS::AtLeastOnce));
         }
         model
@@ -153,10 +154,11 @@ impl Model {
         if dropped {
             return;
         }
-        let unfit = self.wire.as_ref().is_some_and(|wire| !wire.takes(&message));
+        let lowered = self.lowers();
+        let unfit = self.wire.as_ref().is_some_and(|wire| !wire.takes(&message, lowered));
         self.outgoing.accept(op, message, self.findings.now);
         if unfit && let Some(wire) = &self.wire {
-            self.outgoing.judge(|message| wire.takes(message));
+            self.outgoing.judge(|message| wire.takes(message, lowered));
         }
         let limits = &self.config.limits;
         let fits = |(count, bytes)| bytes <= limits.outgoing_bytes && count <= limits.outgoing_messages;
@@ -167,6 +169,11 @@ impl Model {
         self.findings.ensure(holds, Invariant::Memory, || {
             format!("{count} messages of {bytes} bytes were accepted, and the caps are {limits:?}")
         });
+    }
+
+    /// Whether publications are sent with less than they ask for where the server does not take them as they are.
+    fn lowers(&self) -> bool {
+        self.config.unsupported == Unsupported::Downgrade
     }
 
     pub(super) fn reconfigured(&mut self, config: Arc<Config>) {
@@ -295,8 +302,10 @@ impl Model {
                 self.lost.clear();
             }
         }
-        let wire = &*wire;
-        self.outgoing.judge(|message| wire.takes(message));
+        let lowered = self.lowers();
+        if let Some(wire) = &self.wire {
+            self.outgoing.judge(|message| wire.takes(message, lowered));
+        }
         true
     }
 
@@ -340,8 +349,6 @@ impl Model {
     }
 
     fn writes(&mut self, packet: &Packet<'_>) {
-        let Some(wire) = &self.wire else { return };
-        let end = wire.written;
         match packet {
             Packet::Publish(publish) => {
                 let window = self.window();
@@ -349,7 +356,10 @@ impl Model {
                     self.free_of_requests(packet_id);
                     self.journal.leaves(Step::Assigned, packet_id, &mut self.findings);
                 }
-                self.outgoing.publish(publish, window, end, &mut self.findings);
+                let Some(wire) = &self.wire else { return };
+                let end = wire.written;
+                let publish = Publish { topic: wire.topic_of(publish), ..publish.clone() };
+                self.outgoing.publish(&publish, window, end, &mut self.findings);
             }
             Packet::Ack(ack) => self.acknowledges(ack),
             Packet::Subscribe(subscribe) => {
@@ -461,6 +471,7 @@ impl Model {
         self.attempt = id.to_u64();
         if let Some(config) = self.next.take() {
             self.config = config;
+            self.outgoing.may_lower(self.lowers());
         }
     }
 

@@ -2,6 +2,7 @@
 //! It must not know what arrives for the application.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{Ack, AckKind, Publish};
@@ -35,6 +36,8 @@ enum Here {
 struct Publication {
     message: Message,
     accepted_at: Instant,
+    /// How long it had waited before that, in an earlier process.
+    waited: Duration,
     stage: Stage,
     here: Here,
     /// Its PUBLISH was written on some connection under its present identifier, as far as is known.
@@ -54,7 +57,9 @@ impl Publication {
     }
 
     fn has_expired(&self, now: Instant) -> bool {
-        self.message.expiry_interval().is_some_and(|interval| now - self.accepted_at >= interval)
+        self.message
+            .expiry_interval()
+            .is_some_and(|interval| self.waited.saturating_add(now - self.accepted_at) >= interval)
     }
 
     /// Whether the machine may have given it up without having told so yet.
@@ -113,10 +118,21 @@ pub(super) struct Outgoing {
     pub(super) most: usize,
     pub(super) most_in_flight: usize,
     pub(super) resent: usize,
+    /// Publications may leave with a lower QoS and without retain.
+    lowers: bool,
 }
 
 /// What is accepted, and what is read from records.
 impl Outgoing {
+    pub(super) fn new(lowers: bool) -> Self {
+        Self { lowers, ..Self::default() }
+    }
+
+    /// Another configuration is in force. What was lowered once may still be on its way.
+    pub(super) const fn may_lower(&mut self, lowers: bool) {
+        self.lowers |= lowers;
+    }
+
     pub(super) fn accept(&mut self, op: OpId, message: Message, now: Instant) {
         self.bytes += message.cost();
         self.publications.insert(
@@ -124,6 +140,7 @@ impl Outgoing {
             Publication {
                 message,
                 accepted_at: now,
+                waited: Duration::ZERO,
                 stage: Stage::Waiting,
                 here: Here::Nothing,
                 sent: false,
@@ -159,10 +176,10 @@ impl Outgoing {
         }
     }
 
-    /// After the fold: what has an identifier may have been sent, and `accepted_at` is when it was all accepted.
-    pub(super) fn restored(&mut self, accepted_at: Instant) -> Vec<OpId> {
+    /// After the fold: what has an identifier may have been sent, and it has all waited for so long.
+    pub(super) fn restored(&mut self, waited: Duration) -> Vec<OpId> {
         for publication in self.publications.values_mut() {
-            publication.accepted_at = accepted_at;
+            publication.waited = waited;
             publication.sent = publication.packet_id().is_some();
         }
         self.releases.clear();
@@ -264,7 +281,7 @@ impl Outgoing {
         findings.ensure(publication.here == Here::Nothing, Invariant::Dup, || {
             format!("{name} was sent twice on one connection")
         });
-        findings.ensure(is_of(publish, &publication.message), Invariant::Identifiers, || {
+        findings.ensure(is_of(publish, &publication.message, self.lowers), Invariant::Identifiers, || {
             format!("{name} is another message under an identifier in flight")
         });
         if publication.here != Here::Publish {
@@ -272,6 +289,7 @@ impl Outgoing {
             self.in_flight += 1;
         }
         publication.sent = true;
+        publication.message.qos = publish.qos;
         self.most_in_flight = self.most_in_flight.max(self.in_flight);
         findings.ensure(self.in_flight <= window, Invariant::InFlight, || {
             format!("{name} makes {} in flight, {window} are allowed", self.in_flight)
@@ -282,7 +300,7 @@ impl Outgoing {
     fn holder(&mut self, packet_id: PacketId, publish: &Publish<'_>) -> Option<OpId> {
         let op = self.ids.get(&packet_id).copied()?;
         let publication = self.publications.get_mut(&op)?;
-        if publication.unfit && !is_of(publish, &publication.message) {
+        if publication.unfit && !is_of(publish, &publication.message, self.lowers) {
             publication.stage = Stage::Waiting;
             self.ids.remove(&packet_id);
             return None;
@@ -303,7 +321,7 @@ impl Outgoing {
         let matching = |fit: bool| {
             self.waiting.iter().find(|op| {
                 self.publications.get(op).is_some_and(|publication| {
-                    is_of(publish, &publication.message)
+                    is_of(publish, &publication.message, self.lowers)
                         && !publication.has_expired(now)
                         && !(fit && publication.unfit)
                 })
@@ -552,6 +570,7 @@ impl Outgoing {
         for (op, publication) in &self.publications {
             let kept = shown.contains(op)
                 || publication.message.qos == QoS::AtMostOnce
+                || (self.lowers && publication.stage == Stage::Waiting)
                 || publication.may_be_gone(now);
             findings.ensure(kept, Invariant::Session, || {
                 format!("{op:?} is owed and the machine has forgotten it ({:?})", publication.stage)
@@ -560,10 +579,10 @@ impl Outgoing {
     }
 }
 
-/// Whether a PUBLISH carries this message.
-fn is_of(publish: &Publish<'_>, message: &Message) -> bool {
+/// Whether a PUBLISH carries this message, perhaps with less than it asks for.
+fn is_of(publish: &Publish<'_>, message: &Message, lowered: bool) -> bool {
     publish.payload == message.payload
         && publish.topic.as_bytes() == message.topic.as_bytes()
-        && publish.qos == message.qos
-        && publish.retain == message.retain
+        && (publish.qos == message.qos || (lowered && publish.qos < message.qos))
+        && (publish.retain == message.retain || (lowered && !publish.retain))
 }

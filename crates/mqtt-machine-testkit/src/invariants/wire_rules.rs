@@ -191,8 +191,14 @@ impl Wire {
         self.method.is_some() && method_of(properties) == self.method.as_deref()
     }
 
-    /// Whether the connected server takes this message.
-    pub(super) fn takes(&self, message: &Message) -> bool {
+    /// The topic of a PUBLISH that was written, alias or not.
+    pub(super) fn topic_of<'a>(&'a self, publish: &Publish<'a>) -> &'a str {
+        let alias = alias_of(publish.properties).filter(|_| publish.topic.is_empty());
+        alias.and_then(|alias| self.aliases.get(&alias)).map_or(publish.topic, String::as_str)
+    }
+
+    /// Whether the connected server takes this message, perhaps with less than it asks for.
+    pub(super) fn takes(&self, message: &Message, lowered: bool) -> bool {
         let publish = Publish {
             dup: false,
             qos: message.qos,
@@ -202,8 +208,8 @@ impl Wire {
             properties: message.properties.as_properties(),
             payload: &message.payload,
         };
-        message.qos <= self.maximum_qos
-            && (self.retain_available || !message.retain)
+        (lowered || message.qos <= self.maximum_qos)
+            && (lowered || self.retain_available || !message.retain)
             && wire::encoded_len(&Packet::Publish(publish), self.version)
                 .is_ok_and(|length| length <= self.maximum_packet_size)
     }

@@ -204,6 +204,7 @@ impl Schedule {
             .durable(self.durable);
         config.servers = (0..self.options.servers).map(server).collect();
         config.topic_alias_maximum = u16::from(self.prepare) * 2;
+        config.topic_aliases.automatic = self.prepare;
         config
     }
 }
