@@ -4,6 +4,7 @@
 //! - [`broker`]: a broker for MQTT 3.1, 3.1.1 and 5.0 as a pure state machine, with faults on request and a log that
 //!   tests can assert on. It checks its clients strictly.
 //! - [`generate`]: packets, topics, filters and near-valid packets from a seed, a fuzzer's bytes or proptest.
+//! - [`fuzz_broker`]: cases for brokers, how to carry them on, and the verdict.
 //! - [`unchecked`]: an encoder that checks nothing.
 //! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
 //! - [`sim`]: machines and a broker over faulty links in virtual time, invariants included; random schedules from a seed.
@@ -12,6 +13,7 @@
 //! every subscription, and trusts its operator.
 
 pub mod broker;
+pub mod fuzz_broker;
 pub mod generate;
 mod random;
 pub mod sim;
