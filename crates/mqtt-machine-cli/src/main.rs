@@ -1,10 +1,12 @@
 //! Owns the `mqtt-machine` command line: what can be asked for, and the exit code. It must not know MQTT.
 //!
 //! Exit codes: 0 when what was asked for was done, 1 when it was not, 2 for a command line that makes no sense.
+//! `fuzz-broker` says 1 when it found something, and 2 when it could not run.
 
 #![forbid(unsafe_code)]
 
 mod demo;
+mod fuzz_broker;
 
 use std::process::ExitCode;
 
@@ -21,10 +23,18 @@ struct Arguments {
 enum Command {
     /// Send five messages from a publisher to a subscriber through a broker of its own whose connections break in the middle
     Demo(demo::Demo),
+    /// Try a broker of your own with legal, illegal and mutated packets, and save what it does wrong as files that replay
+    FuzzBroker(fuzz_broker::FuzzBroker),
 }
 
 fn main() -> ExitCode {
-    let Command::Demo(demo) = Arguments::parse().command;
+    match Arguments::parse().command {
+        Command::Demo(demo) => run_demo(&demo),
+        Command::FuzzBroker(fuzz_broker) => fuzz_broker::run(&fuzz_broker),
+    }
+}
+
+fn run_demo(demo: &demo::Demo) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -32,7 +42,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(demo::run(&demo)) {
+    match runtime.block_on(demo::run(demo)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -70,6 +70,11 @@ impl Campaign {
         plan::health(&self.setting(version, "health"))
     }
 
+    /// The CONNECT of a connection that does nothing but ping, to see that a case does not harm others.
+    pub fn watchdog(&self, version: ProtocolVersion) -> Vec<u8> {
+        plan::watchdog(&self.setting(version, "watch"))
+    }
+
     /// What the broker allows in a version, from the verdict of [`health`](Self::health).
     pub fn learn(&mut self, version: ProtocolVersion, limits: Limits) {
         self.limits.insert(version.level(), limits);

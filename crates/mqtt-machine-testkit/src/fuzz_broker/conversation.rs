@@ -161,7 +161,9 @@ impl Conversation {
 
     /// It is alive when everything was sent and the probe was answered.
     fn conclude(&mut self) {
-        let all_sent = self.steps.is_empty() && self.acks.is_empty() && self.probe == Probe::Sent;
+        // Between broken packets there is no room for acknowledgements.
+        let all_acknowledged = self.acks.is_empty() || !self.judge.is_between_packets();
+        let all_sent = self.steps.is_empty() && all_acknowledged && self.probe == Probe::Sent;
         let is_served = match self.expect {
             Expect::Served => self.judge.is_settled(),
             // What else a broken case is owed does not matter.

@@ -11,7 +11,7 @@ use super::judge::Limits;
 use super::state_rules::{self, StateRule};
 use crate::generate::{
     BrokenRule, Choices, Duty, NearValid, OwnedConnect, OwnedPacket, OwnedPublish, OwnedWill, Spot, encoded,
-    packet, payload, properties, qos, subscription_options, topic_filter, topic_name,
+    is_tame, packet, payload, properties, qos, subscription_options, topic_filter, topic_name,
 };
 
 /// What a case may count on, and the names that it uses.
@@ -69,6 +69,11 @@ pub(super) fn health(setting: &Setting) -> Case {
         expect: Expect::Served,
         steps,
     }
+}
+
+/// The CONNECT of a client that may stay silent for ever.
+pub(super) fn watchdog(setting: &Setting) -> Vec<u8> {
+    write(&OwnedPacket::Connect(Box::new(OwnedConnect { keep_alive: 0, ..connect(setting) })), setting)
 }
 
 fn write(packet: &OwnedPacket, setting: &Setting) -> Vec<u8> {
@@ -201,7 +206,18 @@ struct Sequence<'a> {
 }
 
 impl Sequence<'_> {
+    /// A legal packet that every broker must take.
     fn next(&mut self, choices: &mut Choices<'_>) -> OwnedPacket {
+        let (aliases, retained) = (self.aliases.clone(), self.retained.clone());
+        let packet = self.any(choices);
+        if is_tame_packet(&packet) {
+            return packet;
+        }
+        (self.aliases, self.retained) = (aliases, retained);
+        OwnedPacket::PingReq
+    }
+
+    fn any(&mut self, choices: &mut Choices<'_>) -> OwnedPacket {
         match choices.byte() {
             0..=69 => self.subscribe(choices),
             70..=209 => OwnedPacket::Publish(self.publish(choices)),
@@ -300,6 +316,26 @@ impl Sequence<'_> {
         let payload = [format!("{}:", self.ids).as_bytes(), &payload(choices)].concat();
         OwnedPublish { dup: false, qos, retain, topic, packet_id, properties: list, payload }
     }
+}
+
+/// Whether the text of a request or publication may not be refused by anyone.
+fn is_tame_packet(packet: &OwnedPacket) -> bool {
+    let (properties, texts): (&PropertiesBuf, Vec<&str>) = match packet {
+        OwnedPacket::Publish(publish) => (&publish.properties, vec![&publish.topic]),
+        OwnedPacket::Subscribe { properties, filters, .. } => {
+            (properties, filters.iter().map(|(filter, _)| filter.as_str()).collect())
+        }
+        OwnedPacket::Unsubscribe { properties, filters, .. } => {
+            (properties, filters.iter().map(String::as_str).collect())
+        }
+        _ => return true,
+    };
+    texts.into_iter().all(is_tame)
+        && properties.as_properties().iter().all(|property| match property {
+            Property::ContentType(text) | Property::ResponseTopic(text) => is_tame(text),
+            Property::UserProperty(name, value) => is_tame(name) && is_tame(value),
+            _ => true,
+        })
 }
 
 /// A list without some properties.

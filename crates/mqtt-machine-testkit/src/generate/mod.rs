@@ -34,7 +34,7 @@ pub use packets::{
     speaker, subscription_options,
 };
 pub use properties::{Spot, any_properties, properties, property};
-pub use text::{blob, payload, text, topic_filter, topic_name};
+pub use text::{blob, is_tame, payload, text, topic_filter, topic_name};
 
 /// What can be made of choices.
 pub trait Generate: Sized {

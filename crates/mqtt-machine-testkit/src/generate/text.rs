@@ -56,6 +56,16 @@ pub fn text(choices: &mut Choices<'_>) -> String {
         .collect()
 }
 
+/// Whether every receiver must take this text: control characters and code points that are no characters are legal, and a
+/// receiver may still refuse them as malformed (5.0, section 1.5.4; 3.1.1, section 1.5.3).
+pub fn is_tame(text: &str) -> bool {
+    text.chars().all(|character| {
+        let code = u32::from(character);
+        let is_noncharacter = (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE;
+        !character.is_control() && !is_noncharacter
+    })
+}
+
 /// Binary data as a field holds it, mostly short.
 pub fn blob(choices: &mut Choices<'_>) -> Vec<u8> {
     if choices.one_in(128) { vec![choices.byte(); 65_535] } else { choices.bytes(0..=24) }
