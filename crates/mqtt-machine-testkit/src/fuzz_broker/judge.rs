@@ -164,6 +164,11 @@ impl Judge {
         }
     }
 
+    /// The number of a rule in 5.0, or else before.
+    fn rule(&self, id_5: &'static str, id_3: &'static str) -> &'static str {
+        if self.version == ProtocolVersion::V5 { id_5 } else { id_3 }
+    }
+
     /// Whether what was sent ends with a whole packet, so that another may follow.
     pub(super) fn is_between_packets(&self) -> bool {
         !self.lost && self.asked.is_empty()
@@ -182,9 +187,15 @@ impl Judge {
     /// What is owed and did not come, in words.
     pub(super) fn missing(&self) -> Option<String> {
         let stage = self.publishing.iter().next().map(|(id, stage)| match stage {
-            Stage::AwaitsPubAck => format!("no PUBACK for {id} [MQTT-4.3.2-4]"),
-            Stage::AwaitsPubRec => format!("no PUBREC for {id} [MQTT-4.3.3-8]"),
-            Stage::AwaitsPubComp => format!("no PUBCOMP for {id} [MQTT-4.3.3-11]"),
+            Stage::AwaitsPubAck => {
+                format!("no PUBACK for {id} [{}]", self.rule("MQTT-4.3.2-4", "MQTT-4.3.2-2"))
+            }
+            Stage::AwaitsPubRec => {
+                format!("no PUBREC for {id} [{}]", self.rule("MQTT-4.3.3-8", "MQTT-4.3.3-2"))
+            }
+            Stage::AwaitsPubComp => {
+                format!("no PUBCOMP for {id} [{}]", self.rule("MQTT-4.3.3-11", "MQTT-4.3.3-2"))
+            }
         });
         let suback = || self.subscribing.keys().next().map(|id| format!("no SUBACK for {id} [MQTT-3.8.4-1]"));
         let unsuback =
@@ -406,7 +417,8 @@ impl Judge {
             self.complain(Class::WrongAnswer, "a second CONNACK [MQTT-3.2.0-2]");
         }
         if connack.session_present && self.is_fresh {
-            self.complain(Class::WrongAnswer, "session present after a clean start [MQTT-3.2.2-2]");
+            let rule = self.rule("MQTT-3.2.2-2", "MQTT-3.2.2-1");
+            self.complain(Class::WrongAnswer, format!("session present after a clean start [{rule}]"));
         }
         let limits = Limits::from_connack(self.version, connack);
         self.connack = Some(Answer { reason: connack.reason, limits });
@@ -443,6 +455,7 @@ impl Judge {
             .iter()
             .any(|property| matches!(property, Property::SubscriptionIdentifier(id) if !has_identifier(id)));
         let topic = publish.topic;
+        let granted = self.rule("MQTT-3.8.4-8", "MQTT-3.8.4-6");
         match most {
             None => self.complain(
                 Class::WrongAnswer,
@@ -450,7 +463,7 @@ impl Judge {
             ),
             Some(most) if publish.qos > most => self.complain(
                 Class::WrongAnswer,
-                format!("{} for a subscription of {most} at most [MQTT-3.8.4-8]", publish.qos),
+                format!("QoS {} for a subscription of QoS {most} at most [{granted}]", publish.qos),
             ),
             Some(_) if foreign => {
                 self.complain(Class::WrongAnswer, "the Subscription Identifier of no matching subscription");
@@ -463,7 +476,7 @@ impl Judge {
             if owed.exactly_once && owed.came == 2 {
                 self.complain(
                     Class::WrongAnswer,
-                    format!("a message of QoS 2 on {topic:?} came twice [MQTT-4.3.3-12]"),
+                    format!("a message of QoS 2 on {topic:?} came twice [section 4.3.3]"),
                 );
             }
         }
@@ -489,7 +502,8 @@ impl Judge {
         }
         let name = ack.kind.packet_type();
         if self.publishing.get(&id) != Some(&expected) {
-            let what = format!("a {name} for {id}, which waits for none [MQTT-2.2.1-5]");
+            let rule = self.rule("MQTT-2.2.1-5", "MQTT-2.3.1-6");
+            let what = format!("a {name} for {id}, which waits for none [{rule}]");
             return self.complain(Class::WrongAnswer, what);
         }
         self.publishing.remove(&id);
@@ -506,7 +520,8 @@ impl Judge {
             return;
         }
         let Some(asked) = self.subscribing.remove(&id) else {
-            let what = format!("a SUBACK for {id}, which waits for none [MQTT-2.2.1-6]");
+            let rule = self.rule("MQTT-2.2.1-6", "MQTT-2.3.1-7");
+            let what = format!("a SUBACK for {id}, which waits for none [{rule}]");
             return self.complain(Class::WrongAnswer, what);
         };
         if codes.len() != asked.len() {
@@ -522,7 +537,7 @@ impl Judge {
                 );
                 self.end(&filter);
             } else if code.to_u8() > qos.to_u8() {
-                self.complain(Class::WrongAnswer, format!("{code} granted where {qos} was asked for"));
+                self.complain(Class::WrongAnswer, format!("{code} granted where QoS {qos} was asked for"));
             } else if code.to_u8() < qos.to_u8() {
                 // Less was granted: what comes may come with QoS 0, and that may be lost.
                 self.end(&filter);
@@ -536,7 +551,8 @@ impl Judge {
         }
         match self.unsubscribing.remove(&id) {
             None => {
-                let what = format!("an UNSUBACK for {id}, which waits for none [MQTT-2.2.1-6]");
+                let rule = self.rule("MQTT-2.2.1-6", "MQTT-2.3.1-7");
+                let what = format!("an UNSUBACK for {id}, which waits for none [{rule}]");
                 self.complain(Class::WrongAnswer, what);
             }
             Some(asked) if self.version == ProtocolVersion::V5 && codes != asked => {

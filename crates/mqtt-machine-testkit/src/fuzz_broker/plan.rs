@@ -423,8 +423,9 @@ fn is_servable(near: &NearValid, setting: &Setting) -> bool {
         }
         Packet::Publish(publish) => {
             let alias = publish.properties.find(PropertyId::TopicAlias);
+            // What is accepted by mistake and retained would turn up in other cases.
             publish.qos <= limits.maximum_qos
-                && (limits.retain_available || !publish.retain)
+                && !publish.retain
                 && !publish.topic.starts_with('$')
                 && !publish.topic.is_empty()
                 && matches!(alias, None | Some(Property::TopicAlias(0)))
