@@ -4,6 +4,7 @@
 //! - [`broker`]: a broker for MQTT 3.1, 3.1.1 and 5.0 as a pure state machine, with faults on request and a log that
 //!   tests can assert on. It checks its clients strictly.
 //! - [`generate`]: packets, topics, filters and near-valid packets from a seed, a fuzzer's bytes or proptest.
+//! - [`script`]: everything that can happen to one machine, and a driver without sockets that runs it.
 //! - [`fuzz_broker`]: cases for brokers, how to carry them on, and the verdict.
 //! - [`unchecked`]: an encoder that checks nothing.
 //! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
@@ -16,6 +17,7 @@ pub mod broker;
 pub mod fuzz_broker;
 pub mod generate;
 mod random;
+pub mod script;
 pub mod sim;
 pub mod tcp;
 pub mod unchecked;

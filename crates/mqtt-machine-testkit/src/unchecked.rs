@@ -373,7 +373,7 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::{Generate, Sent, encoded};
+    use crate::generate::{Generate, OwnedPacket, Sent, encoded};
     use mqtt_machine::wire;
 
     #[test]
@@ -391,7 +391,9 @@ mod tests {
         for seed in 0..5_000 {
             let Sent { version, sender, packet } = Sent::from_seed(seed);
             let bytes = Frame::of(&packet.packet(), version, Form::Full).to_bytes();
-            assert_eq!(wire::decode(&bytes, version, sender), Ok(packet.packet()));
+            let read = wire::decode(&bytes, version, sender);
+            assert_eq!(read, Ok(packet.packet()));
+            assert_eq!(read.as_ref().map(OwnedPacket::from_packet), Ok(packet.clone()));
             longer += usize::from(bytes.len() > encoded(&packet.packet(), version).len());
         }
         assert!(longer > 100, "{longer}");

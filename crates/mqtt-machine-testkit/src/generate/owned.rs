@@ -82,6 +82,27 @@ impl OwnedPublish {
 }
 
 impl OwnedConnect {
+    /// A copy that owns what it says.
+    pub fn from_connect(connect: &Connect<'_>) -> Self {
+        Self {
+            version: connect.version,
+            bridge: connect.bridge,
+            clean_start: connect.clean_start,
+            keep_alive: connect.keep_alive,
+            client_id: connect.client_id.to_owned(),
+            will: connect.will.as_ref().map(|will| OwnedWill {
+                topic: will.topic.to_owned(),
+                payload: will.payload.to_vec(),
+                qos: will.qos,
+                retain: will.retain,
+                properties: PropertiesBuf::copy_from(will.properties),
+            }),
+            username: connect.username.map(str::to_owned),
+            password: connect.password.map(<[u8]>::to_vec),
+            properties: PropertiesBuf::copy_from(connect.properties),
+        }
+    }
+
     /// The packet, borrowed.
     pub fn connect(&self) -> Connect<'_> {
         Connect {
@@ -121,6 +142,60 @@ impl OwnedCodes {
 }
 
 impl OwnedPacket {
+    /// A copy of a packet that owns what it says.
+    pub fn from_packet(packet: &Packet<'_>) -> Self {
+        let copy = PropertiesBuf::copy_from;
+        match packet {
+            Packet::Connect(connect) => Self::Connect(Box::new(OwnedConnect::from_connect(connect))),
+            Packet::ConnAck(packet) => Self::ConnAck {
+                session_present: packet.session_present,
+                reason: packet.reason,
+                properties: copy(packet.properties),
+            },
+            Packet::Publish(publish) => Self::Publish(OwnedPublish {
+                dup: publish.dup,
+                qos: publish.qos,
+                retain: publish.retain,
+                topic: publish.topic.to_owned(),
+                packet_id: publish.packet_id,
+                properties: copy(publish.properties),
+                payload: publish.payload.to_vec(),
+            }),
+            Packet::Ack(ack) => Self::Ack {
+                kind: ack.kind,
+                packet_id: ack.packet_id,
+                reason: ack.reason,
+                properties: copy(ack.properties),
+            },
+            Packet::Subscribe(packet) => Self::Subscribe {
+                packet_id: packet.packet_id,
+                properties: copy(packet.properties),
+                filters: packet.filters.iter().map(|one| (one.filter.to_owned(), one.options)).collect(),
+            },
+            Packet::SubAck(packet) => Self::SubAck {
+                packet_id: packet.packet_id,
+                properties: copy(packet.properties),
+                codes: OwnedCodes::new(packet.codes.iter()),
+            },
+            Packet::Unsubscribe(packet) => Self::Unsubscribe {
+                packet_id: packet.packet_id,
+                properties: copy(packet.properties),
+                filters: packet.filters.iter().map(|filter| (*filter).to_owned()).collect(),
+            },
+            Packet::UnsubAck(packet) => Self::UnsubAck {
+                packet_id: packet.packet_id,
+                properties: copy(packet.properties),
+                codes: OwnedCodes::new(packet.codes.iter()),
+            },
+            Packet::PingReq => Self::PingReq,
+            Packet::PingResp => Self::PingResp,
+            Packet::Disconnect(packet) => {
+                Self::Disconnect { reason: packet.reason, properties: copy(packet.properties) }
+            }
+            Packet::Auth(packet) => Self::Auth { reason: packet.reason, properties: copy(packet.properties) },
+        }
+    }
+
     /// The packet, borrowed.
     pub fn packet(&self) -> Packet<'_> {
         match self {
