@@ -104,6 +104,8 @@ pub enum Step {
     Time(Duration),
     /// Time passes up to the machine's deadline.
     Deadline,
+    /// Time passes up to the machine's next attempt, if it waits for one.
+    Retry,
     /// The store has kept everything.
     Stored,
     /// The store fails.

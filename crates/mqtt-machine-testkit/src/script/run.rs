@@ -190,6 +190,12 @@ impl World {
                     self.pass(at.max(now));
                 }
             }
+            Step::Retry => {
+                let waits = self.link == Link::None && self.questions.is_empty();
+                if let Some(at) = self.machine.poll_timeout().filter(|_| waits) {
+                    self.pass(at.max(now));
+                }
+            }
             Step::Stored => self.stored(),
             Step::StoreFails => {
                 if self.setup.durable && self.store == Store::Works {
