@@ -204,12 +204,7 @@ impl Generate for Script {
 /// All that it takes to be connected.
 fn connection(choices: &mut Choices<'_>, steps: &mut Vec<Step>) {
     let session_present = choices.flag();
-    steps.extend([
-        Step::Connect,
-        Step::Deadline,
-        Step::Answer(true),
-        Step::Transport(TransportEvent::Opened),
-    ]);
+    steps.extend([Step::Connect, Step::Retry, Step::Answer(true), Step::Transport(TransportEvent::Opened)]);
     steps.extend([Step::Transmit(usize::MAX), Step::Accept(session_present), Step::Transmit(usize::MAX)]);
 }
 
