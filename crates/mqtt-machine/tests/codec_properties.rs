@@ -25,7 +25,7 @@ fn version_of(packet: &Packet<'_>, version: ProtocolVersion) -> ProtocolVersion 
 
 /// A PUBLISH with the version of its connection.
 fn published() -> impl Strategy<Value = (ProtocolVersion, OwnedPublish)> {
-    strategy_of(|choices| {
+    strategy_of(200, |choices| {
         let (version, sender) = speaker(choices);
         (version, publish(choices, version, sender))
     })

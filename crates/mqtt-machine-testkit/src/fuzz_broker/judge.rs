@@ -105,11 +105,13 @@ impl Limits {
     }
 }
 
+/// What a publication waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "named like the packets")]
 enum Stage {
-    AwaitsPubAck,
-    AwaitsPubRec,
-    AwaitsPubComp,
+    PubAck,
+    PubRec,
+    PubComp,
 }
 
 #[derive(Debug)]
@@ -187,13 +189,13 @@ impl Judge {
     /// What is owed and did not come, in words.
     pub(super) fn missing(&self) -> Option<String> {
         let stage = self.publishing.iter().next().map(|(id, stage)| match stage {
-            Stage::AwaitsPubAck => {
+            Stage::PubAck => {
                 format!("no PUBACK for {id} [{}]", self.rule("MQTT-4.3.2-4", "MQTT-4.3.2-2"))
             }
-            Stage::AwaitsPubRec => {
+            Stage::PubRec => {
                 format!("no PUBREC for {id} [{}]", self.rule("MQTT-4.3.3-8", "MQTT-4.3.3-2"))
             }
-            Stage::AwaitsPubComp => {
+            Stage::PubComp => {
                 format!("no PUBCOMP for {id} [{}]", self.rule("MQTT-4.3.3-11", "MQTT-4.3.3-2"))
             }
         });
@@ -251,7 +253,7 @@ impl Judge {
             Packet::Subscribe(subscribe) => self.ask_subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => self.ask_unsubscribe(unsubscribe),
             Packet::Ack(ack) if ack.kind == AckKind::PubRel => {
-                self.publishing.insert(ack.packet_id, Stage::AwaitsPubComp);
+                self.publishing.insert(ack.packet_id, Stage::PubComp);
             }
             Packet::PingReq => self.pings += 1,
             Packet::Disconnect(_) => self.disconnected = true,
@@ -266,8 +268,7 @@ impl Judge {
 
     fn ask_publish(&mut self, publish: &Publish<'_>) {
         if let Some(id) = publish.packet_id {
-            let stage =
-                if publish.qos == QoS::ExactlyOnce { Stage::AwaitsPubRec } else { Stage::AwaitsPubAck };
+            let stage = if publish.qos == QoS::ExactlyOnce { Stage::PubRec } else { Stage::PubAck };
             self.publishing.insert(id, stage);
         }
         let mut topic = publish.topic.to_owned();
@@ -490,9 +491,9 @@ impl Judge {
             return;
         }
         let expected = match ack.kind {
-            AckKind::PubAck => Stage::AwaitsPubAck,
-            AckKind::PubRec => Stage::AwaitsPubRec,
-            _ => Stage::AwaitsPubComp,
+            AckKind::PubAck => Stage::PubAck,
+            AckKind::PubRec => Stage::PubRec,
+            _ => Stage::PubComp,
         };
         if ack.kind == AckKind::PubRec && !ack.reason.is_failure() {
             reactions.push(Reaction::Acknowledge(Ack::new(AckKind::PubRel, id)));
@@ -511,7 +512,7 @@ impl Judge {
             let what = format!("a {name} with {} for a valid publication", ack.reason);
             self.complain(Class::Refused, what);
         } else if ack.kind == AckKind::PubRec {
-            self.publishing.insert(id, Stage::AwaitsPubComp);
+            self.publishing.insert(id, Stage::PubComp);
         }
     }
 

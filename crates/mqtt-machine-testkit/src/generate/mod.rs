@@ -67,16 +67,17 @@ const DRAWN: usize = 600;
 /// A strategy for values that shrink by their choices.
 #[cfg(feature = "proptest")]
 pub fn strategy<T: Generate + core::fmt::Debug>() -> impl proptest::strategy::Strategy<Value = T> {
-    strategy_of(T::generate)
+    strategy_of(DRAWN, T::generate)
 }
 
-/// A strategy for what `generate` makes, where that takes more than choices.
+/// A strategy for what `generate` makes of at most so many bytes of choices; behind them all are the simplest.
 #[cfg(feature = "proptest")]
 pub fn strategy_of<T: core::fmt::Debug>(
+    most: usize,
     generate: impl Fn(&mut Choices<'_>) -> T,
 ) -> impl proptest::strategy::Strategy<Value = T> {
     use proptest::prelude::{Strategy, any};
-    proptest::collection::vec(any::<u8>(), 0..=DRAWN)
+    proptest::collection::vec(any::<u8>(), 0..=most)
         .prop_map(move |bytes| generate(&mut Choices::from_bytes(&bytes)))
 }
 

@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    fn accept(&mut self, op: Result<mqtt_machine::OpId, mqtt_machine::Refused>) {
+    fn accept(&mut self, op: &Result<mqtt_machine::OpId, mqtt_machine::Refused>) {
         if let Ok(op) = op {
             assert!(self.open.insert(op.to_u64(), 0).is_none(), "the name of a command came again");
             self.report.accepted += 1;
@@ -137,16 +137,16 @@ impl World {
         match step {
             Step::Publish(message) => {
                 let op = self.machine.publish(now, message.clone());
-                self.accept(op);
+                self.accept(&op);
             }
             Step::Subscribe(subscriptions, properties) => {
                 let subscribe = Subscribe::new(subscriptions.clone()).properties(properties.clone());
                 let op = self.machine.subscribe(now, subscribe);
-                self.accept(op);
+                self.accept(&op);
             }
             Step::Unsubscribe(filters) => {
                 let op = self.machine.unsubscribe(now, Unsubscribe::new(filters.clone()));
-                self.accept(op);
+                self.accept(&op);
             }
             Step::Settle(at, reason) => {
                 if !self.receipts.is_empty() {
@@ -158,7 +158,7 @@ impl World {
             Step::Reconnect => drop(self.machine.reconnect(now)),
             Step::Disconnect(drain) => {
                 let op = self.machine.disconnect(now, Disconnect::new(*drain));
-                self.accept(op);
+                self.accept(&op);
             }
             Step::Reconfigure(setup) => {
                 let setup = Setup { durable: self.setup.durable, ..(**setup).clone() };
@@ -348,7 +348,7 @@ impl World {
             let mut is_at_rest = true;
             while let Some(action) = self.machine.poll_action() {
                 is_at_rest = false;
-                self.act(action);
+                self.act(&action);
             }
             while let Some(event) = self.machine.poll_event() {
                 is_at_rest = false;
@@ -362,8 +362,8 @@ impl World {
         }
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
+    fn act(&mut self, action: &Action) {
+        match *action {
             Action::Prepare { id, .. } => self.questions.push_back(Question::Prepare(id)),
             Action::Authenticate { id, finished: false, .. } => {
                 self.questions.push_back(Question::Authenticate(id));
@@ -374,11 +374,9 @@ impl World {
                 self.version = self.setup.version;
                 self.forget();
             }
-            Action::CloseTransport { id } => {
-                if self.id() == Some(id) {
-                    self.link = Link::None;
-                    self.forget();
-                }
+            Action::CloseTransport { id } if self.id() == Some(id) => {
+                self.link = Link::None;
+                self.forget();
             }
             Action::Store { seq, .. } => {
                 assert!(self.setup.durable, "a record without a store");
@@ -408,7 +406,7 @@ impl World {
         self.stored();
         self.after();
         let op = self.machine.disconnect(self.now, Disconnect::new(Duration::ZERO));
-        self.accept(op);
+        self.accept(&op);
         self.after();
         for _ in 0..20 {
             self.transmit(usize::MAX);
