@@ -10,6 +10,9 @@
 //! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
 //! - [`sim`]: machines and a broker over faulty links in virtual time, invariants included; random schedules from a seed.
 //!
+//! The features `arbitrary` and `proptest`, both off by default, give everything that is generated to fuzzers and property
+//! tests.
+//!
 //! Nothing in here is meant for production: the broker keeps everything in memory, finds subscribers by looking at
 //! every subscription, and trusts its operator.
 

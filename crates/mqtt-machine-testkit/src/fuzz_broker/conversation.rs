@@ -17,6 +17,9 @@ use crate::generate::Duty;
 const HEARD: usize = 64 << 10;
 /// How long a broker that owes nothing but to live on may stay silent.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long a broker has to refuse before it is asked whether it went on: bytes that it never reads could cost us the word with
+/// which it closes.
+const PROBE_AFTER: Duration = Duration::from_millis(20);
 
 /// One case on one connection.
 #[derive(Debug)]
@@ -98,6 +101,13 @@ impl Conversation {
             }
         }
         if self.probe == Probe::Unsent && !self.judge.disconnected {
+            if matches!(self.expect, Expect::Closed { .. }) {
+                let until = *self.wait_until.get_or_insert(now + PROBE_AFTER);
+                if now < until {
+                    return None;
+                }
+                self.wait_until = None;
+            }
             self.probe = Probe::Sent;
             self.judge.probed();
             self.deadline = now + self.patience;
