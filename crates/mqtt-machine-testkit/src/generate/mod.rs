@@ -7,7 +7,7 @@
 //! - **A seed**: [`Generate::from_seed`].
 //! - **A fuzzer**: the feature `arbitrary` implements `arbitrary::Arbitrary` for [`Any`], so a target takes
 //!   `Any<Script>`, `Any<Sent>`, `Any<TopicFilter>` ... .
-//! - **Property tests**: the feature `proptest` has [`strategy()`]; choices are drawn as a list of bytes, and proptest makes
+//! - **Property tests**: the feature `proptest` has `strategy`; choices are drawn as a list of bytes, and proptest makes
 //!   the value simpler by making the bytes fewer and smaller.
 //!
 //! ```
@@ -60,7 +60,7 @@ impl<'a, T: Generate> arbitrary::Arbitrary<'a> for Any<T> {
     }
 }
 
-/// How many choices a value of [`strategy()`] draws before all others are the simplest.
+/// How many choices a value of `strategy` draws before all others are the simplest.
 #[cfg(feature = "proptest")]
 const DRAWN: usize = 600;
 
