@@ -95,6 +95,7 @@ impl Machine {
             )));
         }
         connection.establish(now, &self.config, connack);
+        self.route.accepted();
         let (id, server, capabilities) = (connection.id, connection.server.clone(), connection.capabilities);
         // 3.1 cannot tell: there a session that was asked for is taken to be kept, and subscriptions are made again.
         let silent = connection.version == ProtocolVersion::V3_1;
