@@ -8,7 +8,9 @@
 //! - [`fuzz_broker`]: cases for brokers, how to carry them on, and the verdict.
 //! - [`unchecked`]: an encoder that checks nothing.
 //! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
-//! - [`sim`]: machines and a broker over faulty links in virtual time, invariants included; random schedules from a seed.
+//! - [`invariants`]: a machine with a reference model beside it, compared after every step.
+//! - [`sim`]: processes with such machines, and brokers, over faulty links in virtual time: links break, processes crash and
+//!   begin again, servers fail over; random schedules from a seed, shrunk when they fail.
 //!
 //! The features `arbitrary` and `proptest`, both off by default, give everything that is generated to fuzzers and property
 //! tests.
@@ -19,6 +21,7 @@
 pub mod broker;
 pub mod fuzz_broker;
 pub mod generate;
+pub mod invariants;
 mod random;
 pub mod script;
 pub mod sim;

@@ -84,6 +84,8 @@ pub(crate) struct Connection {
     pub(crate) unacknowledged: PacketIdMap<()>,
     /// How many bytes the frame at the front of the input still lacks, when its header is known.
     pub(crate) lacking: usize,
+    /// How many bytes of the input were left to the caller the last time.
+    pub(crate) left: usize,
     /// The method of enhanced authentication that this connection's CONNECT named.
     pub(crate) authentication: Option<alloc::string::String>,
 }
@@ -115,6 +117,7 @@ impl Connection {
             downgrades: config.unsupported == Unsupported::Downgrade,
             unacknowledged: PacketIdMap::new(),
             lacking: 0,
+            left: 0,
             authentication: config
                 .authentication
                 .as_ref()

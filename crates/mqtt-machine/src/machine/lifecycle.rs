@@ -411,11 +411,16 @@ impl Machine {
         let mut undelivered = 0_usize;
         for slot in self.session.outgoing.owed_slots() {
             let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
-            if !core::mem::replace(&mut entry.ended, true) {
-                let op = entry.op;
-                let outcome = if entry.sent { Outcome::Unknown } else { Outcome::NotSent };
-                undelivered = undelivered.saturating_add(1);
-                self.complete(op, outcome, JournalSeq::ZERO);
+            let told = core::mem::replace(&mut entry.ended, true);
+            undelivered = undelivered.saturating_add(usize::from(!told));
+            let (op, packet_id) = (entry.op, entry.owed.packet_id().filter(|_| !entry.sent));
+            // What has not left at all is not owed any more; the fate of the rest is for a later connection to settle.
+            let (outcome, gate) = match packet_id {
+                Some(packet_id) => (Outcome::NotSent, self.record(Record::Ended { packet_id })),
+                None => (Outcome::Unknown, JournalSeq::ZERO),
+            };
+            if !told {
+                self.complete(op, outcome, gate);
             }
         }
         while let Some(slot) = self.session.outgoing.first(Stage::Waiting) {
