@@ -4,9 +4,6 @@
 
 mod inputs;
 mod redaction;
-#[allow(dead_code, reason = "the codec's tests use the rest")]
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
