@@ -1,20 +1,8 @@
-//! Owns what stands between the name of a server and the bytes of a connection: endpoint URLs and the order in
-//! which the addresses of a name are tried. It must not know MQTT's packets, sockets, clocks or runtimes.
+//! Owns what stands between the name of a server and the bytes of a connection: endpoint URLs, the order in which addresses
+//! are tried, and the layers of bytes between a socket and the core. It must not know MQTT's packets, sockets, runtimes
+//! or clocks.
 //!
-//! An adapter parses the URL, resolves [`Endpoint::host`] by its own means and tries the addresses as
-//! [`AddressSequence`] hands them out:
-//!
-//! ```
-//! use mqtt_machine_transport::{AddressSequence, Endpoint};
-//!
-//! let endpoint = Endpoint::parse("mqtt://localhost?client_id=kitchen")?;
-//! let resolved = ["[::1]:1883".parse()?, "127.0.0.1:1883".parse()?];
-//! for address in AddressSequence::new(resolved) {
-//!     // Connect; when it fails, or is not done after `AddressSequence::ATTEMPT_DELAY`, go on with the next.
-//!     assert_eq!(address.port(), endpoint.port);
-//! }
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+//! LIBDOC
 #![cfg_attr(
     not(test),
     deny(
@@ -28,9 +16,43 @@
 )]
 
 mod address;
+mod attempts;
 mod endpoint;
 mod error;
+#[cfg(any(feature = "websocket", feature = "proxy"))]
+mod http;
+mod layer;
+#[cfg(feature = "proxy")]
+mod proxy;
+mod route;
+#[cfg(feature = "srv")]
+mod srv;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use address::AddressSequence;
-pub use endpoint::{CleanStart, Endpoint, EndpointOptions, Host, Password, Scheme, Version};
-pub use error::EndpointError;
+pub use attempts::AddressAttempts;
+pub use endpoint::{
+    Authority, CleanStart, Destination, Endpoint, EndpointOptions, Host, Password, Scheme, Version,
+};
+#[cfg(feature = "proxy")]
+pub use error::ProxyUrlError;
+pub use error::{ConfigError, EndpointError};
+pub use layer::{
+    HttpProxyError, Layer, LayerError, LayerKind, LayerState, Layers, LayersState, Socks5Error, Socks5Reply,
+    TlsAlert, TlsError, WebSocketError,
+};
+#[cfg(feature = "proxy")]
+pub use proxy::{HttpConnect, Proxy, ProxyScheme, Socks5};
+pub use route::{Route, RouteOptions};
+#[cfg(feature = "srv")]
+pub use srv::{
+    SrvError, SrvLookup, SrvOutcome, SrvOver, SrvQuestion, SrvRecord, nameservers_in, next_framed,
+    order_records,
+};
+#[cfg(feature = "tls")]
+pub use tls::{KeyError, Tls, TlsClient, TlsOptions, rustls};
+#[cfg(feature = "websocket")]
+pub use websocket::{NoRandomness, Randomness, UpgradeRequest, WebSocket, WebSocketOptions};

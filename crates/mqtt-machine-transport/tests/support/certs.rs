@@ -1,0 +1,85 @@
+//! Certificates of every kind, good and bad, made on the spot.
+
+use mqtt_machine_transport::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use mqtt_machine_transport::rustls::server::WebPkiClientVerifier;
+use mqtt_machine_transport::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, crypto};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
+};
+use std::sync::Arc;
+
+/// One that issues certificates.
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate with its key.
+pub(crate) struct Leaf {
+    pub(crate) certificate: rcgen::Certificate,
+    pub(crate) key: KeyPair,
+}
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    fn der(&self) -> CertificateDer<'static> {
+        self.issuer.der().clone()
+    }
+
+    /// For a server of these names, valid from 1975 on in the years told.
+    pub(crate) fn server_between(&self, names: &[&str], first: i32, last: i32) -> Leaf {
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        params.not_before = date_time_ymd(first, 1, 1);
+        params.not_after = date_time_ymd(last, 1, 1);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(&params)
+    }
+
+    pub(crate) fn server(&self, names: &[&str]) -> Leaf {
+        self.server_between(names, 1975, 4096)
+    }
+
+    pub(crate) fn client(&self, name: &str) -> Leaf {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Leaf {
+        let key = KeyPair::generate().unwrap();
+        Leaf { certificate: params.signed_by(&key, &self.issuer).unwrap(), key }
+    }
+}
+
+/// What a server of the tests does about TLS.
+pub(crate) fn server_config(
+    leaf: &Leaf,
+    versions: &[&'static SupportedProtocolVersion],
+    client_ca: Option<&Authority>,
+) -> ServerConfig {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions).unwrap();
+    let builder = match client_ca {
+        None => builder.with_no_client_auth(),
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.der()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(leaf.key.serialize_der()));
+    builder.with_single_cert(vec![leaf.certificate.der().clone()], key).unwrap()
+}
