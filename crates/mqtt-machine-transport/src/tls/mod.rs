@@ -143,13 +143,14 @@ impl Tls {
         }
     }
 
-    /// After an error rustls still has the alert that tells the server.
+    /// After an error rustls still has the alert that tells the server. It is asked only while it has: any further it would
+    /// look at the input again, of which nothing is certain any more.
     fn drain_alert(&mut self, below: &mut BytesMut) {
-        self.input.clear();
-        while let Ok(ConnectionState::EncodeTlsData(mut data)) =
-            self.connection.process_tls_records(&mut []).state
-        {
-            encode(&mut data, below);
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(mut data)) => encode(&mut data, below),
+                _ => break,
+            }
         }
     }
 
