@@ -1,6 +1,8 @@
 //! Owns the composition of layers into one, and every passing of bytes between them. It must not know which layers there
 //! are.
 
+use std::fmt;
+
 use bytes::{Buf, BufMut, BytesMut};
 
 use super::{Layer, LayerError, LayerKind, LayerState, MARK};
@@ -50,12 +52,19 @@ enum Told {
 }
 
 /// Bytes between a layer and the one below it, or the socket.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Border {
     /// On their way up; at the lowest border the caller holds them.
     input: BytesMut,
     /// On their way down.
     output: BytesMut,
+}
+
+impl fmt::Debug for Border {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Credentials and payload pass here, so only how much of them.
+        write!(f, "Border {{ input: {}, output: {} }}", self.input.len(), self.output.len())
+    }
 }
 
 #[derive(Clone, Debug)]
