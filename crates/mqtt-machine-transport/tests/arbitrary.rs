@@ -1,4 +1,5 @@
 //! Whatever a peer sends to whatever layer: nothing panics, nothing grows, and an error stays.
+#![cfg(all(feature = "ring", feature = "encrypted-keys", feature = "websocket", feature = "proxy"))]
 
 mod support;
 

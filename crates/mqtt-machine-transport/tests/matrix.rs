@@ -1,4 +1,5 @@
 //! Every way to a server, with every chunking, in memory.
+#![cfg(all(feature = "ring", feature = "encrypted-keys", feature = "websocket", feature = "proxy"))]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What proxies refuse, and how it is told.
+#![cfg(all(feature = "ring", feature = "encrypted-keys", feature = "websocket", feature = "proxy"))]
 
 mod support;
 

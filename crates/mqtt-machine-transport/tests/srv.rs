@@ -1,4 +1,5 @@
 //! SRV records: who is asked, what is believed, and what comes of it.
+#![cfg(feature = "srv")]
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

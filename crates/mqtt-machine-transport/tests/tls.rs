@@ -1,4 +1,5 @@
 //! What TLS tells when it fails, and what it keeps when it does not.
+#![cfg(all(feature = "ring", feature = "encrypted-keys", feature = "websocket", feature = "proxy"))]
 
 mod support;
 

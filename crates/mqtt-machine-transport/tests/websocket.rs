@@ -1,4 +1,5 @@
 //! What WebSocket demands, answers and refuses.
+#![cfg(all(feature = "ring", feature = "encrypted-keys", feature = "websocket", feature = "proxy"))]
 
 mod support;
 

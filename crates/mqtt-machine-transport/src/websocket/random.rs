@@ -12,7 +12,9 @@ const POOL: usize = 256;
 /// (RFC 6455, section 10.3), so they must be unpredictable: the source is the operating system's unless one is given. A test
 /// or a replay gives its own, and then the layer's bytes are the same every time.
 #[derive(Clone)]
-pub struct Randomness(Arc<dyn Fn(&mut [u8]) -> Result<(), NoRandomness> + Send + Sync>);
+pub struct Randomness(Arc<Fill>);
+
+type Fill = dyn Fn(&mut [u8]) -> Result<(), NoRandomness> + Send + Sync;
 
 /// The source failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
