@@ -4,7 +4,7 @@
 mod chain;
 mod error;
 
-#[cfg(any(feature = "websocket", feature = "proxy"))]
+#[cfg(any(feature = "tls", feature = "websocket", feature = "proxy"))]
 pub(crate) use chain::move_bytes;
 pub use chain::{Layers, LayersState};
 #[cfg(any(feature = "tls", feature = "websocket", feature = "proxy"))]
