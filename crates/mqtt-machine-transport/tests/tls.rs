@@ -218,6 +218,36 @@ fn small_chunks_share_a_record_and_large_ones_are_not_gathered() {
 }
 
 #[test]
+fn a_ready_configuration_is_used_as_it_is_and_may_know_revoked_certificates() {
+    let ca = Ca::new("ours");
+    let (good, bad) = (ca.server(&["host"]), ca.server(&["host"]));
+    let config = ca.client_config_with_revoked(&[&bad]);
+    let way = RouteOptions::new().tls_client(TlsClient::from_config(Arc::new(config)));
+    let route = Route::new(Endpoint::parse("mqtts://host").unwrap(), &way).unwrap();
+    for versions in BOTH {
+        let (client, _) = meet(&route, server_config(&good, versions, None));
+        assert!(client.is_open(), "{:?}", client.error);
+        let (client, _) = meet(&route, server_config(&bad, versions, None));
+        assert_eq!(client.error, Some(LayerError::Tls(TlsError::Revoked)));
+    }
+    let renamed =
+        TlsClient::from_config(Arc::new(ca.client_config_with_revoked(&[&bad]))).server_name("host").unwrap();
+    let route =
+        Route::new(Endpoint::parse("mqtts://elsewhere").unwrap(), &RouteOptions::new().tls_client(renamed));
+    let (client, _) = meet(&route.unwrap(), server_config(&good, &[&TLS13], None));
+    assert!(client.is_open(), "{:?}", client.error);
+}
+
+#[test]
+fn a_name_that_no_certificate_can_be_for_is_refused_at_once() {
+    let options = TlsOptions::new().dangerous_accept_any_certificate();
+    let way = RouteOptions::new().tls(options.clone());
+    let error = Route::new(Endpoint::parse("mqtts://-bad-").unwrap(), &way).unwrap_err();
+    assert_eq!(error, ConfigError::ServerName);
+    assert_eq!(options.server_name("a b").build().unwrap_err(), ConfigError::ServerName);
+}
+
+#[test]
 fn a_layer_works_by_itself() {
     let ca = Ca::new("ours");
     let client = TlsOptions::new().ca_pem(ca.pem().as_bytes()).alpn(["mqtt"]).build().unwrap();

@@ -167,6 +167,17 @@ enum Next {
     Done(Result<(), TlsError>),
 }
 
+/// How many bytes the record at the start still lacks; 0 when it is whole.
+fn lacking(input: &[u8]) -> usize {
+    const HEADER: usize = 5;
+    match input {
+        [_, _, _, high, low, rest @ ..] => {
+            usize::from(u16::from_be_bytes([*high, *low])).saturating_sub(rest.len())
+        }
+        start => HEADER.saturating_sub(start.len()),
+    }
+}
+
 /// Appends a record that is already encoded.
 fn encode(data: &mut EncodeTlsData<'_, ClientConnectionData>, below: &mut BytesMut) {
     let start = below.len();
@@ -254,8 +265,19 @@ impl Layer for Tls {
             input.clear();
             return Ok(());
         }
-        move_bytes(input, &mut self.input);
-        self.drive(above, below, |_, _| Ok(())).map_err(|error| self.fail(error))?;
+        // What is left of an earlier read is made whole first, so that the rest of a large one is not copied behind it.
+        while self.phase == LayerState::Open && !self.input.is_empty() && !input.is_empty() {
+            let lacking = match lacking(&self.input) {
+                0 => input.len(),
+                lacking => lacking.min(input.len()),
+            };
+            self.input.extend_from_slice(&input.split_to(lacking));
+            self.drive(above, below, |_, _| Ok(())).map_err(|error| self.fail(error))?;
+        }
+        if !input.is_empty() {
+            move_bytes(input, &mut self.input);
+            self.drive(above, below, |_, _| Ok(())).map_err(|error| self.fail(error))?;
+        }
         if self.input.is_empty() || self.phase == LayerState::PeerClosed {
             // Its room serves the next read.
             self.input.clear();

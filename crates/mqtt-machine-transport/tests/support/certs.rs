@@ -1,13 +1,18 @@
 //! Certificates of every kind, good and bad, made on the spot.
 
+use mqtt_machine_transport::rustls::client::WebPkiServerVerifier;
 use mqtt_machine_transport::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use mqtt_machine_transport::rustls::server::WebPkiClientVerifier;
-use mqtt_machine_transport::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, crypto};
+use mqtt_machine_transport::rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, crypto,
+};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
     date_time_ymd,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One that issues certificates.
 pub(crate) struct Authority {
@@ -18,6 +23,7 @@ pub(crate) struct Authority {
 pub(crate) struct Leaf {
     pub(crate) certificate: rcgen::Certificate,
     pub(crate) key: KeyPair,
+    serial: Vec<u8>,
 }
 
 impl Authority {
@@ -25,6 +31,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
@@ -56,9 +63,44 @@ impl Authority {
         self.sign(&params)
     }
 
+    /// A configuration of somebody's own, who knows that these are revoked.
+    pub(crate) fn client_config_with_revoked(&self, revoked: &[&Leaf]) -> ClientConfig {
+        let of = |leaf: &&Leaf| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(leaf.serial.as_slice()),
+            revocation_time: date_time_ymd(2000, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2000, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(of).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der()).unwrap();
+        let provider = Arc::new(crypto::ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .with_crls([list.der().clone()])
+            .build()
+            .unwrap();
+        ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_webpki_verifier(verifier)
+            .with_no_client_auth()
+    }
+
     fn sign(&self, params: &CertificateParams) -> Leaf {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec();
+        let mut params = params.clone();
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
         let key = KeyPair::generate().unwrap();
-        Leaf { certificate: params.signed_by(&key, &self.issuer).unwrap(), key }
+        Leaf { certificate: params.signed_by(&key, &self.issuer).unwrap(), key, serial }
     }
 }
 
