@@ -36,6 +36,11 @@ pub enum ClientEvent {
     },
     /// The server had lost the session and the subscriptions were made again; those whose code is a failure are gone.
     Resubscribed(Vec<(TopicFilter, ReasonCode)>),
+    /// The [recording](crate::Options::record) has ended before the client: its sink failed, or its buffer was full.
+    RecordingStopped {
+        /// Why, for people.
+        why: String,
+    },
     /// So many events were not read in time and are gone; those that follow are the newest.
     Lagged(u64),
 }

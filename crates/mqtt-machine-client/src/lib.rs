@@ -23,6 +23,7 @@ mod events;
 mod filter_map;
 mod options;
 mod publish;
+mod record;
 mod router;
 mod shared;
 mod slab;
@@ -37,6 +38,7 @@ pub use events::{ClientEvent, Events};
 pub use filter_map::FilterMap;
 pub use options::Options;
 pub use publish::{Delivery, Publish};
+pub use record::Record;
 pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
 
 pub use mqtt_machine::{

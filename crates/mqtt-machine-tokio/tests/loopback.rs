@@ -291,6 +291,60 @@ async fn the_event_stream_tells_of_a_cut_and_what_came_after() {
 }
 
 #[tokio::test]
+async fn a_delivery_that_is_awaited_across_a_cut_ends() {
+    let broker = broker();
+    within(20, async {
+        let client = Client::connect(options(&broker.url(), "awaiting", V5)).await.unwrap();
+        broker.broker(|broker| broker.delay_client("awaiting", SECOND));
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let delivery = client.publish(message("t", "x").qos(qos)).await.unwrap();
+            tokio::time::sleep(SECOND / 10).await;
+            assert!(broker.cut("awaiting"));
+            assert!(matches!(delivery.await, Outcome::Acknowledged(_)));
+        }
+        client.disconnect().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn futures_that_a_select_cancels_lose_no_acknowledgement() {
+    let broker = broker();
+    let qos = QoS::ExactlyOnce;
+    within(30, async {
+        let client = Client::connect(options(&broker.url(), "select", V5)).await.unwrap();
+        let mut stream = client.subscribe("select", qos).await.unwrap();
+        let (mut sent, mut got, mut cancelled) = (0, Vec::new(), 0);
+        while got.len() < 300 {
+            // Whatever is not ready at once is dropped half-way and begun again.
+            tokio::select! {
+                biased;
+                message = stream.recv() => got.push(message.unwrap().payload_lossy()),
+                delivery = client.publish(message("select", &sent.to_string()).qos(qos)), if sent < 300 => {
+                    sent += 1;
+                    tokio::select! {
+                        biased;
+                        _ = delivery.unwrap() => {}
+                        () = tokio::task::yield_now() => cancelled += 1,
+                    }
+                }
+                () = tokio::task::yield_now() => cancelled += 1,
+            }
+        }
+        let expected: Vec<String> = (0..300).map(|number: u32| number.to_string()).collect();
+        assert_eq!(got, expected);
+        assert!(cancelled > 0);
+        // A PUBREC or PUBCOMP that was lost would never come.
+        while broker.broker(|broker| broker.owed_to("select")) > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(client.disconnect().await.unwrap(), 0);
+    })
+    .await;
+    assert_eq!(broker.broker(|broker| broker.log().violations().count()), 0);
+}
+
+#[tokio::test]
 async fn a_permanent_refusal_is_the_error_of_connect() {
     let broker = Broker::start(BrokerConfig::new().user("me", "right")).unwrap();
     within(20, async {

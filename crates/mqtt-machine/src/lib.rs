@@ -119,6 +119,7 @@ pub mod packet;
 mod reason;
 mod session;
 mod time;
+pub mod transcript;
 mod types;
 pub mod wire;
 

@@ -2,158 +2,19 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test may panic")]
 
-use std::sync::Arc;
+mod bench;
+
 use std::time::Duration;
 
+use bench::Bench;
 use bytes::{Buf, BytesMut};
 use mqtt_machine::packet::{
-    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes, Sender, SubAck,
+    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes, SubAck,
 };
 use mqtt_machine::{
-    Action, CleanStart, Config, Disconnect, EndReason, Event, Instant, Machine, Message, Outcome, Output,
-    PacketId, ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, TopicFilter, TransportEvent,
-    TransportId, wire,
+    Action, CleanStart, Config, Disconnect, EndReason, Event, Instant, Message, Outcome, PacketId,
+    ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, TopicFilter, TransportEvent, wire,
 };
-
-/// A machine and the far end of its present transport, written by hand.
-struct Bench {
-    machine: Machine,
-    now: Instant,
-    transport: Option<TransportId>,
-    output: Output,
-    version: ProtocolVersion,
-}
-
-impl Bench {
-    fn new(config: Config) -> Self {
-        let version = config.version;
-        let machine = Machine::new(Arc::new(config), 7, Instant::ZERO);
-        Self { machine, now: Instant::ZERO, transport: None, output: Output::new(), version }
-    }
-
-    /// Connects, and answers CONNECT with this CONNACK.
-    fn connected_with(config: Config, session_present: bool, properties: Properties<'_>) -> Self {
-        let mut bench = Self::new(config);
-        bench.machine.connect(bench.now).unwrap();
-        bench.open();
-        bench.accept(session_present, properties);
-        bench
-    }
-
-    fn connected(config: Config) -> Self {
-        Self::connected_with(config, false, Properties::EMPTY)
-    }
-
-    fn open(&mut self) {
-        while let Some(action) = self.machine.poll_action() {
-            if let Action::OpenTransport { id, .. } = action {
-                self.transport = Some(id);
-                self.output.clear();
-                self.machine.handle_transport(self.now, id, TransportEvent::Opened);
-            }
-        }
-        assert!(matches!(self.sent().as_slice(), [line] if line.starts_with("Connect")));
-    }
-
-    fn accept(&mut self, session_present: bool, properties: Properties<'_>) {
-        self.receive(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::Success, properties }));
-        assert!(matches!(self.machine.poll_event(), Some(Event::Connected(_))));
-    }
-
-    fn receive(&mut self, packet: &Packet<'_>) {
-        let mut bytes = BytesMut::new();
-        wire::encode(packet, self.version, &mut bytes).unwrap();
-        self.receive_bytes(&mut bytes);
-    }
-
-    fn receive_bytes(&mut self, bytes: &mut BytesMut) {
-        self.machine.handle_input(self.now, self.transport.unwrap(), bytes);
-    }
-
-    fn ack(&mut self, kind: AckKind, id: u16) {
-        self.receive(&Packet::Ack(Ack::new(kind, PacketId::new(id).unwrap())));
-    }
-
-    /// What the machine sends now, one short line for each packet.
-    fn sent(&mut self) -> Vec<String> {
-        self.machine.transmit(self.now, &mut self.output);
-        let mut bytes = BytesMut::new();
-        while self.output.has_remaining() {
-            let chunk = self.output.chunk().to_vec();
-            bytes.extend_from_slice(&chunk);
-            self.output.advance(chunk.len());
-        }
-        if let Some(id) = self.transport {
-            self.machine.handle_sent(self.now, id, bytes.len());
-        }
-        let mut lines = Vec::new();
-        while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
-            let frame = bytes.split_to(header.frame_len());
-            lines.push(line(&wire::decode(&frame, self.version, Sender::Client).unwrap()));
-        }
-        assert!(bytes.is_empty(), "whole packets only");
-        lines
-    }
-
-    fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.machine.poll_event()).collect()
-    }
-
-    fn outcomes(&mut self) -> Vec<(u64, Outcome)> {
-        let outcome = |event| match event {
-            Event::Completed { op, outcome } => Some((op.to_u64(), outcome)),
-            _ => None,
-        };
-        self.events().into_iter().filter_map(outcome).collect()
-    }
-
-    fn cut(&mut self) {
-        self.machine.handle_transport(self.now, self.transport.unwrap(), TransportEvent::Closed(None));
-    }
-
-    /// Time jumps to the next deadline.
-    fn wake(&mut self) {
-        self.now = self.machine.poll_timeout().unwrap().max(self.now);
-        self.machine.handle_timeout(self.now);
-    }
-
-    fn reconnect(&mut self, session_present: bool) {
-        self.cut();
-        self.wake();
-        self.open();
-        self.events();
-        let properties = Properties::EMPTY;
-        self.receive(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::Success, properties }));
-        assert!(self.machine.is_connected());
-    }
-}
-
-fn line(packet: &Packet<'_>) -> String {
-    match packet {
-        Packet::Publish(publish) => format!(
-            "Publish {} qos{}{}{} {}",
-            publish.topic,
-            publish.qos,
-            if publish.dup { " dup" } else { "" },
-            publish.packet_id.map_or(String::new(), |id| format!(" id{id}")),
-            String::from_utf8_lossy(publish.payload),
-        ),
-        Packet::Ack(ack) => match ack.reason {
-            ReasonCode::Success => format!("{:?} id{}", ack.kind, ack.packet_id),
-            reason => format!("{:?} id{} 0x{:02X}", ack.kind, ack.packet_id, reason.to_u8()),
-        },
-        Packet::Subscribe(subscribe) => {
-            let filters: Vec<&str> = subscribe.filters.iter().map(|filter| filter.filter).collect();
-            format!("Subscribe id{} {}", subscribe.packet_id, filters.join(","))
-        }
-        Packet::Unsubscribe(unsubscribe) => {
-            format!("Unsubscribe id{} {}", unsubscribe.packet_id, unsubscribe.filters.join(","))
-        }
-        Packet::Disconnect(disconnect) => format!("Disconnect 0x{:02X}", disconnect.reason.to_u8()),
-        Packet::Connect(connect) => format!("Connect clean={} id={}", connect.clean_start, connect.client_id),
-        other => format!("{}", other.packet_type()),
-    }
-}
 
 fn config() -> Config {
     Config::new(Server::new("broker")).client_id("test")
@@ -451,6 +312,53 @@ fn a_large_header_reserves_nothing_and_is_refused_by_its_header() {
     let mut bench = Bench::connected(config());
     bench.receive_bytes(&mut BytesMut::from(&[0x30, 0xff, 0xff, 0xff, 0x7f][..]));
     assert_eq!(bench.sent(), ["Disconnect 0x95"]);
+}
+
+#[test]
+fn an_idle_client_costs_two_kibibytes_at_most_whatever_the_receive_maximum() {
+    for version in ProtocolVersion::ALL {
+        let properties = PropertiesBuf::new().with(Property::ReceiveMaximum(u16::MAX)).unwrap();
+        let properties =
+            if version == ProtocolVersion::V5 { properties.as_properties() } else { Properties::EMPTY };
+        let bench =
+            Bench::connected_with(config().version(version).receive_maximum(u16::MAX), false, properties);
+        assert!(bench.machine.memory_used() <= 2_048, "{version}: {} bytes", bench.machine.memory_used());
+    }
+}
+
+#[test]
+fn a_hundred_small_publications_leave_as_one_write() {
+    let mut bench = Bench::connected(config());
+    for _ in 0..100 {
+        bench.machine.publish(bench.now, message(QoS::AtLeastOnce, "x")).unwrap();
+    }
+    bench.machine.transmit(bench.now, &mut bench.output);
+    assert_eq!(bench.output.chunk().len(), bench.output.remaining());
+    assert_eq!(bench.sent().len(), 100);
+}
+
+#[test]
+fn a_topic_alias_of_the_server_ends_with_its_connection() {
+    let aliased = |bench: &mut Bench, topic| {
+        let properties = PropertiesBuf::new().with(Property::TopicAlias(2)).unwrap();
+        let Packet::Publish(publish) = incoming(QoS::AtMostOnce, 0, b"x") else { unreachable!() };
+        bench.receive(&Packet::Publish(Publish { topic, properties: properties.as_properties(), ..publish }));
+        bench.sent()
+    };
+    let mut bench = Bench::connected(config().topic_alias_maximum(2));
+    assert!(aliased(&mut bench, "in/x").is_empty());
+    assert!(aliased(&mut bench, "").is_empty());
+    let topics: Vec<String> = bench
+        .events()
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Message { message, .. } => Some(message.topic.as_str().to_owned()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(topics, ["in/x", "in/x"]);
+    bench.reconnect(true);
+    assert_eq!(aliased(&mut bench, ""), ["Disconnect 0x82"]);
 }
 
 #[test]

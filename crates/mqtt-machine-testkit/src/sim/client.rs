@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::BytesMut;
 use mqtt_machine::journal::Record;
+use mqtt_machine::transcript::Recorder;
 use mqtt_machine::{
-    Connected, Ended, Event, Instant, JournalSeq, Machine, Message, OpId, Outcome, Output, ReasonCode,
-    Receipt, TransportId,
+    Connected, Ended, Event, Instant, JournalSeq, Message, OpId, Outcome, Output, ReasonCode, Receipt,
+    TransportId,
 };
 
 use super::Settle;
@@ -18,7 +19,7 @@ use crate::random::Random;
 #[derive(Debug)]
 pub struct Client {
     /// The machine itself. Commands given to it here directly are not among [`accepted`](Self::accepted).
-    pub machine: Machine,
+    pub machine: Recorder,
     /// How its receipts come back.
     pub settle: Settle,
     /// Commands accepted and not ended.
@@ -51,7 +52,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn new(machine: Machine, tap: Tap, settle: Settle) -> Self {
+    pub(super) fn new(machine: Recorder, tap: Tap, settle: Settle) -> Self {
         Self {
             machine,
             settle,

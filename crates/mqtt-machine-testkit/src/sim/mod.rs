@@ -30,8 +30,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use mqtt_machine::transcript::Recorder;
 use mqtt_machine::{
-    Action, Config, Disconnect, Instant, Machine, Message, OpId, Output, ReasonCode, Refused, Subscribe,
+    Action, Config, Disconnect, Instant, Message, OpId, Output, ReasonCode, Refused, Subscribe,
     TransportEvent, TransportId, Unsubscribe,
 };
 
@@ -88,7 +89,8 @@ impl Sim {
     pub fn add(&mut self, config: Config) -> usize {
         let tap = Tap::new(config.version);
         self.client_ids.push(config.client_id.clone());
-        let machine = Machine::new(Arc::new(config), self.random.next_u64(), self.now);
+        let seed = self.random.next_u64();
+        let machine = Recorder::new(Arc::new(config), seed, self.now, self.options.recording);
         self.clients.push(Client::new(machine, tap, self.options.settle.clone()));
         self.clients.len() - 1
     }

@@ -4,6 +4,7 @@
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
+use mqtt_machine::transcript::Recording;
 use mqtt_machine::{Config, Server};
 
 use crate::broker::BrokerConfig;
@@ -48,6 +49,8 @@ pub struct Options {
     pub settle: Settle,
     /// How long a record takes to be durable, with a durable configuration.
     pub store: RangeInclusive<Duration>,
+    /// How clients that are added from now on are recorded: their `machine` collects the transcript.
+    pub recording: Option<Recording>,
 }
 
 impl Default for Options {
@@ -65,6 +68,7 @@ impl Default for Options {
             forget_one_in: 0,
             settle: Settle::AtOnce,
             store: Duration::ZERO..=Duration::ZERO,
+            recording: None,
         }
     }
 }

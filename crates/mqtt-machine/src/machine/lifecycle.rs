@@ -457,7 +457,7 @@ impl Machine {
     }
 
     /// The configuration of the present attempt.
-    pub(super) const fn config(&self) -> &Arc<Config> {
+    pub(crate) const fn config(&self) -> &Arc<Config> {
         &self.config
     }
 }

@@ -4,6 +4,7 @@
 mod commands;
 mod inbound;
 mod lifecycle;
+mod observe;
 mod outbound;
 mod packets;
 mod rng;

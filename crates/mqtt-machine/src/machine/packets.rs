@@ -23,11 +23,27 @@ use crate::types::{JournalSeq, PacketId, ProtocolVersion, QoS, Secret, Subscript
 use super::inbound::{Layout, PublishHead, violation};
 use super::{Machine, Resubscribe, State};
 
+/// Whether a packet other than PUBLISH, CONNACK and DISCONNECT, which always may, says why in words.
+fn has_problem_information(packet: &Packet<'_>) -> bool {
+    let properties = match packet {
+        Packet::Ack(ack) => ack.properties,
+        Packet::SubAck(suback) => suback.properties,
+        Packet::UnsubAck(unsuback) => unsuback.properties,
+        Packet::Auth(auth) => auth.properties,
+        _ => return false,
+    };
+    [PropertyId::ReasonString, PropertyId::UserProperty].into_iter().any(|id| properties.find(id).is_some())
+}
+
 impl Machine {
     /// A packet other than PUBLISH.
     pub(super) fn on_packet(&mut self, now: Instant, packet: &Packet<'_>) -> Result<(), EndReason> {
         let State::Live(connection) = &self.state else { return Ok(()) };
         let handshake = matches!(connection.phase, Phase::Handshake { .. });
+        if !self.config.request_problem_information && has_problem_information(packet) {
+            let what = "a reason string or user property that was not asked for";
+            return Err(EndReason::Protocol(violation(what, "MQTT-3.1.2-29")));
+        }
         match packet {
             Packet::ConnAck(connack) if handshake => return self.on_connack(now, connack),
             Packet::Auth(auth) => return self.on_auth(auth).map_err(EndReason::Protocol),

@@ -1,0 +1,149 @@
+//! Owns a connected machine, and the server's part as bytes made beforehand.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish};
+use mqtt_machine::{
+    Action, Config, Event, Instant, Machine, Message, Output, PacketId, ProtocolVersion, QoS, ReasonCode,
+    Server, TransportEvent, TransportId, wire,
+};
+
+/// A machine that is connected.
+#[derive(Debug)]
+pub struct Rig {
+    machine: Machine,
+    transport: TransportId,
+    version: ProtocolVersion,
+    output: Output,
+    input: BytesMut,
+    message: Message,
+}
+
+fn write(packet: &Packet<'_>, version: ProtocolVersion, out: &mut BytesMut) {
+    wire::encode(packet, version, out).expect("a packet that can be written");
+}
+
+impl Rig {
+    /// Connects in this version.
+    ///
+    /// # Panics
+    /// When the machine does not connect.
+    pub fn new(version: ProtocolVersion) -> Self {
+        let now = Instant::ZERO;
+        let config = Config::new(Server::new("bench")).client_id("bench").version(version);
+        let mut machine = Machine::new(Arc::new(config), 1, now);
+        machine.connect(now).expect("an idle machine connects");
+        let Some(Action::OpenTransport { id, .. }) = machine.poll_action() else { panic!("no transport") };
+        machine.handle_transport(now, id, TransportEvent::Opened);
+        let message = Message::to("sensors/kitchen/1/tmp", &[0; 64][..]).expect("a topic");
+        let mut rig =
+            Self { machine, transport: id, version, output: Output::new(), input: BytesMut::new(), message };
+        rig.flush();
+        let (session_present, reason, properties) = (false, ReasonCode::Success, Properties::EMPTY);
+        let mut connack = BytesMut::new();
+        write(&Packet::ConnAck(ConnAck { session_present, reason, properties }), version, &mut connack);
+        rig.receive(&connack);
+        assert!(rig.machine.is_connected());
+        rig
+    }
+
+    fn flush(&mut self) {
+        self.machine.transmit(Instant::ZERO, &mut self.output);
+        let sent = self.output.remaining();
+        self.output.advance(sent);
+        self.machine.handle_sent(Instant::ZERO, self.transport, sent);
+    }
+
+    /// Gives the machine these bytes, settles what they deliver, and takes every event; how many there were.
+    pub fn receive(&mut self, bytes: &[u8]) -> usize {
+        self.input.extend_from_slice(bytes);
+        self.machine.handle_input(Instant::ZERO, self.transport, &mut self.input);
+        let mut count = 0;
+        while let Some(event) = self.machine.poll_event() {
+            count += 1;
+            if let Event::Message { receipt, .. } = event {
+                self.machine.settle(Instant::ZERO, receipt, ReasonCode::Success);
+            }
+        }
+        self.flush();
+        count
+    }
+
+    /// Publishes `count` messages of 64 bytes and writes them out.
+    ///
+    /// # Panics
+    /// When the machine refuses one.
+    pub fn publish(&mut self, qos: QoS, count: u16) {
+        for _ in 0..count {
+            self.machine.publish(Instant::ZERO, self.message.clone().qos(qos)).expect("room");
+        }
+        self.flush();
+    }
+
+    /// The acknowledgements that end `count` publications whose identifiers begin at `first`, packet by packet: PUBACK, or
+    /// all PUBRECs and then all PUBCOMPs.
+    pub fn acknowledgements(&self, qos: QoS, first: PacketId, count: u16) -> Vec<BytesMut> {
+        let kinds: &[AckKind] = match qos {
+            QoS::AtMostOnce => &[],
+            QoS::AtLeastOnce => &[AckKind::PubAck],
+            QoS::ExactlyOnce => &[AckKind::PubRec, AckKind::PubComp],
+        };
+        let frames = |kind: &AckKind| {
+            let mut bytes = BytesMut::new();
+            let mut packet_id = first;
+            for _ in 0..count {
+                write(&Packet::Ack(Ack::new(*kind, packet_id)), self.version, &mut bytes);
+                packet_id = packet_id.next();
+            }
+            bytes
+        };
+        kinds.iter().map(frames).collect()
+    }
+
+    /// `count` publications of 64 bytes from the server; those of QoS 1 and 2 have the identifiers from 1 on.
+    pub fn publications(&self, qos: QoS, count: u16) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        for id in 1..=count {
+            let packet_id = if qos == QoS::AtMostOnce { None } else { PacketId::new(id) };
+            let publish = Publish {
+                dup: false,
+                qos,
+                retain: false,
+                topic: "sensors/kitchen/1/tmp",
+                packet_id,
+                properties: Properties::EMPTY,
+                payload: &[0; 64],
+            };
+            write(&Packet::Publish(publish), self.version, &mut bytes);
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_happens() {
+        for version in ProtocolVersion::ALL {
+            let mut rig = Rig::new(version);
+            let mut first = PacketId::MIN;
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+                rig.publish(qos, 10);
+                let answers = rig.acknowledgements(qos, first, 10);
+                let ended: usize = answers.iter().map(|bytes| rig.receive(bytes)).sum();
+                // QoS 0 ends with the next reading of events.
+                let ended = ended + rig.receive(&[]);
+                assert_eq!(ended, 10, "{qos}");
+                if qos != QoS::AtMostOnce {
+                    first = PacketId::new(11).expect("not zero");
+                }
+            }
+            for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+                assert_eq!(rig.receive(&rig.publications(qos, 10)), 10);
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! libFuzzer runs `codec_differential`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mqtt_machine_fuzz::run("codec_differential", data));

@@ -1,0 +1,4 @@
+//! libFuzzer runs `codec_roundtrip`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mqtt_machine_fuzz::run("codec_roundtrip", data));
