@@ -155,6 +155,12 @@ impl Model {
             return;
         }
         let lowered = self.lowers();
+        if lowered
+            && connected
+            && let Some(wire) = &self.wire
+        {
+            message.qos = message.qos.min(wire.maximum_qos());
+        }
         let unfit = self.wire.as_ref().is_some_and(|wire| !wire.takes(&message, lowered));
         self.outgoing.accept(op, message, self.findings.now);
         if unfit && let Some(wire) = &self.wire {

@@ -269,7 +269,11 @@ impl Outgoing {
             },
         };
         self.in_order(1, op, findings);
+        let lowers = self.lowers;
         let Some(publication) = self.publications.get_mut(&op) else { return };
+        if lowers {
+            publication.message.qos = publication.message.qos.min(publish.qos);
+        }
         let name = format!("PUBLISH {packet_id} of {op:?} (QoS {})", publish.qos);
         findings.ensure(!matches!(publication.stage, Stage::Released(..)), Invariant::Release, || {
             format!("{name} was sent again after its PUBREC")
@@ -311,8 +315,11 @@ impl Outgoing {
     fn publish_once(&mut self, publish: &Publish<'_>, end: u64, findings: &mut Findings) {
         let Some(op) = self.find(publish, findings) else { return };
         self.in_order(0, op, findings);
+        let told = self.publications.get(&op).is_some_and(|publication| publication.told);
         self.remove(op);
-        self.unsent.push_back((end, op));
+        if !told {
+            self.unsent.push_back((end, op));
+        }
     }
 
     /// The first waiting publication that this PUBLISH can be.

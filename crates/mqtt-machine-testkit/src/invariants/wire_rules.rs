@@ -197,6 +197,11 @@ impl Wire {
         alias.and_then(|alias| self.aliases.get(&alias)).map_or(publish.topic, String::as_str)
     }
 
+    /// The highest QoS that the connected server takes.
+    pub(super) const fn maximum_qos(&self) -> QoS {
+        self.maximum_qos
+    }
+
     /// Whether the connected server takes this message, perhaps with less than it asks for.
     pub(super) fn takes(&self, message: &Message, lowered: bool) -> bool {
         let publish = Publish {

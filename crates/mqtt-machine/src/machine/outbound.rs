@@ -263,7 +263,10 @@ impl Machine {
         match connection.write_publish(message, sending, out) {
             Ok(()) => {
                 wrote(connection, before, out);
-                connection.unsent.push_back((connection.written, entry.op));
+                // One whose command a disconnect has ended may have been lowered to QoS 0 since.
+                if !entry.ended {
+                    connection.unsent.push_back((connection.written, entry.op));
+                }
                 self.session.outgoing.remove(slot);
             }
             Err(reason) => self.discard(slot, Outcome::Dropped(reason)),
