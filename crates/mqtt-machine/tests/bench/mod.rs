@@ -74,8 +74,8 @@ impl Bench {
         self.receive(&Packet::Ack(Ack::new(kind, PacketId::new(id).unwrap())));
     }
 
-    /// What the machine sends now, one short line for each packet.
-    pub fn sent(&mut self) -> Vec<String> {
+    /// The bytes that the machine sends now.
+    pub fn sent_bytes(&mut self) -> BytesMut {
         self.machine.transmit(self.now, &mut self.output);
         let mut bytes = BytesMut::new();
         while self.output.has_remaining() {
@@ -86,6 +86,12 @@ impl Bench {
         if let Some(id) = self.transport {
             self.machine.handle_sent(self.now, id, bytes.len());
         }
+        bytes
+    }
+
+    /// What the machine sends now, one short line for each packet.
+    pub fn sent(&mut self) -> Vec<String> {
+        let mut bytes = self.sent_bytes();
         let mut lines = Vec::new();
         while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
             let frame = bytes.split_to(header.frame_len());
