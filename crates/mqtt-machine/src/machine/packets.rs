@@ -127,7 +127,7 @@ impl Machine {
     }
 
     /// The server has no session: what was in flight starts over or is given up, by the policy.
-    fn session_lost(&mut self) {
+    pub(super) fn session_lost(&mut self) {
         if !self.session.has_connection_state() {
             return;
         }
@@ -149,6 +149,9 @@ impl Machine {
         };
         if text_of(auth.properties.find(PropertyId::AuthenticationMethod)) != Some(method) {
             return Err(violation("AUTH with another authentication method than CONNECT", "MQTT-4.12.0-5"));
+        }
+        if !connection.is_established() && auth.reason != ReasonCode::ContinueAuthentication {
+            return Err(violation("AUTH before CONNACK that does not go on", "MQTT-4.12.0-2"));
         }
         let data = match auth.properties.find(PropertyId::AuthenticationData) {
             Some(Property::AuthenticationData(data)) => Secret::new(Bytes::copy_from_slice(data)),
