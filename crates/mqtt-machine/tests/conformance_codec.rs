@@ -258,13 +258,6 @@ fn reserved_flags_of_the_fixed_header_are_written() {
     assert_eq!(written(&auth, V5).unwrap()[0], 0xF0);
 }
 
-// 3.1.1: MQTT-3.14.1-1
-#[test]
-fn a_disconnect_from_a_server_before_5_0_is_refused() {
-    assert_eq!(fault(&[0xE0, 0], V3_1_1), Some(Fault::PacketSender));
-    assert_eq!(fault(&[0xE1, 0], V3_1_1), Some(Fault::Flags));
-}
-
 // 5.0: MQTT-2.2.1-2, MQTT-4.3.1-1
 // 3.1.1: MQTT-2.3.1-5, MQTT-4.3.1-1
 #[test]
@@ -576,14 +569,6 @@ fn user_properties_keep_their_order() {
     let bytes = written(&Packet::Connect(connect), V5).unwrap();
     let Ok(Packet::Connect(read)) = decode(&bytes, V5, Sender::Client) else { panic!("{bytes:x?}") };
     assert_eq!(read.will.unwrap().properties.user_properties().collect::<Vec<_>>(), pairs);
-}
-
-// 5.0: MQTT-3.14.2-2
-#[test]
-fn a_disconnect_from_the_server_has_no_session_expiry_interval() {
-    let bytes = [0xE0, 7, 0, 5, 0x11, 0, 0, 0, 0];
-    assert_eq!(fault(&bytes, V5), Some(Fault::PropertySender));
-    assert!(decode(&bytes, V5, Sender::Client).is_ok());
 }
 
 // 5.0: MQTT-3.9.3-2, MQTT-3.11.3-2, MQTT-3.8.4-7
