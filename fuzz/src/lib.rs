@@ -7,6 +7,7 @@ mod differential;
 mod endpoint;
 mod filters;
 mod machine;
+mod transcript;
 
 use mqtt_machine::ProtocolVersion;
 
@@ -33,6 +34,7 @@ pub const TARGETS: &[Target] = &[
     target("filter_map", filters::map),
     target("machine_bytes", machine::bytes),
     target("machine_chunking", machine::chunking),
+    target("transcript", transcript::replay),
 ];
 
 /// Runs the target of this name.

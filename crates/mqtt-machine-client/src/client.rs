@@ -13,6 +13,7 @@ use crate::error::{CommandError, ConnectError};
 use crate::events::Events;
 use crate::options::{Options, without_store};
 use crate::publish::{Delivery, Publish, publish_now};
+use crate::record::Sink;
 use crate::shared::{Phase, Shared};
 use crate::subscription::{IntoFilter, Subscribing, Subscription};
 use crate::wake::Place;
@@ -48,8 +49,10 @@ impl Client {
     /// A client and its driver. Nothing happens until an adapter runs the driver; streams that are made before miss
     /// nothing, also not what the server kept for a session that is resumed.
     pub fn new(options: impl Into<Options>) -> (Self, Driver) {
-        let shared = Arc::new(Shared::new(options.into()));
-        let driver = Driver::new(Arc::clone(&shared));
+        let options = options.into();
+        let (sink, recording) = Sink::open(options.record.as_ref());
+        let shared = Arc::new(Shared::new(options, recording));
+        let driver = Driver::new(Arc::clone(&shared), sink);
         (Self { handle: Arc::new(Handle { shared }) }, driver)
     }
 

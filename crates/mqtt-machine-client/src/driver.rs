@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use mqtt_machine::transcript::StopReason;
 use mqtt_machine::{Action, Answer, Disconnect, EndReason, Output, TransportEvent, TransportId};
 
+use crate::events::ClientEvent;
+use crate::record::Sink;
 use crate::shared::{Phase, Shared, State};
 use crate::wake::Wakes;
 
@@ -37,6 +40,7 @@ pub struct Driver {
     actions: VecDeque<Action>,
     started: bool,
     wakes: Wakes,
+    sink: Sink,
 }
 
 /// What a turn says about the time until the next one.
@@ -53,7 +57,7 @@ pub struct Turn {
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, sink: Sink) -> Self {
         Self {
             shared,
             transport: None,
@@ -63,6 +67,7 @@ impl Driver {
             actions: VecDeque::new(),
             started: false,
             wakes: Wakes::default(),
+            sink,
         }
     }
 
@@ -72,7 +77,7 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         let now = shared.clock.now();
         let mut stale = Stale::default();
-        let turn = {
+        let (turn, recorded) = {
             let state = &mut *shared.lock();
             match &mut state.driver {
                 Some(known) => known.clone_from(waker),
@@ -100,10 +105,22 @@ impl Driver {
             let read_capacity = if self.transport.is_some() { state.machine.read_capacity() } else { 0 };
             state.reads_blocked = read_capacity == 0;
             let deadline = state.machine.poll_timeout().map(|deadline| shared.clock.to_std(deadline));
-            Turn { read_capacity, deadline, more, done: state.is_closed() }
+            let turn = Turn { read_capacity, deadline, more, done: state.is_closed() };
+            (turn, Recorded::take(state))
         };
         self.wakes.wake();
+        self.keep(&recorded);
         turn
+    }
+
+    /// Writes what was recorded, when the lock is released.
+    fn keep(&mut self, recorded: &Recorded) {
+        let Some(why) = self.sink.write(&recorded.bytes, recorded.stopped) else { return };
+        let _unwritten = self.shared.with(|state, _, wakes| {
+            state.machine.stop_recording();
+            state.tell(&ClientEvent::RecordingStopped { why }, wakes);
+            state.machine.take_recorded()
+        });
     }
 
     fn start(&mut self, state: &mut State, now: mqtt_machine::Instant) {
@@ -222,6 +239,19 @@ impl Driver {
     }
 }
 
+/// What was recorded since it was last taken, and whether nothing follows.
+#[derive(Debug)]
+struct Recorded {
+    bytes: Bytes,
+    stopped: Option<StopReason>,
+}
+
+impl Recorded {
+    fn take(state: &mut State) -> Self {
+        Self { bytes: state.machine.take_recorded(), stopped: state.machine.stopped() }
+    }
+}
+
 /// What is dropped once the lock is released.
 #[derive(Debug, Default)]
 struct Stale {
@@ -231,9 +261,9 @@ struct Stale {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.shared.with(|state, now, wakes| {
+        let recorded = self.shared.with(|state, now, wakes| {
             if state.is_closed() {
-                return;
+                return Recorded::take(state);
             }
             // Every accepted command gets the outcome that it has so far.
             let _ = state.machine.disconnect(now, Disconnect::new(std::time::Duration::ZERO));
@@ -242,6 +272,8 @@ impl Drop for Driver {
             }
             state.enter(Phase::Closed, wakes);
             state.dispatch(now, &self.shared.clock, wakes);
+            Recorded::take(state)
         });
+        self.keep(&recorded);
     }
 }

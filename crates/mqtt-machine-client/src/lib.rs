@@ -23,6 +23,7 @@ mod events;
 mod filter_map;
 mod options;
 mod publish;
+mod record;
 mod router;
 mod shared;
 mod slab;
@@ -37,11 +38,13 @@ pub use events::{ClientEvent, Events};
 pub use filter_map::FilterMap;
 pub use options::Options;
 pub use publish::{Delivery, Publish};
+pub use record::Record;
 pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
 
 pub use mqtt_machine::{
     Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
-    Disconnect, DropReason, EndReason, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode, Refused,
-    Secret, Server, Subscribe, SubscriptionOptions, TopicError, TopicFilter, TopicName, TransportId, Will,
+    Disconnect, DropReason, EndReason, Feature, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode,
+    Redirection, Refused, Secret, Server, Subscribe, SubscriptionOptions, TopicAliases, TopicError,
+    TopicFilter, TopicName, TransportId, Unsupported, Will,
 };
 pub use mqtt_machine_transport::EndpointError;

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use mqtt_machine::{CleanStart, Config, ProtocolVersion, Secret, Server};
 use mqtt_machine_transport::{self as transport, Endpoint, EndpointError};
 
+use crate::record::Record;
+
 /// Everything that a client is told before it runs: a URL makes them, setters refine them.
 ///
 /// ```
@@ -33,12 +35,14 @@ pub struct Options {
     pub connect_deadline: Duration,
     /// What jitter and generated client identifiers are drawn from. Default `None`: from the system.
     pub seed: Option<u64>,
+    /// Where everything that the machine is told and answers is recorded. Default `None`: nowhere.
+    pub record: Option<Record>,
 }
 
 impl Options {
     /// The options of `config`.
     pub const fn new(config: Config) -> Self {
-        Self { config, connect_deadline: Duration::from_secs(30), seed: None }
+        Self { config, connect_deadline: Duration::from_secs(30), seed: None, record: None }
     }
 
     /// The options that a URL carries: `mqtt://[user[:password]@]host[:port][?option=value&...]` with the options of
@@ -68,6 +72,13 @@ impl Options {
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// With a recording of everything that the machine is told and answers.
+    #[must_use]
+    pub fn record(mut self, record: Record) -> Self {
+        self.record = Some(record);
         self
     }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
-    Connected, Disconnect, EndReason, Ended, Event, Instant, Machine, OpId, Outcome, ReasonCode, Receipt,
-    Refused, TopicFilter, Unsubscribe,
+    Connected, Disconnect, EndReason, Ended, Event, Instant, OpId, Outcome, ReasonCode, Receipt, Refused,
+    TopicFilter, Unsubscribe,
 };
 
 use crate::clock::Clock;
@@ -67,7 +68,7 @@ impl Hasher for OpHasher {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) machine: Machine,
+    pub(crate) machine: Recorder,
     pub(crate) phase: Phase,
     /// Waits for the phase to change.
     pub(crate) phase_waiters: WaitList,
@@ -89,10 +90,11 @@ pub(crate) struct State {
 }
 
 impl Shared {
-    pub(crate) fn new(options: Options) -> Self {
+    pub(crate) fn new(options: Options, recording: Option<Recording>) -> Self {
         let clock = Clock::new();
         let seed = options.seed_or_random();
-        let machine = Machine::new(Arc::new(without_store(options.config)), seed, clock.now());
+        let config = Arc::new(without_store(options.config));
+        let machine = Recorder::new(config, seed, clock.now(), recording);
         let state = State {
             machine,
             phase: Phase::Connecting(None),
@@ -140,7 +142,7 @@ impl State {
     pub(crate) fn command<R>(
         &mut self,
         wakes: &mut Wakes,
-        command: impl FnOnce(&mut Machine) -> Result<R, Refused>,
+        command: impl FnOnce(&mut Recorder) -> Result<R, Refused>,
     ) -> Result<R, CommandError> {
         if self.is_closed() {
             return Err(CommandError::Closed);
@@ -222,6 +224,9 @@ impl State {
                     self.ended(ended, wakes);
                 }
                 Event::Resubscribed(codes) => self.tell(&ClientEvent::Resubscribed(codes), wakes),
+                Event::FellBack { version, without } => {
+                    self.tell(&ClientEvent::FellBack { version, without }, wakes);
+                }
                 // A kind of event that this version does not know concerns nobody here.
                 #[allow(unreachable_patterns)]
                 _ => {}
@@ -261,7 +266,7 @@ impl State {
         }
     }
 
-    fn tell(&mut self, event: &ClientEvent, wakes: &mut Wakes) {
+    pub(crate) fn tell(&mut self, event: &ClientEvent, wakes: &mut Wakes) {
         self.feeds.iter_mut().for_each(|feed| feed.push(event.clone(), wakes));
     }
 

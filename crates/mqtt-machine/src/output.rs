@@ -68,6 +68,41 @@ impl Output {
         }
     }
 
+    /// How many bytes it lacks to its mark.
+    pub(crate) fn room(&self) -> usize {
+        self.mark.saturating_sub(self.remaining())
+    }
+
+    /// What it holds behind the first `count` bytes, in parts.
+    pub(crate) fn parts_behind(&self, count: usize) -> impl Iterator<Item = &[u8]> {
+        let mut skip = count;
+        let tail = core::iter::once(self.tail.as_ref());
+        self.chunks.iter().map(Bytes::as_ref).chain(tail).filter_map(move |chunk| {
+            let part = chunk.get(skip.min(chunk.len())..)?;
+            skip = skip.saturating_sub(chunk.len());
+            (!part.is_empty()).then_some(part)
+        })
+    }
+
+    /// Lets `edit` change the chunk of small packets that begins behind the first `count` bytes, or the part of one.
+    pub(crate) fn rewrite(&mut self, count: usize, edit: impl FnOnce(&mut [u8])) {
+        let mut skip = count;
+        for chunk in &mut self.chunks {
+            if skip < chunk.len() {
+                // A chunk that was split off the tail shares its memory: the edited one is a copy.
+                let mut bytes = match core::mem::take(chunk).try_into_mut() {
+                    Ok(bytes) => bytes,
+                    Err(shared) => BytesMut::from(shared.as_ref()),
+                };
+                edit(bytes.get_mut(skip..).unwrap_or_default());
+                *chunk = bytes.freeze();
+                return;
+            }
+            skip = skip.saturating_sub(chunk.len());
+        }
+        edit(self.tail.get_mut(skip..).unwrap_or_default());
+    }
+
     /// Its memory in bytes: what is queued and the room of the tail.
     pub fn memory_used(&self) -> usize {
         self.chained.saturating_add(self.tail.capacity())
@@ -140,5 +175,26 @@ mod tests {
         assert!(!output.is_full());
         output.clear();
         assert_eq!(output.remaining(), 0);
+    }
+
+    #[test]
+    fn what_stands_behind_a_place_is_seen_and_edited_in_its_chunk() {
+        let mut output = Output::with_mark(10);
+        output.tail().extend_from_slice(b"headMORE");
+        let seen =
+            |output: &Output, count| output.parts_behind(count).collect::<alloc::vec::Vec<_>>().concat();
+        assert_eq!((seen(&output, 4), seen(&output, 8)), (b"MORE".to_vec(), b"".to_vec()));
+        output.rewrite(4, <[u8]>::make_ascii_lowercase);
+        assert_eq!((output.chunk(), output.room()), (&b"headmore"[..], 2));
+        // The tail's chunk is sealed, and shares its memory with the new tail.
+        output.append(&Bytes::from(alloc::vec![b'-'; CHAIN_FROM]));
+        output.tail().extend_from_slice(b"end");
+        output.advance(2);
+        output.rewrite(2, <[u8]>::make_ascii_uppercase);
+        assert_eq!((output.chunk(), output.room()), (&b"adMORE"[..], 0));
+        assert_eq!(seen(&output, 3).len(), 3 + CHAIN_FROM + 3);
+        assert_eq!(output.parts_behind(6 + CHAIN_FROM + 1).next(), Some(&b"nd"[..]));
+        output.rewrite(6 + CHAIN_FROM, <[u8]>::make_ascii_uppercase);
+        assert_eq!(output.parts_behind(6 + CHAIN_FROM).next(), Some(&b"END"[..]));
     }
 }
