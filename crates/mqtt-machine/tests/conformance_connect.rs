@@ -5,6 +5,7 @@
 
 mod bench;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bench::{Bench, list};
@@ -12,7 +13,7 @@ use bytes::BytesMut;
 use mqtt_machine::packet::{ConnAck, Packet, Properties, PropertiesBuf, Property, PropertyId, Sender};
 use mqtt_machine::{
     Action, Authentication, CleanStart, Config, DropReason, EndReason, Event, Instant, Message, Outcome,
-    ProtocolVersion, QoS, ReasonCode, Refused, Secret, Server, Subscribe, TopicFilter, wire,
+    ProtocolVersion, QoS, ReasonCode, Refused, Secret, Server, Subscribe, TopicAliases, TopicFilter, wire,
 };
 
 use ProtocolVersion::{V3_1_1, V5};
@@ -380,31 +381,51 @@ fn nothing_leaves_above_the_maximum_packet_size_of_the_server() {
     assert_eq!(bench.sent_bytes().len(), 40);
 }
 
-// 5.0: MQTT-3.2.2-17, MQTT-3.2.2-18, MQTT-3.3.2-9
+// 5.0: MQTT-3.2.2-17, MQTT-3.2.2-18, MQTT-3.3.2-7, MQTT-3.3.2-9
 #[test]
-fn no_alias_leaves_above_the_topic_alias_maximum_of_the_server() {
-    for (maximum, alias) in [(None, 1), (Some(5), 6)] {
-        let properties = maximum.map(Property::TopicAliasMaximum);
-        let mut list = PropertiesBuf::new();
-        if let Some(maximum) = properties {
-            list.push(maximum).unwrap();
+fn no_alias_leaves_above_the_maximum_of_the_server_nor_outlives_its_connection() {
+    for maximum in [0, 1, 5] {
+        let aliases = TopicAliases { maximum: 16, automatic: true };
+        let config = config(V5).clean_start(CleanStart::Never).topic_aliases(aliases);
+        let mut offered = PropertiesBuf::new();
+        if maximum > 0 {
+            offered.push(Property::TopicAliasMaximum(maximum)).unwrap();
         }
-        let mut bench = Bench::connected_with(config(V5), false, list.as_properties());
-        let aliased = message(QoS::AtMostOnce).property(Property::TopicAlias(alias)).unwrap();
-        assert!(bench.machine.publish(bench.now, aliased).is_err());
-        for _ in 0..10 {
-            bench.machine.publish(bench.now, message(QoS::AtMostOnce)).unwrap();
-        }
-        let mut bytes = bench.sent_bytes();
-        while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
-            let frame = bytes.split_to(header.frame_len());
-            let Ok(Packet::Publish(publish)) = wire::decode(&frame, V5, Sender::Client) else {
-                panic!("{frame:x?}")
-            };
-            match publish.properties.find(PropertyId::TopicAlias) {
-                Some(Property::TopicAlias(alias)) => assert!(maximum.is_some_and(|maximum| alias <= maximum)),
-                _ => assert_eq!(publish.topic, "a/b"),
+        let mut bench = Bench::connecting(config);
+        for round in 0..3 {
+            bench.accept(false, offered.as_properties());
+            for number in (0..8).chain(0..8).chain([7, 7]) {
+                let message = Message::to(&format!("topic/{number}"), "x").unwrap();
+                let chosen = message.clone().property(Property::TopicAlias(maximum + 1)).unwrap();
+                assert!(bench.machine.publish(bench.now, chosen).is_err());
+                bench.machine.publish(bench.now, message).unwrap();
             }
+            let used = aliases_used(&mut bench.sent_bytes());
+            assert_eq!(used.len(), usize::from(maximum), "round {round}: all of them are used");
+            assert!(used.keys().all(|alias| *alias <= maximum), "{used:?}");
+            bench.cut();
+            bench.events();
+            bench.wake();
+            bench.open();
         }
     }
+}
+
+/// The aliases of the QoS 0 publications in these bytes, none of which is used before it was given its topic.
+fn aliases_used(bytes: &mut BytesMut) -> BTreeMap<u16, String> {
+    let mut topics = BTreeMap::new();
+    while let Some(header) = wire::frame_header(bytes, u32::MAX).unwrap() {
+        let frame = bytes.split_to(header.frame_len());
+        let Ok(Packet::Publish(publish)) = wire::decode(&frame, V5, Sender::Client) else {
+            panic!("{frame:x?}")
+        };
+        match publish.properties.find(PropertyId::TopicAlias) {
+            Some(Property::TopicAlias(alias)) if publish.topic.is_empty() => {
+                assert!(topics.contains_key(&alias), "{alias} stands for nothing yet");
+            }
+            Some(Property::TopicAlias(alias)) => drop(topics.insert(alias, publish.topic.to_owned())),
+            _ => assert!(!publish.topic.is_empty()),
+        }
+    }
+    topics
 }
