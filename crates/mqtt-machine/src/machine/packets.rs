@@ -104,7 +104,11 @@ impl Machine {
         let silent = connection.version == ProtocolVersion::V3_1;
         let resumed = connack.session_present || (silent && !connection.clean_start);
         let reconnected = core::mem::replace(&mut self.ever_connected, true);
-        if let Some(assigned) = text_of(connack.properties.find(PropertyId::AssignedClientIdentifier)) {
+        // One that the client did not ask for, by an empty identifier, is not one to take.
+        let named = !client_id_of(&self.config, &self.session.client_id).is_empty();
+        if let Some(assigned) = text_of(connack.properties.find(PropertyId::AssignedClientIdentifier))
+            && !named
+        {
             self.record(Record::ClientId(assigned.to_string()));
         }
         if !resumed {
