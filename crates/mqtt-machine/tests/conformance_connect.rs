@@ -295,6 +295,13 @@ fn an_assigned_client_identifier_is_told_and_used_from_then_on() {
     bench.transport = Some(id);
     bench.machine.handle_transport(bench.now, id, mqtt_machine::TransportEvent::Opened);
     assert_eq!(bench.sent(), ["Connect clean=false id=assigned"]);
+    // A client that named itself keeps its name.
+    let mut bench = connected(config(V5), [Property::AssignedClientIdentifier("assigned")]);
+    assert_eq!(bench.machine.session().client_id, "test");
+    bench.cut();
+    bench.wake();
+    bench.open();
+    assert_eq!(bench.machine.session().client_id, "test");
 }
 
 // 3.1.1: MQTT-3.1.3-7
