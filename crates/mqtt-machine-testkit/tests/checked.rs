@@ -12,7 +12,7 @@ use mqtt_machine::packet::{
 use mqtt_machine::{
     Action, Backoff, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, Limits, LostSession,
     Message, Offline, Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, StoreError,
-    Subscribe, TopicFilter, TransportEvent, TransportId, Unsubscribe, Unsupported, wire,
+    Subscribe, TopicFilter, TransportEvent, TransportId, Unsubscribe, wire,
 };
 use mqtt_machine_testkit::Random;
 use mqtt_machine_testkit::invariants::Checked;
@@ -54,7 +54,6 @@ fn config(random: &mut Random, version: ProtocolVersion) -> Config {
         .offline([Offline::Queue, Offline::Drop][random.size(0..=1)])
         .limits(limits)
         .durable(random.one_in(2));
-    config.unsupported = [Unsupported::Refuse, Unsupported::Downgrade][random.size(0..=1)];
     config.topic_aliases.automatic = random.one_in(2);
     config.receive_maximum = [1, 2, u16::MAX][random.size(0..=2)];
     config.topic_alias_maximum = [0, 2][random.size(0..=1)];

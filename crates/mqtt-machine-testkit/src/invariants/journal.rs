@@ -116,7 +116,8 @@ impl Journal {
                 }
             }
             Record::Subscribed { subscription, .. } => {
-                self.subscribed.insert(subscription.filter.clone(), seq);
+                // A later record of the same filter says nothing of an outcome that waits to be taken.
+                self.subscribed.entry(subscription.filter.clone()).or_insert(seq);
             }
             _ => {}
         }

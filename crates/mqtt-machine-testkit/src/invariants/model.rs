@@ -158,7 +158,7 @@ impl Model {
         let unfit = self.wire.as_ref().is_some_and(|wire| !wire.takes(&message, lowered));
         self.outgoing.accept(op, message, self.findings.now);
         if unfit && let Some(wire) = &self.wire {
-            self.outgoing.judge(|message| wire.takes(message, lowered));
+            self.outgoing.judge(|message, lowered| wire.takes(message, lowered));
         }
         let limits = &self.config.limits;
         let fits = |(count, bytes)| bytes <= limits.outgoing_bytes && count <= limits.outgoing_messages;
@@ -302,9 +302,8 @@ impl Model {
                 self.lost.clear();
             }
         }
-        let lowered = self.lowers();
         if let Some(wire) = &self.wire {
-            self.outgoing.judge(|message| wire.takes(message, lowered));
+            self.outgoing.judge(|message, lowered| wire.takes(message, lowered));
         }
         true
     }

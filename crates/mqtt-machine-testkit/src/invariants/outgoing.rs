@@ -398,7 +398,8 @@ impl Outgoing {
         let first = self.waiting.front().filter(|op| {
             self.publications.get(op).is_some_and(|publication| {
                 let free = publication.message.qos == QoS::AtMostOnce || open;
-                !blocked && free && !publication.may_be_gone(now)
+                // Which QoS one that may be lowered has by now is the machine's to know.
+                !blocked && !self.lowers && free && !publication.may_be_gone(now)
             })
         });
         owed.map(|(op, _)| *op).or(first.copied())
@@ -513,10 +514,12 @@ impl Outgoing {
         publication.is_some_and(|publication| matches!(publication.stage, Stage::Released(..)))
     }
 
-    /// The connected server takes packets by these rules only.
-    pub(super) fn judge(&mut self, takes: impl Fn(&Message) -> bool) {
+    /// The connected server takes packets by these rules only; the second argument tells whether the QoS may be lowered,
+    /// which is too late once there is an identifier.
+    pub(super) fn judge(&mut self, takes: impl Fn(&Message, bool) -> bool) {
         for publication in self.publications.values_mut() {
-            publication.unfit |= !takes(&publication.message);
+            let lowers = self.lowers && publication.stage == Stage::Waiting;
+            publication.unfit |= !takes(&publication.message, lowers);
         }
     }
 
