@@ -2,9 +2,8 @@
 
 use crate::statements::Version;
 
-use Version::{V3_1_1, V5};
+use Version::V5;
 
-const NO_WEBSOCKET: &str = "there is no WebSocket layer";
 const NO_REAUTHENTICATION: &str = "a client cannot begin to authenticate again";
 
 /// Version, statement, why not.
@@ -17,12 +16,4 @@ pub(crate) const NOT_HELD: &[(Version, &str, &str)] = &[
     ),
     (V5, "MQTT-4.12.1-1", NO_REAUTHENTICATION),
     (V5, "MQTT-4.12.1-2", NO_REAUTHENTICATION),
-    (V5, "MQTT-6.0.0-1", NO_WEBSOCKET),
-    (V5, "MQTT-6.0.0-2", NO_WEBSOCKET),
-    (V5, "MQTT-6.0.0-3", NO_WEBSOCKET),
-    (V5, "MQTT-6.0.0-4", NO_WEBSOCKET),
-    (V3_1_1, "MQTT-6.0.0-1", NO_WEBSOCKET),
-    (V3_1_1, "MQTT-6.0.0-2", NO_WEBSOCKET),
-    (V3_1_1, "MQTT-6.0.0-3", NO_WEBSOCKET),
-    (V3_1_1, "MQTT-6.0.0-4", NO_WEBSOCKET),
 ];
