@@ -296,7 +296,8 @@ fn an_assigned_client_identifier_is_told_and_used_from_then_on() {
     bench.machine.handle_transport(bench.now, id, mqtt_machine::TransportEvent::Opened);
     assert_eq!(bench.sent(), ["Connect clean=false id=assigned"]);
     // A client that named itself keeps its name.
-    let mut bench = connected(config(V5), [Property::AssignedClientIdentifier("assigned")]);
+    let assigned = list([Property::AssignedClientIdentifier("assigned")]);
+    let mut bench = Bench::connected_with(config(V5), false, assigned.as_properties());
     assert_eq!(bench.machine.session().client_id, "test");
     bench.cut();
     bench.wake();
