@@ -254,6 +254,8 @@ mod tests {
         found
     }
 
+    // 5.0: MQTT-4.7.2-1
+    // 3.1.1: MQTT-4.7.2-1
     #[test]
     fn overlapping_filters_are_each_found_once() {
         let mut map = FilterMap::new();
@@ -329,6 +331,8 @@ mod tests {
     }
 
     proptest! {
+        // 5.0: MQTT-4.7.2-1, MQTT-4.7.3-4
+        // 3.1.1: MQTT-4.7.2-1, MQTT-4.7.3-4
         #[test]
         fn the_map_finds_exactly_what_the_filters_match(
             inserted in prop::collection::vec(any_filter(), 0..24),

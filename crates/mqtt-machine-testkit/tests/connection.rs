@@ -12,6 +12,7 @@ fn reasons(sim: &Sim, client: usize) -> Vec<&EndReason> {
     sim.client(client).ended.iter().map(|(_, ended)| &ended.reason).collect()
 }
 
+// 5.0: MQTT-3.1.2-20
 #[test]
 fn an_idle_connection_is_kept_alive_by_pings() {
     let mut sim = with(BrokerConfig::new());
@@ -24,6 +25,7 @@ fn an_idle_connection_is_kept_alive_by_pings() {
     sim.assert_sound();
 }
 
+// 5.0: MQTT-3.1.2-21, MQTT-3.2.2-21
 #[test]
 fn the_servers_keep_alive_is_used_instead_of_our_own() {
     let mut sim = with(BrokerConfig::new().server_keep_alive(5));
@@ -141,6 +143,7 @@ fn bad_credentials_end_the_attempts_and_a_busy_server_does_not() {
     }
 }
 
+// 5.0: MQTT-3.1.4-2
 #[test]
 fn a_silent_server_and_one_that_closes_before_connack_are_left_and_tried_again() {
     let mut sim = with(BrokerConfig::new());
@@ -154,6 +157,7 @@ fn a_silent_server_and_one_that_closes_before_connack_are_left_and_tried_again()
     sim.assert_sound();
 }
 
+// 5.0: MQTT-3.1.4-3
 #[test]
 fn a_client_that_is_taken_over_does_not_fight_back() {
     let mut sim = with(BrokerConfig::new());
@@ -217,6 +221,8 @@ fn a_header_that_promises_256_mb_reserves_nothing_and_ends_the_connection() {
     assert!(sim.client(client).machine.is_connected());
 }
 
+// 5.0: MQTT-2.2.1-4
+// 3.1.1: MQTT-2.3.1-4
 #[test]
 fn a_publish_with_packet_identifier_0_ends_the_connection_and_nothing_else() {
     for version in ProtocolVersion::ALL {
@@ -239,6 +245,7 @@ fn a_publish_with_packet_identifier_0_ends_the_connection_and_nothing_else() {
     }
 }
 
+// 5.0: MQTT-3.1.3-7
 #[test]
 fn an_assigned_client_identifier_is_kept_for_the_reconnect() {
     let mut sim = with(BrokerConfig::new());

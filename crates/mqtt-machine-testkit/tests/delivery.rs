@@ -30,6 +30,7 @@ fn a_message_of_every_qos_arrives_once_in_every_version() {
     }
 }
 
+// 5.0: MQTT-3.3.1-1, MQTT-4.6.0-1
 #[test]
 fn a_resend_carries_dup_and_keeps_the_original_order() {
     let mut sim = with(BrokerConfig::new().delay(secs(1)));
@@ -54,6 +55,8 @@ fn a_resend_carries_dup_and_keeps_the_original_order() {
     sim.assert_sound();
 }
 
+// 5.0: MQTT-4.3.3-6, MQTT-4.4.0-1
+// 3.1.1: MQTT-4.3.3-1, MQTT-4.4.0-1
 #[test]
 fn a_link_cut_at_any_byte_from_or_to_the_publisher_loses_and_doubles_nothing() {
     for version in ProtocolVersion::ALL {
@@ -78,6 +81,8 @@ fn a_link_cut_at_any_byte_from_or_to_the_publisher_loses_and_doubles_nothing() {
     }
 }
 
+// 5.0: MQTT-4.3.3-10
+// 3.1.1: MQTT-4.3.3-2
 #[test]
 fn a_link_cut_at_any_byte_from_or_to_the_subscriber_loses_and_doubles_nothing() {
     for version in ProtocolVersion::ALL {
@@ -134,6 +139,7 @@ fn the_quota_is_right_across_a_resume_and_refused_publications() {
     sim.assert_sound();
 }
 
+// 5.0: MQTT-3.3.4-7, MQTT-4.9.0-2
 #[test]
 fn the_receive_maximum_of_the_server_is_honoured_and_used() {
     let mut sim = with(BrokerConfig::new().receive_maximum(3).delay(millis(50)));
@@ -183,6 +189,7 @@ fn the_own_receive_maximum_bounds_what_the_server_sends_until_receipts_come_back
     sim.assert_sound();
 }
 
+// 5.0: MQTT-2.2.1-3
 #[test]
 fn packet_identifiers_count_from_1_and_a_subscribe_takes_none_that_is_in_flight() {
     let mut sim = with(BrokerConfig::new().delay(secs(1)));
@@ -202,6 +209,7 @@ fn packet_identifiers_count_from_1_and_a_subscribe_takes_none_that_is_in_flight(
     sim.assert_sound();
 }
 
+// 5.0: MQTT-4.3.2-4, MQTT-4.3.2-5
 #[test]
 fn a_duplicate_of_qos_1_is_delivered_with_dup_and_acknowledged_each_time() {
     let mut sim = with(BrokerConfig::new());
@@ -299,6 +307,7 @@ fn qos_0_ends_as_sent_or_waits_or_is_dropped_by_policy_without_a_connection() {
     sim.assert_sound();
 }
 
+// 5.0: MQTT-3.2.2-15
 #[test]
 fn a_packet_above_the_servers_maximum_is_refused_to_the_caller_and_the_connection_stays() {
     let mut sim = with(BrokerConfig::new().maximum_packet_size(100));
@@ -312,6 +321,7 @@ fn a_packet_above_the_servers_maximum_is_refused_to_the_caller_and_the_connectio
     sim.assert_sound();
 }
 
+// 5.0: MQTT-3.3.4-4
 #[test]
 fn several_subscription_identifiers_in_one_publish_reach_the_caller() {
     let mut sim = with(BrokerConfig::new());

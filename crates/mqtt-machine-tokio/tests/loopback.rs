@@ -33,6 +33,8 @@ async fn next(stream: &mut Subscription) -> String {
     stream.recv().await.unwrap().payload_lossy()
 }
 
+// 5.0: MQTT-4.2.0-1
+// 3.1.1: MQTT-7.1.2-1
 #[tokio::test]
 async fn messages_of_every_qos_and_version_come_back() {
     let broker = broker();

@@ -35,6 +35,8 @@ async fn publish(client: &Client, message: Message) {
     assert!(is_done(&outcome), "{outcome:?}");
 }
 
+// 5.0: MQTT-4.2.0-1
+// 3.1.1: MQTT-7.0.0-2, MQTT-7.1.2-1
 #[tokio::test]
 async fn every_version_and_qos_carries_payloads_of_no_one_and_ten_million_bytes() {
     let Some(broker) = Mosquitto::open() else { return };

@@ -85,6 +85,31 @@ fn the_request_has_path_host_sub_protocol_headers_and_what_the_callback_signs() 
     assert_eq!(calls.load(Ordering::Relaxed), 2, "once at each connect");
 }
 
+// 5.0: MQTT-6.0.0-3
+// 3.1.1: MQTT-6.0.0-3
+#[test]
+fn the_sub_protocol_mqtt_is_offered() {
+    for url in ["ws://host", "ws://host?version=3.1.1", "ws://host?version=5.0"] {
+        let mut client = Client::new(way(url, WebSocketOptions::new()).layers().unwrap());
+        let request = String::from_utf8(client.output().to_vec()).unwrap();
+        assert!(request.contains("\r\nSec-WebSocket-Protocol: mqtt\r\n"), "{request}");
+    }
+}
+
+// 5.0: MQTT-6.0.0-1
+// 3.1.1: MQTT-6.0.0-1
+#[test]
+fn what_is_sent_is_binary_messages() {
+    let (mut client, mut peer) = open();
+    for text in ["hello", "world"] {
+        let mut bytes = text.as_bytes();
+        client.layers.handle_output(&mut bytes).unwrap();
+        peer.receive(&client.output());
+    }
+    let binary = |text: &'static str| Message::Binary(text.as_bytes().into());
+    assert_eq!(peer.messages, [binary("hello"), binary("world")]);
+}
+
 #[test]
 fn the_default_port_stays_out_of_the_host_header() {
     for (url, host) in [("ws://host", "host"), ("ws://host:443", "host:443"), ("ws://[::1]:80", "[::1]")] {
@@ -120,6 +145,8 @@ fn what_cannot_be_sent_is_refused_before_it_is() {
     assert_eq!(error(WebSocketOptions::new().randomness(empty)), ConfigError::NoRandomness);
 }
 
+// 5.0: MQTT-6.0.0-4
+// 3.1.1: MQTT-6.0.0-4
 #[test]
 fn an_upgrade_is_taken_only_whole() {
     const GOOD: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
@@ -163,6 +190,8 @@ fn a_server_may_answer_and_speak_at_once() {
     assert_eq!(client.plaintext, &b"early"[..]);
 }
 
+// 5.0: MQTT-6.0.0-2
+// 3.1.1: MQTT-6.0.0-2
 #[test]
 fn messages_come_in_many_frames_or_many_in_one_read() {
     let (mut client, _) = open();
@@ -191,6 +220,8 @@ fn a_frame_larger_than_memory_would_be_passes_as_it_comes() {
     assert!(client.layers.memory_used() < 64 << 10);
 }
 
+// 5.0: MQTT-6.0.0-1
+// 3.1.1: MQTT-6.0.0-1
 #[test]
 fn what_a_frame_must_not_be_ends_the_connection_with_the_right_code() {
     for (frame, text, code) in [

@@ -525,6 +525,8 @@ pub(crate) fn filters_cost(filters: &[TopicFilter]) -> usize {
 mod tests {
     use super::*;
 
+    // 5.0: MQTT-4.7.2-1, MQTT-4.7.3-4
+    // 3.1.1: MQTT-4.7.2-1, MQTT-4.7.3-4
     #[test]
     fn filters_match_as_section_4_7_says() {
         for (filter, topic, expected) in [
@@ -552,6 +554,9 @@ mod tests {
         }
     }
 
+    // 5.0: MQTT-4.7.0-1, MQTT-4.7.1-1, MQTT-4.7.1-2, MQTT-4.7.3-1, MQTT-4.7.3-2, MQTT-4.7.3-3, MQTT-4.8.2-1
+    // 5.0: MQTT-4.8.2-2
+    // 3.1.1: MQTT-4.7.1-1, MQTT-4.7.1-2, MQTT-4.7.1-3, MQTT-4.7.3-1, MQTT-4.7.3-2, MQTT-4.7.3-3
     #[test]
     fn filters_and_names_that_break_a_rule_are_refused_with_the_place() {
         for (filter, error) in [

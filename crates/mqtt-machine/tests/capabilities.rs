@@ -46,6 +46,7 @@ fn subscribe(bench: &mut Bench, text: &str) -> Result<u64, Refused> {
     bench.machine.subscribe(bench.now, request).map(OpId::to_u64)
 }
 
+// 5.0: MQTT-3.2.2-11
 #[test]
 fn a_qos_above_the_maximum_of_the_server_is_refused_and_the_connection_stays() {
     for maximum in 0..=1 {
@@ -62,6 +63,7 @@ fn a_qos_above_the_maximum_of_the_server_is_refused_and_the_connection_stays() {
     }
 }
 
+// 5.0: MQTT-3.2.2-14
 #[test]
 fn a_retained_message_is_refused_where_the_server_keeps_none() {
     let mut bench = with(&[Property::RetainAvailable(false)]);
@@ -89,6 +91,7 @@ fn subscriptions_of_a_kind_that_the_server_does_not_take_are_refused() {
     assert_eq!(bench.sent(), ["Subscribe id1 a"]);
 }
 
+// 5.0: MQTT-3.8.3-4
 #[test]
 fn a_shared_subscription_with_no_local_is_refused() {
     let mut bench = with(&[]);
@@ -98,6 +101,7 @@ fn a_shared_subscription_with_no_local_is_refused() {
     assert!(refused.to_string().contains("MQTT-3.8.3-4"), "{refused}");
 }
 
+// 5.0: MQTT-3.2.2-15, MQTT-3.8.3-2, MQTT-3.10.3-2
 #[test]
 fn a_request_without_filters_and_one_that_is_too_large_are_refused() {
     let mut bench = with(&[Property::MaximumPacketSize(40)]);
@@ -127,6 +131,7 @@ fn what_is_larger_than_the_caps_can_never_be_accepted() {
     assert_eq!(subscribe(&mut bench, "b"), Err(Refused::Full));
 }
 
+// 5.0: MQTT-3.3.4-6, MQTT-3.14.2-1
 #[test]
 fn what_a_publisher_may_not_say_is_refused() {
     let mut bench = with(&[]);
@@ -140,6 +145,7 @@ fn what_a_publisher_may_not_say_is_refused() {
     assert!(matches!(refused, Refused::NotNow(_)), "{refused}");
 }
 
+// 5.0: MQTT-3.2.2-11, MQTT-3.2.2-14, MQTT-3.2.2-15
 #[test]
 fn what_waited_for_a_server_that_cannot_take_it_is_given_up_with_the_reason() {
     let mut bench = Bench::new(config());

@@ -40,6 +40,8 @@ fn publish_5(properties: &[u8]) -> Vec<u8> {
     frame(0x30, &[b"\0\x01a", &[u8::try_from(properties.len()).unwrap()], properties])
 }
 
+// 5.0: MQTT-1.5.5-1, MQTT-3.2.2-1, MQTT-3.2.2-6, MQTT-3.3.1-4, MQTT-3.3.2-8, MQTT-3.14.2-2
+// 3.1.1: MQTT-2.2.2-2, MQTT-3.3.1-2, MQTT-4.7.3-1
 #[test]
 fn every_fault_is_found_where_its_rule_is_broken() {
     let rows: Vec<(Fault, ProtocolVersion, Sender, Vec<u8>)> = vec![
@@ -147,6 +149,9 @@ fn what_3_1_and_bridges_do_differently_is_read() {
 }
 
 /// The codes of section 2.4 and of each packet's own section, by packet and by who may say them.
+// 5.0: MQTT-3.2.2-8, MQTT-3.4.2-1, MQTT-3.5.2-1, MQTT-3.6.2-1, MQTT-3.7.2-1, MQTT-3.8.4-7, MQTT-3.9.3-2
+// 5.0: MQTT-3.11.3-2, MQTT-3.14.2-1, MQTT-3.15.2-1
+// 3.1.1: MQTT-3.9.3-2
 #[test]
 fn each_packet_has_its_reason_codes_and_no_others() {
     let connack: &[u8] = &[
@@ -241,6 +246,8 @@ fn publish<'a>(topic: &'a str, properties: Properties<'a>) -> Publish<'a> {
     }
 }
 
+// 5.0: MQTT-2.2.1-2, MQTT-3.3.1-2, MQTT-3.3.2-2, MQTT-4.3.1-1, MQTT-4.7.3-1, MQTT-4.7.3-2, MQTT-4.7.3-3
+// 3.1.1: MQTT-2.3.1-5, MQTT-3.3.1-2, MQTT-3.3.2-2, MQTT-4.3.1-1, MQTT-4.7.3-1, MQTT-4.7.3-2, MQTT-4.7.3-3
 #[test]
 fn a_publish_that_no_receiver_could_accept_is_not_written() {
     let none = Properties::EMPTY;
@@ -275,6 +282,7 @@ fn a_publish_that_no_receiver_could_accept_is_not_written() {
     assert!(matches!(refusal(&aliased, V3_1_1), EncodeError::Topic { error: TopicError::Empty, .. }));
 }
 
+// 5.0: MQTT-3.5.2-1, MQTT-3.14.2-1
 #[test]
 fn a_reason_that_the_version_cannot_say_is_never_left_out() {
     let properties = Properties::EMPTY;
@@ -315,6 +323,7 @@ fn a_reason_that_the_version_cannot_say_is_never_left_out() {
     assert_eq!(refusal(&refused, V5), EncodeError::SessionPresentWithRefusal);
 }
 
+// 5.0: MQTT-3.8.3-2, MQTT-3.8.3-4
 #[test]
 fn a_request_that_no_server_could_accept_is_not_written() {
     let packet_id = PacketId::MIN;
@@ -339,6 +348,8 @@ fn a_request_that_no_server_could_accept_is_not_written() {
     assert!(matches!(refusal(&repeated, V5), EncodeError::PropertyRepeated { .. }));
 }
 
+// 5.0: MQTT-3.1.3-12
+// 3.1.1: MQTT-3.1.2-22
 #[test]
 fn a_connect_that_no_server_could_accept_is_not_written() {
     let long = vec![0; 65_536];

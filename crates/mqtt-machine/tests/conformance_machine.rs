@@ -262,6 +262,14 @@ fn ending(row: &Row, reason: &EndReason, sent: &[String], was_connected: bool) -
     if row.version == ProtocolVersion::V5 { format!("0x{:02x}", code.to_u8()) } else { "close".to_owned() }
 }
 
+// 5.0: MQTT-1.5.4-1, MQTT-1.5.4-2, MQTT-1.5.5-1, MQTT-1.5.7-1, MQTT-2.1.3-1, MQTT-2.2.1-4, MQTT-2.2.2-1
+// 5.0: MQTT-3.1.2-24, MQTT-3.1.2-27, MQTT-3.1.2-29, MQTT-3.2.0-1, MQTT-3.2.2-1, MQTT-3.2.2-2, MQTT-3.2.2-6
+// 5.0: MQTT-3.2.2-8, MQTT-3.3.2-1, MQTT-3.3.2-2, MQTT-3.3.2-10, MQTT-3.3.2-11, MQTT-3.3.2-14, MQTT-3.3.4-4
+// 5.0: MQTT-3.3.4-9, MQTT-3.4.2-1, MQTT-3.5.2-1, MQTT-3.6.2-1, MQTT-3.7.2-1, MQTT-3.8.4-6, MQTT-3.9.3-2
+// 5.0: MQTT-3.11.3-1, MQTT-3.11.3-2, MQTT-3.14.0-1, MQTT-3.14.2-1, MQTT-3.15.2-1, MQTT-4.12.0-5
+// 5.0: MQTT-4.12.0-6
+// 3.1.1: MQTT-1.5.3-1, MQTT-1.5.3-2, MQTT-2.2.2-2, MQTT-3.2.0-1, MQTT-3.2.2-1, MQTT-3.2.2-4, MQTT-3.3.2-1
+// 3.1.1: MQTT-3.3.2-2, MQTT-3.8.4-5, MQTT-3.9.3-2
 #[test]
 fn every_packet_that_a_server_may_not_send_ends_as_the_table_says() {
     let rows = rows(MALFORMED);

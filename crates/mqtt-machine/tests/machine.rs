@@ -56,6 +56,7 @@ fn every_qos_ends_with_its_own_outcome() {
     }
 }
 
+// 5.0: MQTT-3.3.1-1, MQTT-4.4.0-1, MQTT-4.6.0-1
 #[test]
 fn a_resumed_session_is_resent_in_its_original_order_with_dup() {
     let mut bench = Bench::connected(config().clean_start(CleanStart::Never));
@@ -75,6 +76,7 @@ fn a_resumed_session_is_resent_in_its_original_order_with_dup() {
     );
 }
 
+// 5.0: MQTT-3.2.2-5
 #[test]
 fn a_lost_session_starts_over_with_new_messages_and_subscribes_again() {
     let mut bench = Bench::connected(config().clean_start(CleanStart::Never));
@@ -91,6 +93,7 @@ fn a_lost_session_starts_over_with_new_messages_and_subscribes_again() {
     assert_eq!(bench.sent(), ["Subscribe id4 x/#", "Publish a/b qos1 id5 b", "Publish a/b qos2 id6 c"]);
 }
 
+// 5.0: MQTT-4.6.0-2, MQTT-4.6.0-3
 #[test]
 fn receipts_in_any_order_give_acknowledgements_in_order_of_arrival() {
     let mut bench = Bench::connected(config());
@@ -111,6 +114,7 @@ fn receipts_in_any_order_give_acknowledgements_in_order_of_arrival() {
     assert_eq!(bench.sent(), ["PubAck id5", "PubRec id6", "PubAck id7"]);
 }
 
+// 5.0: MQTT-4.3.3-10, MQTT-4.3.3-11
 #[test]
 fn a_qos_2_message_is_delivered_once_however_often_it_is_sent() {
     let mut bench = Bench::connected(config().clean_start(CleanStart::Never));
@@ -135,6 +139,7 @@ fn a_qos_2_message_is_delivered_once_however_often_it_is_sent() {
     assert!(bench.machine.is_connected());
 }
 
+// 5.0: MQTT-3.3.4-7, MQTT-4.4.0-2, MQTT-4.9.0-1, MQTT-4.9.0-2
 #[test]
 fn the_quota_is_the_set_in_flight_across_resume_and_a_failed_pubrec() {
     let properties = PropertiesBuf::new().with(Property::ReceiveMaximum(2)).unwrap();
@@ -307,6 +312,7 @@ fn reading_stops_at_the_inbound_budget_and_goes_on_when_receipts_come_back() {
     assert!(bench.machine.read_capacity() > 0);
 }
 
+// 5.0: MQTT-3.1.2-24
 #[test]
 fn a_large_header_reserves_nothing_and_is_refused_by_its_header() {
     let mut bench = Bench::connected(config());
@@ -337,6 +343,7 @@ fn a_hundred_small_publications_leave_as_one_write() {
     assert_eq!(bench.sent().len(), 100);
 }
 
+// 5.0: MQTT-3.3.2-7
 #[test]
 fn a_topic_alias_of_the_server_ends_with_its_connection() {
     let aliased = |bench: &mut Bench, topic| {

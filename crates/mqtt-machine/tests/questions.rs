@@ -142,6 +142,7 @@ fn authentication_that_is_given_up_ends_the_attempts() {
     assert!(bench.machine.is_idle());
 }
 
+// 5.0: MQTT-4.12.0-5
 #[test]
 fn a_challenge_of_another_method_breaks_the_protocol() {
     let mut bench = authenticating();

@@ -242,6 +242,7 @@ fn alias(number: u16) -> PropertiesBuf {
     PropertiesBuf::new().with(Property::TopicAlias(number)).unwrap()
 }
 
+// 5.0: MQTT-3.2.2-18, MQTT-3.3.2-7
 #[test]
 fn topics_get_aliases_by_themselves_within_both_maxima_and_never_across_a_connection() {
     let aliases = TopicAliases { maximum: 1, automatic: true };
@@ -268,6 +269,7 @@ fn topics_get_aliases_by_themselves_within_both_maxima_and_never_across_a_connec
     );
 }
 
+// 5.0: MQTT-3.2.2-17, MQTT-3.2.2-18, MQTT-3.3.2-9
 #[test]
 fn an_alias_that_the_caller_asks_for_is_introduced_used_and_left_out_where_it_is_not_taken() {
     let mut bench = granted(config(), &[Property::TopicAliasMaximum(5)]);

@@ -113,6 +113,8 @@ mod tests {
         keep_alive
     }
 
+    // 5.0: MQTT-3.1.2-20
+    // 3.1.1: MQTT-3.1.2-23
     #[test]
     fn silence_in_either_direction_asks_and_any_byte_is_the_answer() {
         let mut keep_alive = started();
@@ -124,6 +126,8 @@ mod tests {
         assert_eq!(keep_alive.deadline(false), Some(at(120)));
     }
 
+    // 5.0: MQTT-3.12.4-1
+    // 3.1.1: MQTT-3.12.4-1
     #[test]
     fn no_answer_within_the_timeout_is_death() {
         let mut keep_alive = started();

@@ -121,6 +121,7 @@ impl Connection {
             authentication: config
                 .authentication
                 .as_ref()
+                .filter(|_| config.version == ProtocolVersion::V5)
                 .map(|authentication| authentication.method.clone()),
         }
     }

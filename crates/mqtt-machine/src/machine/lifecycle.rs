@@ -20,7 +20,7 @@ use crate::types::{JournalSeq, OpId, ProtocolVersion, Server, TransportId};
 use crate::wire::{self, reasons};
 
 use super::route::Reached;
-use super::{Drain, Machine, State};
+use super::{Drain, Machine, Resubscribe, State};
 
 impl Machine {
     pub(super) fn begin(&mut self, now: Instant) -> Result<(), Refused> {
@@ -124,7 +124,8 @@ impl Machine {
             }
             Answer::Authenticate { id, data } => {
                 let State::Live(connection) = &mut self.state else { return };
-                if connection.id != id || connection.is_closing() {
+                // Without a method in CONNECT no AUTH may be sent `[MQTT-4.12.0-7]`: nobody can have asked.
+                if connection.id != id || connection.is_closing() || connection.authentication.is_none() {
                     return;
                 }
                 match data {
@@ -186,9 +187,17 @@ impl Machine {
         } else {
             return;
         };
-        if self.session.client_id != client_id {
-            self.record(Record::ClientId(client_id));
+        if self.session.client_id == client_id {
+            return;
         }
+        // The session belongs to its client identifier `[MQTT-3.1.3-2]`: under another one everything starts over.
+        if !self.session.client_id.is_empty() {
+            self.session_lost();
+            if self.session.subscription_count() > 0 {
+                self.resubscribe = Resubscribe::After(None);
+            }
+        }
+        self.record(Record::ClientId(client_id));
     }
 
     /// Ends the present connection from our side: DISCONNECT where the version has a reason to tell or the end is

@@ -10,7 +10,7 @@ use crate::interface::{DropReason, EndReason, Event, Outcome};
 use crate::journal::Record;
 use crate::message::Message;
 use crate::output::Output;
-use crate::packet::{self, Ack, AckKind, Packet, PropertiesBuf, Property};
+use crate::packet::{self, Ack, AckKind, Packet, PropertiesBuf, Property, PropertyId};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Owed, Request, Stage};
 use crate::time::Instant;
@@ -97,6 +97,7 @@ impl Machine {
             }
             Control::PingReq => wire::encode(&Packet::PingReq, version, out.tail()),
             Control::Disconnect { reason, properties } => {
+                let properties = fitting(connection, reason, properties);
                 let disconnect = packet::Disconnect { reason, properties: properties.as_properties() };
                 wire::encode(&Packet::Disconnect(disconnect), version, out.tail())
             }
@@ -341,6 +342,22 @@ impl Machine {
 /// Whether a message has waited longer than its Message Expiry Interval.
 fn is_expired(message: &Message, waited: Duration) -> bool {
     message.expiry_interval().is_some_and(|interval| waited >= interval)
+}
+
+/// The properties that a DISCONNECT carries to this server: what only explains is left out when the packet would be larger
+/// than the server takes `[MQTT-3.14.2-3] [MQTT-3.14.2-4]`.
+fn fitting(connection: &Connection, reason: ReasonCode, properties: PropertiesBuf) -> PropertiesBuf {
+    let packet = Packet::Disconnect(packet::Disconnect { reason, properties: properties.as_properties() });
+    let length = wire::encoded_len(&packet, connection.version);
+    if length.is_ok_and(|bytes| bytes <= connection.maximum_packet_size()) {
+        return properties;
+    }
+    let mut kept = PropertiesBuf::new();
+    if let Some(expiry) = properties.as_properties().find(PropertyId::SessionExpiryInterval) {
+        // It was in a list before, so it is one that a list takes.
+        let _ = kept.push(expiry);
+    }
+    kept
 }
 
 /// Notes how far the output has got.

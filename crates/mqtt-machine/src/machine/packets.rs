@@ -104,7 +104,11 @@ impl Machine {
         let silent = connection.version == ProtocolVersion::V3_1;
         let resumed = connack.session_present || (silent && !connection.clean_start);
         let reconnected = core::mem::replace(&mut self.ever_connected, true);
-        if let Some(assigned) = text_of(connack.properties.find(PropertyId::AssignedClientIdentifier)) {
+        // One that the client did not ask for, by an empty identifier, is not one to take.
+        let named = !client_id_of(&self.config, &self.session.client_id).is_empty();
+        if let Some(assigned) = text_of(connack.properties.find(PropertyId::AssignedClientIdentifier))
+            && !named
+        {
             self.record(Record::ClientId(assigned.to_string()));
         }
         if !resumed {
@@ -131,7 +135,7 @@ impl Machine {
     }
 
     /// The server has no session: what was in flight starts over or is given up, by the policy.
-    fn session_lost(&mut self) {
+    pub(super) fn session_lost(&mut self) {
         if !self.session.has_connection_state() {
             return;
         }
@@ -153,6 +157,9 @@ impl Machine {
         };
         if text_of(auth.properties.find(PropertyId::AuthenticationMethod)) != Some(method) {
             return Err(violation("AUTH with another authentication method than CONNECT", "MQTT-4.12.0-5"));
+        }
+        if !connection.is_established() && auth.reason != ReasonCode::ContinueAuthentication {
+            return Err(violation("AUTH before CONNACK that does not go on", "MQTT-4.12.0-2"));
         }
         let data = match auth.properties.find(PropertyId::AuthenticationData) {
             Some(Property::AuthenticationData(data)) => Secret::new(Bytes::copy_from_slice(data)),

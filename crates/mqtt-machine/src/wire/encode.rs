@@ -377,6 +377,7 @@ const fn options_byte(options: SubscriptionOptions, version: ProtocolVersion) ->
 mod tests {
     use super::*;
 
+    // 5.0: MQTT-1.5.5-1
     #[test]
     fn variable_byte_integers_take_their_shortest_form() {
         for (value, bytes) in [

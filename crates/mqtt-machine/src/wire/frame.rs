@@ -147,6 +147,8 @@ mod tests {
         assert_eq!(frame_header(&[0x30, 0x80], 20), Ok(None));
     }
 
+    // 5.0: MQTT-1.5.5-1, MQTT-2.1.3-1, MQTT-3.3.1-2, MQTT-3.3.1-4
+    // 3.1.1: MQTT-2.2.2-2, MQTT-3.3.1-2, MQTT-3.3.1-4
     #[test]
     fn padded_and_endless_lengths_are_refused() {
         for (bytes, fault) in [

@@ -215,6 +215,8 @@ mod tests {
         assert!(is_plain(&[]) && !is_no_name(&[]));
     }
 
+    // 5.0: MQTT-1.5.4-1, MQTT-1.5.4-2, MQTT-3.3.2-2
+    // 3.1.1: MQTT-1.5.3-1, MQTT-1.5.3-2, MQTT-3.3.2-2
     #[test]
     fn text_is_utf_8_without_nul_and_topic_names_have_no_wildcards() {
         for (bytes, in_text, in_topic) in [

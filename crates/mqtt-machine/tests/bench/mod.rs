@@ -9,10 +9,12 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Sender};
+use mqtt_machine::packet::{
+    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, Sender,
+};
 use mqtt_machine::{
-    Action, Config, Event, Instant, Machine, Outcome, Output, PacketId, ProtocolVersion, ReasonCode,
-    TransportEvent, TransportId, wire,
+    Action, Config, EndReason, Event, Instant, Machine, Outcome, Output, PacketId, ProtocolVersion, QoS,
+    ReasonCode, Receipt, TransportEvent, TransportId, wire,
 };
 
 /// A machine and the far end of its present transport, written by hand.
@@ -33,10 +35,16 @@ impl Bench {
 
     /// Connects, and answers CONNECT with this CONNACK.
     pub fn connected_with(config: Config, session_present: bool, properties: Properties<'_>) -> Self {
+        let mut bench = Self::connecting(config);
+        bench.accept(session_present, properties);
+        bench
+    }
+
+    /// Connects, and sends CONNECT.
+    pub fn connecting(config: Config) -> Self {
         let mut bench = Self::new(config);
         bench.machine.connect(bench.now).unwrap();
         bench.open();
-        bench.accept(session_present, properties);
         bench
     }
 
@@ -80,8 +88,8 @@ impl Bench {
         self.receive(&Packet::Ack(Ack::new(kind, PacketId::new(id).unwrap())));
     }
 
-    /// What the machine sends now, one short line for each packet.
-    pub fn sent(&mut self) -> Vec<String> {
+    /// The bytes that the machine sends now.
+    pub fn sent_bytes(&mut self) -> BytesMut {
         self.machine.transmit(self.now, &mut self.output);
         let mut bytes = BytesMut::new();
         while self.output.has_remaining() {
@@ -92,6 +100,12 @@ impl Bench {
         if let Some(id) = self.transport {
             self.machine.handle_sent(self.now, id, bytes.len());
         }
+        bytes
+    }
+
+    /// What the machine sends now, one short line for each packet.
+    pub fn sent(&mut self) -> Vec<String> {
+        let mut bytes = self.sent_bytes();
         let mut lines = Vec::new();
         while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
             let frame = bytes.split_to(header.frame_len());
@@ -117,6 +131,45 @@ impl Bench {
         self.machine.handle_transport(self.now, self.transport.unwrap(), TransportEvent::Closed(None));
     }
 
+    /// Whether the machine has asked for its transport to be closed.
+    pub fn is_closed(&mut self) -> bool {
+        std::iter::from_fn(|| self.machine.poll_action())
+            .any(|action| matches!(action, Action::CloseTransport { .. }))
+    }
+
+    /// How the connection or the attempt ended.
+    pub fn end(&mut self) -> EndReason {
+        let ended = self.events().into_iter().find_map(|event| match event {
+            Event::ConnectFailed(ended) | Event::Disconnected(ended) => Some(ended.reason),
+            _ => None,
+        });
+        ended.expect("it has ended")
+    }
+
+    /// What was sent in answer to a violation, which also closed the connection.
+    pub fn told(&mut self) -> Vec<String> {
+        let sent = self.sent();
+        assert!(self.is_closed());
+        assert!(matches!(self.end(), EndReason::Malformed(_) | EndReason::Protocol(_)));
+        sent
+    }
+
+    /// The receipts of the messages that have been told.
+    pub fn receipts(&mut self) -> Vec<Receipt> {
+        let receipt = |event| match event {
+            Event::Message { receipt, .. } => Some(receipt),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(receipt).collect()
+    }
+
+    /// Gives every receipt back with this reason.
+    pub fn settle_all(&mut self, reason: ReasonCode) {
+        for receipt in self.receipts() {
+            self.machine.settle(self.now, receipt, reason);
+        }
+    }
+
     /// Time jumps to the next deadline.
     pub fn wake(&mut self) {
         self.now = self.machine.poll_timeout().unwrap().max(self.now);
@@ -132,6 +185,21 @@ impl Bench {
         self.receive(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::Success, properties }));
         assert!(self.machine.is_connected());
     }
+}
+
+/// The properties as a list.
+pub fn list<const N: usize>(properties: [Property<'_>; N]) -> PropertiesBuf {
+    let mut list = PropertiesBuf::new();
+    for property in properties {
+        list.push(property).unwrap();
+    }
+    list
+}
+
+/// A message from the server to `in`; an identifier of 0 is none.
+pub fn incoming(qos: QoS, id: u16) -> Packet<'static> {
+    let (topic, packet_id, properties) = ("in", PacketId::new(id), Properties::EMPTY);
+    Packet::Publish(Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload: b"x" })
 }
 
 /// One short line for a packet.
