@@ -352,6 +352,29 @@ fn what_the_server_does_not_take_is_lowered_by_request() {
 }
 
 #[test]
+fn what_a_disconnect_has_ended_does_not_end_again_when_it_is_lowered_and_sent() {
+    let config = config().unsupported(Unsupported::Downgrade).clean_start(CleanStart::Never);
+    let mut bench = Bench::connected(config);
+    bench.machine.publish(bench.now, Message::to("a", "x").unwrap().qos(QoS::ExactlyOnce)).unwrap();
+    bench.sent();
+    bench.machine.disconnect(bench.now, mqtt_machine::Disconnect::new(Duration::ZERO)).unwrap();
+    bench.sent();
+    let outcomes = bench.outcomes();
+    assert!(matches!(
+        outcomes.as_slice(),
+        [(1, Outcome::Unknown), (2, Outcome::Disconnected { undelivered: 1 })]
+    ));
+    // The session owes it still, and the next server has lost the session and takes QoS 0 only.
+    bench.machine.connect(bench.now).unwrap();
+    opened(&mut bench);
+    let list = PropertiesBuf::new().with(Property::MaximumQoS(0)).unwrap();
+    bench.accept(false, list.as_properties());
+    assert_eq!(bench.sent(), ["Publish a qos0 x"]);
+    bench.cut();
+    assert!(bench.outcomes().is_empty());
+}
+
+#[test]
 fn a_session_that_ended_with_its_connection_is_not_prolonged_by_disconnect() {
     let bench = |expiry| Bench::connected(config().session_expiry(Duration::from_secs(expiry)));
     let request = |seconds| {
