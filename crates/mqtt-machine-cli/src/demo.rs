@@ -36,7 +36,7 @@ pub(crate) struct Demo {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Version {
+pub(crate) enum Version {
     /// MQTT 3.1
     #[value(name = "3.1")]
     V3_1,

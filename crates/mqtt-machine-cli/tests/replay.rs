@@ -58,7 +58,7 @@ fn the_first_difference_is_told_and_can_be_renewed() {
         let output = replay(arguments, &path);
         assert_eq!(output.status.code(), Some(1));
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(error.starts_with("error: entry 2 at 0.000009s: the number of events differs:"), "{error}");
+        assert!(error.starts_with("error: entry 2 at 0.000009s differs in the number of events:"), "{error}");
         assert_eq!(output.stdout.is_empty(), !arguments.is_empty());
     }
     assert!(replay(&["--renew"], &path).status.success());

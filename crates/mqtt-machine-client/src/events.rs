@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use futures_core::Stream;
-use mqtt_machine::{Connected, EndReason, Ended, ReasonCode, TopicFilter};
+use mqtt_machine::{Connected, EndReason, Ended, Feature, ProtocolVersion, ReasonCode, TopicFilter};
 
 use crate::clock::Clock;
 use crate::shared::Shared;
@@ -36,6 +36,13 @@ pub enum ClientEvent {
     },
     /// The server had lost the session and the subscriptions were made again; those whose code is a failure are gone.
     Resubscribed(Vec<(TopicFilter, ReasonCode)>),
+    /// The server does not speak the version of the last attempt: the next one speaks a lower one.
+    FellBack {
+        /// The version of the next attempt.
+        version: ProtocolVersion,
+        /// What it cannot do of what is asked for.
+        without: Vec<Feature>,
+    },
     /// The [recording](crate::Options::record) has ended before the client: its sink failed, or its buffer was full.
     RecordingStopped {
         /// Why, for people.

@@ -43,7 +43,8 @@ pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
 
 pub use mqtt_machine::{
     Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
-    Disconnect, DropReason, EndReason, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode, Refused,
-    Secret, Server, Subscribe, SubscriptionOptions, TopicError, TopicFilter, TopicName, TransportId, Will,
+    Disconnect, DropReason, EndReason, Feature, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode,
+    Redirection, Refused, Secret, Server, Subscribe, SubscriptionOptions, TopicAliases, TopicError,
+    TopicFilter, TopicName, TransportId, Unsupported, Will,
 };
 pub use mqtt_machine_transport::EndpointError;

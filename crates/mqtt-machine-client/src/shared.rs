@@ -224,6 +224,9 @@ impl State {
                     self.ended(ended, wakes);
                 }
                 Event::Resubscribed(codes) => self.tell(&ClientEvent::Resubscribed(codes), wakes),
+                Event::FellBack { version, without } => {
+                    self.tell(&ClientEvent::FellBack { version, without }, wakes);
+                }
                 // A kind of event that this version does not know concerns nobody here.
                 #[allow(unreachable_patterns)]
                 _ => {}

@@ -3,15 +3,29 @@
 //!
 //! - [`broker`]: a broker for MQTT 3.1, 3.1.1 and 5.0 as a pure state machine, with faults on request and a log that
 //!   tests can assert on. It checks its clients strictly.
+//! - [`generate`]: packets, topics, filters and near-valid packets from a seed, a fuzzer's bytes or proptest.
+//! - [`script`]: everything that can happen to one machine, and a driver without sockets that runs it.
+//! - [`fuzz_broker`]: cases for brokers, how to carry them on, and the verdict.
+//! - [`unchecked`]: an encoder that checks nothing.
 //! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
-//! - [`sim`]: machines and a broker over faulty links in virtual time, invariants included; random schedules from a seed.
+//! - [`invariants`]: a machine with a reference model beside it, compared after every step.
+//! - [`sim`]: processes with such machines, and brokers, over faulty links in virtual time: links break, processes crash and
+//!   begin again, servers fail over; random schedules from a seed, shrunk when they fail.
+//!
+//! The features `arbitrary` and `proptest`, both off by default, give everything that is generated to fuzzers and property
+//! tests.
 //!
 //! Nothing in here is meant for production: the broker keeps everything in memory, finds subscribers by looking at
 //! every subscription, and trusts its operator.
 
 pub mod broker;
+pub mod fuzz_broker;
+pub mod generate;
+pub mod invariants;
 mod random;
+pub mod script;
 pub mod sim;
 pub mod tcp;
+pub mod unchecked;
 
 pub use random::Random;

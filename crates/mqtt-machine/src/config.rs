@@ -42,6 +42,56 @@ pub enum Offline {
     Drop,
 }
 
+/// The topic aliases that this client uses towards a 5.0 server, within the server's own maximum. They end with the
+/// connection; a message that is sent again names its topic in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicAliases {
+    /// The most that are used; each keeps two copies of a topic. Default 16.
+    pub maximum: u16,
+    /// They are given to the topics that were used last. Default false: only where a message has the property
+    /// [`TopicAlias`](crate::packet::Property::TopicAlias), which asks for one and is left out where it cannot be used.
+    pub automatic: bool,
+}
+
+impl TopicAliases {
+    /// The defaults.
+    pub const DEFAULT: Self = Self { maximum: 16, automatic: false };
+}
+
+impl Default for TopicAliases {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What becomes of a server's word that another server is to be used (5.0, section 4.11): CONNACK or DISCONNECT with
+/// "use another server" or "server moved" and a Server Reference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redirection {
+    /// It is told as the reason of the end and not followed; the next attempt goes to the next configured server.
+    /// The default, for a server that is followed gets the credentials.
+    #[default]
+    Ignore,
+    /// The servers of the reference are tried, in their order and at once, as often as `hops` times in a row. "Use another
+    /// server" holds until an attempt there fails; "server moved" replaces the configured servers until
+    /// [`Machine::reconfigure`](crate::Machine::reconfigure).
+    Follow {
+        /// How many references may be followed before a connection has been stable.
+        hops: u8,
+    },
+}
+
+/// What becomes of a publication that the server does not take as it is: above its Maximum QoS, or retained where it keeps
+/// no retained messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unsupported {
+    /// It is refused to the caller, or dropped if it was accepted before the server was known.
+    #[default]
+    Refuse,
+    /// It is sent with the highest QoS that the server takes, and not retained.
+    Downgrade,
+}
+
 /// When to try again after a connection failed or ended: exponential back-off with full jitter.
 ///
 /// The wait before retry `n` (from 0) is drawn uniformly from zero to `first * factor^n`, at most `cap`.
@@ -206,6 +256,16 @@ pub struct Config {
     pub maximum_packet_size: u32,
     /// Topic aliases that the server may use towards this client (5.0); each keeps a copy of a topic. Default 0.
     pub topic_alias_maximum: u16,
+    /// Topic aliases that this client uses towards the server (5.0).
+    pub topic_aliases: TopicAliases,
+    /// What becomes of a publication that the server does not take as it is.
+    pub unsupported: Unsupported,
+    /// What becomes of a server's word that another one is to be used (5.0).
+    pub redirection: Redirection,
+    /// The lowest version to fall back to, step by step and at once, when a server does not speak
+    /// [`version`](Self::version) or closes before CONNACK. Never with
+    /// [`authentication`](Self::authentication), which a lower version would leave out. Default none.
+    pub fallback: Option<ProtocolVersion>,
     /// Reason strings and user properties in acknowledgements are wanted (5.0). Default true.
     pub request_problem_information: bool,
     /// Response information is wanted (5.0). Default false.
@@ -245,6 +305,10 @@ impl Config {
             receive_maximum: u16::MAX,
             maximum_packet_size: 16 << 20,
             topic_alias_maximum: 0,
+            topic_aliases: TopicAliases::DEFAULT,
+            unsupported: Unsupported::Refuse,
+            redirection: Redirection::Ignore,
+            fallback: None,
             request_problem_information: true,
             request_response_information: false,
             user_properties: PropertiesBuf::new(),
@@ -297,6 +361,12 @@ setters! {
     maximum_packet_size: u32;
     /// Topic aliases that the server may use.
     topic_alias_maximum: u16;
+    /// Topic aliases that this client uses.
+    topic_aliases: TopicAliases;
+    /// What becomes of a publication that the server does not take as it is.
+    unsupported: Unsupported;
+    /// What becomes of a server's word that another one is to be used.
+    redirection: Redirection;
     /// What becomes of QoS 0 messages without a connection.
     offline: Offline;
     /// What becomes of QoS 2 messages when the server lost the session.
@@ -324,6 +394,13 @@ impl Config {
     ) -> Self {
         self.credentials =
             Credentials { username: Some(username.into()), password: Some(Secret::new(password.into())) };
+        self
+    }
+
+    /// Falls back as far as to this version.
+    #[must_use]
+    pub const fn fallback_to(mut self, lowest: ProtocolVersion) -> Self {
+        self.fallback = Some(lowest);
         self
     }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 
 use crate::config::LostSession;
 use crate::message::Message;
-use crate::types::{OpId, PacketId, Subscription, TopicFilter};
+use crate::types::{OpId, PacketId, QoS, Subscription, TopicFilter};
 
 /// One change of a session. A session is the fold of its records: nothing else changes it.
 ///
@@ -43,6 +43,14 @@ pub enum Record {
     Discarded {
         /// Which.
         op: OpId,
+    },
+    /// A waiting publication is sent with a lower QoS than was asked for: the server takes no higher one. At QoS 0 the
+    /// session no longer owes it.
+    Downgraded {
+        /// Which.
+        op: OpId,
+        /// The QoS from now on.
+        qos: QoS,
     },
     /// An incoming QoS 2 message is ours: it must not be delivered again until PUBREL.
     Received {

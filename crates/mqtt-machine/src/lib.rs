@@ -124,12 +124,13 @@ mod types;
 pub mod wire;
 
 pub use config::{
-    Authentication, Backoff, CleanStart, Config, Credentials, Limits, LostSession, Offline, Will,
+    Authentication, Backoff, CleanStart, Config, Credentials, Limits, LostSession, Offline, Redirection,
+    TopicAliases, Unsupported, Will,
 };
 pub use error::{PropertyError, TopicError};
 pub use interface::{
     Acknowledgement, Action, Answer, Capabilities, Codes, Command, Connected, Disconnect, DropReason,
-    EndReason, Ended, Event, Input, Outcome, ProtocolViolation, Receipt, Refused, Reply, StoreError,
+    EndReason, Ended, Event, Feature, Input, Outcome, ProtocolViolation, Receipt, Refused, Reply, StoreError,
     Subscribe, TransportEvent, Unsubscribe,
 };
 pub use machine::{Machine, RestoreError};

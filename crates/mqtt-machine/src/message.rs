@@ -9,6 +9,11 @@ use crate::error::{PropertyError, TopicError};
 use crate::packet::{Properties, PropertiesBuf, Property, PropertyId};
 use crate::types::{QoS, TopicName};
 
+/// What the entry of a message counts in the caps, in bytes. The same on every target, so that limits, receipts and
+/// transcripts are.
+const ENTRY: usize = 104;
+const _: () = assert!(size_of::<Message>() <= ENTRY);
+
 /// An application message, the same type in both directions: a bridge forwards what it received.
 ///
 /// Topic, properties and payload are counted views; cloning copies nothing. A received message is a view of the
@@ -103,6 +108,17 @@ impl Message {
         }
     }
 
+    /// The 5.0 topic alias that is asked for.
+    pub(crate) fn topic_alias(&self) -> Option<u16> {
+        if self.properties.is_empty() {
+            return None;
+        }
+        match self.properties.as_properties().find(PropertyId::TopicAlias) {
+            Some(Property::TopicAlias(alias)) => Some(alias),
+            _ => None,
+        }
+    }
+
     /// The 5.0 Subscription Identifiers that the server put on a received message.
     pub fn subscription_identifiers(&self) -> impl Iterator<Item = u32> {
         let properties: Properties<'_> = self.properties.as_properties();
@@ -130,6 +146,6 @@ impl Message {
             .len()
             .saturating_add(self.properties.len())
             .saturating_add(self.payload.len())
-            .saturating_add(size_of::<Self>())
+            .saturating_add(ENTRY)
     }
 }

@@ -486,6 +486,10 @@ impl SubscriptionOptions {
     }
 }
 
+/// What the entry of a subscription counts in the caps, in bytes: the same on every target.
+const SUBSCRIPTION_ENTRY: usize = 24;
+const _: () = assert!(size_of::<Subscription>() <= SUBSCRIPTION_ENTRY);
+
 /// A topic filter with its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
@@ -503,7 +507,7 @@ impl Subscription {
 
     /// Its heap bytes, for the caps.
     pub(crate) fn cost(&self) -> usize {
-        self.filter.as_str().len().saturating_add(size_of::<Self>())
+        self.filter.as_str().len().saturating_add(SUBSCRIPTION_ENTRY)
     }
 }
 

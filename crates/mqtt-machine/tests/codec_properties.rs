@@ -1,16 +1,16 @@
 //! What holds for every packet and for any bytes: the codec loses nothing, invents nothing and never panics.
 
-mod support;
-
 use bytes::BytesMut;
 use mqtt_machine::ProtocolVersion;
 use mqtt_machine::packet::{Packet, Sender};
 use mqtt_machine::wire::{Fault, decode, encode, encode_publish_head, encoded_len, frame_header};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, select};
 
-use support::{OwnedPacket, packet, publish, speaker, stream, wild_packet};
+use mqtt_machine_testkit::generate::{
+    OwnedPublish, Sent, Stream, WildPacket, publish, speaker, strategy, strategy_of,
+};
 
 fn encoded(packet: &Packet<'_>, version: ProtocolVersion) -> BytesMut {
     let mut out = BytesMut::new();
@@ -23,40 +23,43 @@ fn version_of(packet: &Packet<'_>, version: ProtocolVersion) -> ProtocolVersion 
     if let Packet::Connect(connect) = packet { connect.version } else { version }
 }
 
-/// A packet with the side that sends it.
-fn sent() -> impl Strategy<Value = (ProtocolVersion, Sender, OwnedPacket)> {
-    speaker().prop_flat_map(|(version, sender)| {
-        packet(version, sender).prop_map(move |packet| (version, sender, packet))
+/// A PUBLISH with the version of its connection.
+fn published() -> impl Strategy<Value = (ProtocolVersion, OwnedPublish)> {
+    strategy_of(200, |choices| {
+        let (version, sender) = speaker(choices);
+        (version, publish(choices, version, sender))
     })
 }
 
 /// Bytes that are nearly a packet: a valid one with some bytes changed, cut or repeated, its length put right again or not.
 fn nearly_a_packet() -> impl Strategy<Value = (ProtocolVersion, Sender, Vec<u8>)> {
     let changes = vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..4);
-    (sent(), changes, any::<bool>()).prop_map(|((version, sender, packet), changes, mend)| {
-        let mut bytes = encoded(&packet.packet(), version).to_vec();
-        for (index, byte, change) in changes {
-            let at = index.index(bytes.len());
-            match change {
-                0 => bytes[at] = byte,
-                1 => bytes[at] ^= 1 << (byte & 7),
-                2 => bytes.insert(at, byte),
-                _ if bytes.len() > 2 => drop(bytes.remove(at)),
-                _ => {}
+    (strategy::<Sent>(), changes, any::<bool>()).prop_map(
+        |(Sent { version, sender, packet }, changes, mend)| {
+            let mut bytes = encoded(&packet.packet(), version).to_vec();
+            for (index, byte, change) in changes {
+                let at = index.index(bytes.len());
+                match change {
+                    0 => bytes[at] = byte,
+                    1 => bytes[at] ^= 1 << (byte & 7),
+                    2 => bytes.insert(at, byte),
+                    _ if bytes.len() > 2 => drop(bytes.remove(at)),
+                    _ => {}
+                }
             }
-        }
-        if mend && bytes.len() < 130 && bytes.len() >= 2 {
-            bytes[1] = u8::try_from(bytes.len() - 2).expect("less than 128");
-        }
-        (version, sender, bytes)
-    })
+            if mend && bytes.len() < 130 && bytes.len() >= 2 {
+                bytes[1] = u8::try_from(bytes.len() - 2).expect("less than 128");
+            }
+            (version, sender, bytes)
+        },
+    )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn what_was_encoded_decodes_to_the_same_packet((version, sender, owned) in sent()) {
+    fn what_was_encoded_decodes_to_the_same_packet(Sent { version, sender, packet: owned } in strategy::<Sent>()) {
         let packet = owned.packet();
         let mut out = BytesMut::from(&b"before"[..]);
         encode(&packet, version, &mut out).unwrap();
@@ -70,7 +73,7 @@ proptest! {
 
     #[test]
     fn the_head_of_a_publish_and_its_payload_are_the_whole(
-        (version, owned) in speaker().prop_flat_map(|(version, sender)| (Just(version), publish(version, sender)))
+        (version, owned) in published()
     ) {
         let publish = owned.publish();
         let mut head = BytesMut::new();
@@ -81,7 +84,7 @@ proptest! {
 
     #[test]
     fn a_stream_gives_the_same_packets_however_it_is_split(
-        (version, sender, packets) in stream(),
+        Stream { version, sender, packets } in strategy::<Stream>(),
         cuts in vec(any::<Index>(), 0..12),
     ) {
         let bytes: Vec<u8> = packets.iter().flat_map(|packet| encoded(&packet.packet(), version)).collect();
@@ -103,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn a_packet_that_was_cut_is_never_taken_for_a_whole_one((version, sender, owned) in sent()) {
+    fn a_packet_that_was_cut_is_never_taken_for_a_whole_one(Sent { version, sender, packet: owned } in strategy::<Sent>()) {
         let frame = encoded(&owned.packet(), version);
         for cut in 0..frame.len().min(200) {
             if let Some(header) = frame_header(&frame[..cut], u32::MAX).unwrap() {
@@ -116,7 +119,7 @@ proptest! {
     }
 
     #[test]
-    fn only_the_sides_that_may_send_a_packet_are_believed((version, sender, owned) in sent()) {
+    fn only_the_sides_that_may_send_a_packet_are_believed(Sent { version, sender, packet: owned } in strategy::<Sent>()) {
         let frame = encoded(&owned.packet(), version);
         let other = if sender == Sender::Client { Sender::Server } else { Sender::Client };
         match decode(&frame, version, other) {
@@ -129,9 +132,9 @@ proptest! {
     }
 
     #[test]
-    fn what_the_encoder_writes_some_receiver_accepts(version in speaker(), owned in wild_packet()) {
+    fn what_the_encoder_writes_some_receiver_accepts(version in select(&ProtocolVersion::ALL[..]), WildPacket(owned) in strategy::<WildPacket>()) {
         let packet = owned.packet();
-        let version = version_of(&packet, version.0);
+        let version = version_of(&packet, version);
         let mut out = BytesMut::new();
         let written = encode(&packet, version, &mut out);
         prop_assert_eq!(encoded_len(&packet, version), written.map(|()| out.len()));

@@ -441,3 +441,76 @@ fn a_failed_store_ends_the_connection_and_still_tells_the_outcomes() {
     ] if matches!(ended.reason, EndReason::Store(_)) && ended.retry_at.is_none()));
     assert_eq!(bench.machine.connect(now).unwrap_err(), Refused::StoreFailed);
 }
+
+#[test]
+fn bytes_that_are_shown_again_are_no_sign_of_life() {
+    let mut bench = Bench::connected(config().keep_alive(Duration::from_secs(20)));
+    let mut rest = BytesMut::from(&[0x30, 100, 0][..]);
+    bench.receive_bytes(&mut rest);
+    assert_eq!(rest.len(), 3, "the rest of a frame stays with the caller");
+    for second in 1..40 {
+        bench.now = Instant::from_micros(second * 1_000_000);
+        bench.machine.handle_timeout(bench.now);
+        bench.receive_bytes(&mut rest);
+    }
+    let told: Vec<Event> = core::iter::from_fn(|| bench.machine.poll_event()).collect();
+    assert!(
+        told.iter()
+            .any(|event| matches!(event, Event::Disconnected(it) if it.reason == EndReason::PingTimeout)),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_connack_before_connect_was_sent_is_no_answer() {
+    let mut bench = Bench::new(config());
+    bench.machine.connect(bench.now).unwrap();
+    let Some(Action::OpenTransport { id, .. }) = bench.machine.poll_action() else { panic!("no transport") };
+    bench.transport = Some(id);
+    bench.machine.handle_transport(bench.now, id, TransportEvent::Opened);
+    let properties = Properties::EMPTY;
+    let reason = ReasonCode::Success;
+    bench.receive(&Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
+    assert!(!bench.machine.is_connected());
+    let event = bench.machine.poll_event();
+    assert!(
+        matches!(&event, Some(Event::ConnectFailed(it)) if matches!(it.reason, EndReason::Protocol(_))),
+        "{event:?}"
+    );
+}
+
+#[test]
+fn what_was_told_as_not_sent_is_never_sent() {
+    let mut bench = Bench::connected(config().durable(true));
+    let message = Message::to("t", "x").unwrap().qos(QoS::ExactlyOnce);
+    let op = bench.machine.publish(bench.now, message).unwrap();
+    assert!(bench.sent().is_empty(), "its records are not durable");
+    bench.machine.disconnect(bench.now, Disconnect::new(Duration::ZERO)).unwrap();
+    bench.sent();
+    let records = core::iter::from_fn(|| bench.machine.poll_action())
+        .filter_map(|action| if let Action::Store { seq, .. } = action { Some(seq) } else { None })
+        .last();
+    bench.machine.handle_stored(bench.now, Ok(records.unwrap()));
+    let told: Vec<Event> = core::iter::from_fn(|| bench.machine.poll_event()).collect();
+    assert!(told.contains(&Event::Completed { op, outcome: Outcome::NotSent }), "{told:?}");
+    assert_eq!(bench.machine.session().publications, []);
+}
+
+#[test]
+fn a_server_that_has_forgotten_a_completed_message_acknowledges_it_all_the_same() {
+    let mut bench = Bench::connected(config());
+    let message = Message::to("t", "x").unwrap().qos(QoS::ExactlyOnce);
+    let op = bench.machine.publish(bench.now, message).unwrap();
+    bench.sent();
+    bench.ack(AckKind::PubRec, 1);
+    bench.sent();
+    let packet_id = PacketId::new(1).unwrap();
+    let reason = ReasonCode::PacketIdentifierNotFound;
+    bench.receive(&Packet::Ack(Ack { reason, ..Ack::new(AckKind::PubComp, packet_id) }));
+    let event = bench.machine.poll_event();
+    assert!(
+        matches!(&event, Some(Event::Completed { op: ended, outcome: Outcome::Acknowledged(ack) })
+            if *ended == op && ack.reason == ReasonCode::Success),
+        "{event:?}"
+    );
+}

@@ -20,6 +20,7 @@
 mod config;
 mod connect;
 mod connection;
+mod copy;
 mod log;
 mod publish;
 mod script;
@@ -35,6 +36,7 @@ use mqtt_machine::wire::{self, DecodeError};
 use mqtt_machine::{Instant, ProtocolVersion, ReasonCode, TopicName};
 
 pub use config::BrokerConfig;
+pub use copy::SessionCopy;
 pub use log::{Accepted, Dropped, Log, Seen, Violation};
 pub use script::{OnConnect, Plan};
 

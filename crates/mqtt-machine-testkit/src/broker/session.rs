@@ -61,7 +61,7 @@ pub(super) struct InFlight {
 }
 
 /// The will, with what the broker needs to publish it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Will {
     pub(super) message: Arc<Published>,
     pub(super) delay: Duration,
@@ -79,7 +79,7 @@ pub(super) enum Effect {
     Unknown,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) conn: Option<ConnId>,
     pub(super) subscriptions: BTreeMap<Arc<str>, Subscribed>,
@@ -116,6 +116,11 @@ impl Session {
             will: None,
             will_at: None,
         }
+    }
+
+    /// It, without a connection and without the will, which is published once at most.
+    pub(super) fn copy(&self) -> Self {
+        Self { conn: None, ends_at: None, will: None, will_at: None, ..self.clone() }
     }
 
     /// A new connection carries it: everything in flight is to be sent again, in its order.

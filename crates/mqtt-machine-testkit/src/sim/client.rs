@@ -1,32 +1,58 @@
-//! Owns one simulated client: a machine, what its driver holds for it, and what it told.
+//! Owns one simulated client: a process with a machine, what its driver and its application hold, and what they saw.
 //! It must not know links or the broker.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use mqtt_machine::journal::Record;
-use mqtt_machine::transcript::Recorder;
+use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
-    Connected, Ended, Event, Instant, JournalSeq, Message, OpId, Outcome, Output, ReasonCode, Receipt,
-    TransportId,
+    Config, Connected, EndReason, Ended, Event, Instant, JournalSeq, Message, OpId, Outcome, Output, QoS,
+    ReasonCode, Receipt, TransportId,
 };
 
-use super::Settle;
-use super::tap::Tap;
+use super::{Options, Settle};
+use crate::invariants::{Checked, Invariant, Violation};
 use crate::random::Random;
+
+/// Whether a client's process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Process {
+    Running,
+    /// It stands still until then, as on a suspended computer; nobody notices but by its silence.
+    Suspended {
+        until: Instant,
+    },
+    /// It crashed, then; it begins again at `until`.
+    Down {
+        since: Instant,
+        until: Instant,
+    },
+}
+
+/// What the application did with a message.
+#[derive(Clone, Copy, Debug)]
+struct Dealt {
+    life: u32,
+    qos: QoS,
+    settled: bool,
+}
 
 /// A machine with its driver's side and its history.
 #[derive(Debug)]
 pub struct Client {
-    /// The machine itself. Commands given to it here directly are not among [`accepted`](Self::accepted).
-    pub machine: Recorder,
+    /// The machine with its model. Commands given to it here directly are not among [`accepted`](Self::accepted).
+    pub machine: Checked,
     /// How its receipts come back.
     pub settle: Settle,
     /// Commands accepted and not ended.
     pub accepted: BTreeSet<OpId>,
     /// How each command ended.
     pub outcomes: BTreeMap<OpId, Outcome>,
-    /// The messages that it got, in order.
+    /// The messages that it got, in order. A crash takes those back that the application had not dealt with for good:
+    /// receipts that were out, and messages of QoS 2 whose record was not durable. They come again.
     pub messages: Vec<Message>,
     /// Its connections, with the time.
     pub connected: Vec<(Instant, Connected)>,
@@ -38,24 +64,45 @@ pub struct Client {
     pub records: Vec<(Instant, JournalSeq, Record)>,
     /// Receipts that are out under [`Settle::Never`].
     pub receipts: Vec<Receipt>,
+    /// How often its process began, less one.
+    pub lives: u32,
+    /// Commands that a crash took before they were durable, each with the life in which it was accepted.
+    pub vanished: BTreeSet<(u32, OpId)>,
+    /// Commands whose end a crash kept from being told, although it was recorded.
+    pub untold: BTreeSet<OpId>,
+    /// The transcripts of machines that crashed, when it is recorded.
+    pub transcripts: Vec<Bytes>,
+    recording: Option<Recording>,
+    pub(super) config: Arc<Config>,
+    pub(super) process: Process,
+    /// It was asked to connect, and begins to after a crash.
+    pub(super) wanted: bool,
+    comes_back: bool,
+    /// When it begins again after another connection took its session over.
+    pub(super) again_at: Option<Instant>,
     pub(super) acknowledged: usize,
-    pub(super) due: VecDeque<(Instant, Receipt)>,
+    pub(super) due: VecDeque<(Instant, Receipt, usize)>,
     pub(super) transport: Option<TransportId>,
     pub(super) output: Output,
     /// What left the output and is not on the link.
     pub(super) pending: BytesMut,
     /// What was read and not taken.
     pub(super) input: BytesMut,
-    pub(super) tap: Tap,
-    pub(super) complaints: Vec<String>,
-    spins: (Instant, u32),
+    /// Violations of machines that crashed.
+    pub(super) buried: Vec<Violation>,
+    buried_resent: usize,
+    /// Parallel to `messages`.
+    dealt: Vec<Dealt>,
+    /// The records before this place are of earlier lives.
+    life_begins: usize,
 }
 
 impl Client {
-    pub(super) fn new(machine: Recorder, tap: Tap, settle: Settle) -> Self {
+    pub(super) fn new(config: Arc<Config>, machine: Checked, options: &Options) -> Self {
         Self {
             machine,
-            settle,
+            settle: options.settle.clone(),
+            comes_back: options.come_back,
             accepted: BTreeSet::new(),
             outcomes: BTreeMap::new(),
             messages: Vec::new(),
@@ -64,26 +111,46 @@ impl Client {
             others: Vec::new(),
             records: Vec::new(),
             receipts: Vec::new(),
+            lives: 0,
+            vanished: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            transcripts: Vec::new(),
+            recording: options.recording,
+            config,
+            process: Process::Running,
+            wanted: false,
+            again_at: None,
             acknowledged: 0,
             due: VecDeque::new(),
             transport: None,
             output: Output::new(),
             pending: BytesMut::new(),
             input: BytesMut::new(),
-            tap,
-            complaints: Vec::new(),
-            spins: (Instant::ZERO, 0),
+            buried: Vec::new(),
+            buried_resent: 0,
+            dealt: Vec::new(),
+            life_begins: 0,
         }
     }
 
-    /// The most publications that it had in flight at once.
-    pub fn most_in_flight(&self) -> usize {
-        self.tap.most_in_flight
+    /// Whether its process runs: it has not crashed, and is not suspended.
+    pub const fn is_running(&self) -> bool {
+        matches!(self.process, Process::Running)
+    }
+
+    /// The most publications that it had in flight at once, in this life.
+    pub const fn most_in_flight(&self) -> usize {
+        self.machine.most_in_flight()
     }
 
     /// How many PUBLISH packets it sent with DUP.
-    pub fn resent(&self) -> usize {
-        self.tap.resent
+    pub const fn resent(&self) -> usize {
+        self.buried_resent + self.machine.resent()
+    }
+
+    /// What did not hold for its machines.
+    pub fn violations(&self) -> impl Iterator<Item = &Violation> {
+        self.buried.iter().chain(self.machine.violations())
     }
 
     /// The payloads that it got on `topic`, in order.
@@ -101,42 +168,70 @@ impl Client {
         while let Some(event) = self.machine.poll_event() {
             any = true;
             match event {
-                Event::Message { message, receipt } => {
-                    self.messages.push(message.detached());
-                    match &self.settle {
-                        Settle::AtOnce => self.machine.settle(now, receipt, ReasonCode::Success),
-                        Settle::After(range) => {
-                            let due = now + random.duration(range.clone());
-                            self.due.push_back((due, receipt));
-                        }
-                        Settle::Never => self.receipts.push(receipt),
-                    }
-                }
+                Event::Message { message, receipt } => self.take_message(now, &message, receipt, random),
                 Event::Completed { op, outcome } => {
-                    if !self.accepted.remove(&op) {
-                        self.complaints
-                            .push(format!("{op:?} ended and was not accepted, or ended twice: {outcome:?}"));
-                    }
+                    self.accepted.remove(&op);
                     self.outcomes.insert(op, outcome);
                 }
                 Event::Connected(connected) => self.connected.push((now, connected)),
-                Event::ConnectFailed(ended) | Event::Disconnected(ended) => self.ended.push((now, ended)),
+                Event::ConnectFailed(ended) | Event::Disconnected(ended) => self.take_end(now, ended),
                 other => self.others.push(other),
             }
         }
         any
     }
 
+    /// An application that is taken over, perhaps by its own connection of before, thinks for a second and comes back.
+    fn take_end(&mut self, now: Instant, ended: Ended) {
+        let taken_over =
+            matches!(ended.reason, EndReason::Disconnect { reason: ReasonCode::SessionTakenOver, .. });
+        if taken_over && self.wanted && self.comes_back {
+            self.again_at = Some(now + Duration::from_secs(1));
+        }
+        self.ended.push((now, ended));
+    }
+
+    /// Connects again when it is time; true when it was.
+    pub(super) fn come_back(&mut self, now: Instant) -> bool {
+        if self.again_at.take_if(|at| *at <= now).is_none() {
+            return false;
+        }
+        // Refused when somebody was faster.
+        let _ = self.machine.connect(now);
+        true
+    }
+
+    fn take_message(&mut self, now: Instant, message: &Message, receipt: Receipt, random: &mut Random) {
+        let place = self.messages.len();
+        self.messages.push(message.detached());
+        self.dealt.push(Dealt { life: self.lives, qos: message.qos, settled: false });
+        match &self.settle {
+            Settle::AtOnce => self.give_back(now, receipt, place),
+            Settle::After(range) => {
+                let due = now + random.duration(range.clone());
+                self.due.push_back((due, receipt, place));
+            }
+            Settle::Never => self.receipts.push(receipt),
+        }
+    }
+
+    fn give_back(&mut self, now: Instant, receipt: Receipt, place: usize) {
+        if let Some(dealt) = self.dealt.get_mut(place) {
+            dealt.settled = true;
+        }
+        self.machine.settle(now, receipt, ReasonCode::Success);
+    }
+
     /// Gives back the receipts that are due, and tells which records are durable; true when there was any.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(at) = self.due.iter().position(|(due, _)| *due <= now) {
+        while let Some(at) = self.due.iter().position(|(due, ..)| *due <= now) {
             any = true;
-            if let Some((_, receipt)) = self.due.remove(at) {
-                self.machine.settle(now, receipt, ReasonCode::Success);
+            if let Some((_, receipt, place)) = self.due.remove(at) {
+                self.give_back(now, receipt, place);
             }
         }
-        let durable = self.records.iter().skip(self.acknowledged).take_while(|(due, ..)| *due <= now).count();
+        let durable = self.durable(now) - self.acknowledged;
         if durable > 0 {
             any = true;
             self.acknowledged += durable;
@@ -146,26 +241,125 @@ impl Client {
         any
     }
 
+    /// How many records are durable by `now`.
+    fn durable(&self, now: Instant) -> usize {
+        let fresh = self.records.iter().skip(self.acknowledged);
+        self.acknowledged + fresh.take_while(|(due, ..)| *due <= now).count()
+    }
+
     /// Calls `handle_timeout` when it is due; true when it was.
     pub(super) fn take_timeout(&mut self, now: Instant) -> bool {
         if self.machine.poll_timeout().is_none_or(|deadline| deadline > now) {
             return false;
         }
         self.machine.handle_timeout(now);
-        if let Some(deadline) = self.machine.poll_timeout().filter(|deadline| *deadline < now) {
-            self.complaints
-                .push(format!("after handle_timeout at {now} the deadline is {deadline}, in the past"));
-        }
-        self.spins = if self.spins.0 == now { (now, self.spins.1 + 1) } else { (now, 1) };
-        if self.spins.1 == 1_000 {
-            self.complaints.push(format!("handle_timeout is due again and again at {now}"));
-        }
-        self.spins.1 < 1_000
+        true
     }
 
     /// When something of its own is due.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        let own = self.is_running();
+        let wakes = match self.process {
+            Process::Running => None,
+            Process::Suspended { until } | Process::Down { until, .. } => Some(until),
+        };
         let durable = self.records.get(self.acknowledged).map(|(due, ..)| *due);
-        self.due.iter().map(|(due, _)| *due).chain(durable).chain(self.machine.poll_timeout())
+        let due = self.due.iter().map(|(due, ..)| *due);
+        due.chain(durable)
+            .chain(self.again_at)
+            .chain(self.machine.poll_timeout())
+            .filter(move |_| own)
+            .chain(wakes)
+    }
+
+    /// The process is gone, and with it everything but the records that survive: all that are durable by `now`, and a
+    /// part of the rest as chance has it, from the front, because a journal is written in order. It runs again at
+    /// `until`.
+    pub(super) fn crash(&mut self, now: Instant, until: Instant, random: &mut Random) {
+        let durable = self.durable(now);
+        let survive = random.size(durable..=self.records.len());
+        self.records.truncate(survive);
+        self.take_back();
+        self.process = Process::Down { since: now, until };
+        self.transport = None;
+        self.again_at = None;
+        self.output = Output::new();
+        self.pending.clear();
+        self.input.clear();
+        self.due.clear();
+        self.receipts.clear();
+    }
+
+    /// What the application had not dealt with for good comes again. The order of acknowledgements is the order of
+    /// arrival, so the first records of this life tell which messages of QoS 2 are ours for good.
+    fn take_back(&mut self) {
+        let life = self.lives;
+        let records = self.records.get(self.life_begins..).unwrap_or_default();
+        let is_received =
+            |record: &&(Instant, JournalSeq, Record)| matches!(record.2, Record::Received { .. });
+        let mut ours = records.iter().filter(is_received).count();
+        let keep: Vec<bool> = self
+            .dealt
+            .iter()
+            .map(|dealt| {
+                if dealt.life != life {
+                    return true;
+                }
+                if dealt.qos != QoS::ExactlyOnce {
+                    return dealt.settled;
+                }
+                let kept = ours > 0;
+                ours = ours.saturating_sub(1);
+                kept
+            })
+            .collect();
+        let mut kept = keep.iter().copied();
+        self.messages.retain(|_| kept.next().unwrap_or(true));
+        let mut kept = keep.iter().copied();
+        self.dealt.retain(|_| kept.next().unwrap_or(true));
+    }
+
+    /// The process begins again, with what its store has kept.
+    pub(super) fn restart(&mut self, now: Instant, since: Instant, random: &mut Random) {
+        let records: Vec<Record> = self.records.iter().map(|(.., record)| record.clone()).collect();
+        let queued = |record: &Record| match record {
+            Record::Queued { op, .. } => Some(*op),
+            _ => None,
+        };
+        let queued: BTreeSet<OpId> = records.iter().filter_map(queued).collect();
+        let last = queued.last().copied().unwrap_or(OpId::new(0));
+        let config = Arc::clone(&self.config);
+        let seed = random.next_u64();
+        let away = now - since;
+        let mut old = match Checked::restore(config, seed, now, away, records, self.recording) {
+            Ok(machine) => core::mem::replace(&mut self.machine, machine),
+            Err(error) => {
+                let detail = format!("the records that were kept are no session: {error}");
+                self.buried.push(Violation::new(Invariant::Fold, now, detail));
+                let machine = Checked::new(Arc::clone(&self.config), seed, now);
+                core::mem::replace(&mut self.machine, machine)
+            }
+        };
+        self.transcripts.extend(self.recording.map(|_| old.take_recorded()));
+        self.buried.extend_from_slice(old.violations());
+        self.buried_resent += old.resent();
+        let open: BTreeSet<OpId> = self.machine.open_commands().collect();
+        for op in self.accepted.difference(&open) {
+            if queued.contains(op) {
+                self.untold.insert(*op);
+            } else {
+                self.vanished.insert((self.lives, *op));
+            }
+        }
+        self.accepted = open;
+        self.outcomes.retain(|op, _| *op <= last);
+        self.lives += 1;
+        self.life_begins = self.records.len();
+        self.acknowledged = self.records.len();
+        self.process = Process::Running;
+        if self.wanted {
+            let connects = self.machine.connect(now);
+            debug_assert!(connects.is_ok(), "a new machine connects: {connects:?}");
+        }
     }
 }

@@ -31,6 +31,14 @@ impl Pipe {
         self.end.get_or_insert(self.last);
     }
 
+    /// What is on its way arrives no earlier than `due`.
+    pub(super) fn delay(&mut self, due: Instant) {
+        for (at, _) in &mut self.chunks {
+            *at = due.max(*at);
+        }
+        self.last = self.last.max(due);
+    }
+
     /// What is on its way is lost; the end is noticed at `due`.
     pub(super) fn break_off(&mut self, due: Instant) {
         self.chunks.clear();
@@ -88,6 +96,8 @@ pub(super) struct Link {
     pub(super) client: usize,
     pub(super) id: TransportId,
     pub(super) conn: ConnId,
+    /// Which server it leads to.
+    pub(super) door: usize,
     pub(super) phase: Phase,
     /// From the client to the broker.
     pub(super) up: Pipe,

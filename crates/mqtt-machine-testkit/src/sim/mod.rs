@@ -1,8 +1,11 @@
-//! Owns the simulation: machines, the model broker and the links between them, in virtual time.
+//! Owns the simulation: processes with machines, model brokers and the links between them, in virtual time.
 //! It must not know what a test expects of them beyond the rules that always hold.
 //!
 //! [`Sim::step`] drives everything that can happen now, then jumps to the earliest wake-up. All chance comes from one
-//! seed: a run with the same seed and the same calls is the same run.
+//! seed: a run with the same seed and the same calls is the same run. Every machine is a
+//! [`Checked`] one: what does not hold stands in [`Sim::complaints`].
+//!
+//! A [`Schedule`] is such a run drawn from a seed, faults and all, with what must hold at its end.
 //!
 //! ```
 //! use core::time::Duration;
@@ -22,36 +25,36 @@
 mod client;
 mod link;
 mod options;
+mod run;
 mod schedule;
-mod tap;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
-use mqtt_machine::transcript::Recorder;
-use mqtt_machine::{
-    Action, Config, Disconnect, Instant, Message, OpId, Output, ReasonCode, Refused, Subscribe,
-    TransportEvent, TransportId, Unsubscribe,
-};
+use mqtt_machine::{Config, Disconnect, Instant, Message, OpId, ReasonCode, Refused, Subscribe, Unsubscribe};
 
 pub use client::Client;
-pub use options::{Options, Settle, config};
-pub use schedule::{Report, Schedule};
+pub use options::{Options, Settle, config, server};
+pub use schedule::{Failure, Report, Schedule};
 
-use crate::broker::{Broker, ConnId, Violation};
+use crate::broker::{self, Broker, ConnId};
+use crate::invariants::{Checked, Invariant, Violation};
 use crate::random::Random;
-use link::{Link, Phase, Pipe};
-use tap::Tap;
+use client::Process;
+use link::Link;
 
-/// Machines and a broker in virtual time.
+/// Processes with machines, and brokers, in virtual time.
 #[derive(Debug)]
 pub struct Sim {
     /// The time.
     pub now: Instant,
-    /// The broker.
+    /// The first broker, which is the only one unless [`Options::shared`] is off.
     pub broker: Broker,
+    /// The brokers of the other servers, when they share nothing with the first.
+    pub others: Vec<Broker>,
+    /// For each server, until when it is down.
+    doors: Vec<Instant>,
     options: Options,
     random: Random,
     clients: Vec<Client>,
@@ -63,6 +66,10 @@ pub struct Sim {
     /// Opens that fail, for tests that ask for it.
     refuse: u32,
     steps: u64,
+    /// Something that is nobody's alone did not hold.
+    stuck: Option<Violation>,
+    /// What happened, in words, when it is wanted.
+    trace: Option<Vec<String>>,
 }
 
 /// Setting up, and the commands of clients.
@@ -70,9 +77,14 @@ impl Sim {
     /// A broker and no clients.
     pub fn new(options: Options, seed: u64) -> Self {
         let mut random = Random::new(seed);
+        let broker = Broker::new(options.broker.clone(), random.next_u64());
+        let servers = options.servers.max(1);
+        let separate = if options.shared { 1 } else { servers };
         Self {
             now: Instant::ZERO,
-            broker: Broker::new(options.broker.clone(), random.next_u64()),
+            broker,
+            others: (1..separate).map(|_| Broker::new(options.broker.clone(), random.next_u64())).collect(),
+            doors: vec![Instant::ZERO; servers],
             options,
             random,
             clients: Vec::new(),
@@ -82,16 +94,18 @@ impl Sim {
             next_conn: 0,
             refuse: 0,
             steps: 0,
+            stuck: None,
+            trace: None,
         }
     }
 
     /// Adds a client; it is named by its place, from 0.
     pub fn add(&mut self, config: Config) -> usize {
-        let tap = Tap::new(config.version);
         self.client_ids.push(config.client_id.clone());
+        let config = Arc::new(config);
         let seed = self.random.next_u64();
-        let machine = Recorder::new(Arc::new(config), seed, self.now, self.options.recording);
-        self.clients.push(Client::new(machine, tap, self.options.settle.clone()));
+        let machine = Checked::recorded(Arc::clone(&config), seed, self.now, self.options.recording);
+        self.clients.push(Client::new(config, machine, &self.options));
         self.clients.len() - 1
     }
 
@@ -101,6 +115,11 @@ impl Sim {
     /// When there is no such client.
     pub fn client(&self, client: usize) -> &Client {
         &self.clients[client]
+    }
+
+    /// All clients, in their order.
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
     }
 
     /// A client, to give it commands directly.
@@ -126,8 +145,32 @@ impl Sim {
     /// # Panics
     /// When the machine refuses: it connects already.
     pub fn connect(&mut self, client: usize) {
-        let result = self.clients[client].machine.connect(self.now);
+        let result = self.try_connect(client);
         assert!(result.is_ok(), "connect: {result:?}");
+    }
+
+    /// Lets a client begin to connect. One that has crashed does when it runs again.
+    ///
+    /// # Errors
+    /// The machine's refusal.
+    pub fn try_connect(&mut self, client: usize) -> Result<(), Refused> {
+        self.note(|sim| format!("{}: connect", sim.name(client)));
+        let now = self.now;
+        let client = &mut self.clients[client];
+        client.wanted = true;
+        if matches!(client.process, Process::Down { .. }) {
+            return Ok(());
+        }
+        client.machine.connect(now)
+    }
+
+    /// Lets a client end its connection and begin the next at once.
+    ///
+    /// # Errors
+    /// The machine's refusal.
+    pub fn reconnect(&mut self, client: usize) -> Result<(), Refused> {
+        self.note(|sim| format!("{}: reconnect", sim.name(client)));
+        self.clients[client].machine.reconnect(self.now)
     }
 
     /// Lets a client connect and runs until it is connected.
@@ -141,9 +184,7 @@ impl Sim {
 
     fn accept(&mut self, client: usize, result: Result<OpId, Refused>) -> Result<OpId, Refused> {
         let op = result?;
-        if !self.clients[client].accepted.insert(op) || self.clients[client].outcomes.contains_key(&op) {
-            self.clients[client].complaints.push(format!("{op:?} names two commands"));
-        }
+        self.clients[client].accepted.insert(op);
         Ok(op)
     }
 
@@ -152,6 +193,16 @@ impl Sim {
     /// # Errors
     /// The machine's refusal.
     pub fn publish(&mut self, client: usize, message: Message) -> Result<OpId, Refused> {
+        self.note(|sim| {
+            let text = message.payload_lossy();
+            let text = text.trim_end_matches('.');
+            format!(
+                "{}: publish {text:?} QoS {} to {}",
+                sim.name(client),
+                message.qos,
+                message.topic.as_str()
+            )
+        });
         let result = self.clients[client].machine.publish(self.now, message);
         self.accept(client, result)
     }
@@ -179,19 +230,42 @@ impl Sim {
     /// # Errors
     /// The machine's refusal.
     pub fn disconnect(&mut self, client: usize, disconnect: Disconnect) -> Result<OpId, Refused> {
+        self.note(|sim| format!("{}: disconnect", sim.name(client)));
+        self.clients[client].wanted = false;
+        self.clients[client].again_at = None;
         let result = self.clients[client].machine.disconnect(self.now, disconnect);
         self.accept(client, result)
     }
+}
 
+/// Faults.
+impl Sim {
     /// Breaks the link of a client now: what is on its way is lost, both sides notice in their time.
     pub fn cut(&mut self, client: usize) {
         let Some(at) = self.link_of(client) else { return };
+        self.note(|sim| format!("{}: its link breaks", sim.name(client)));
         self.break_link(at);
+    }
+
+    /// Breaks the link of a client for the client alone, which notices in its time. What it had on its way still arrives,
+    /// `later` than it would have: perhaps after the first bytes of its next connection.
+    pub fn strand(&mut self, client: usize, later: Duration) {
+        let Some(at) = self.link_of(client) else { return };
+        self.note(|sim| {
+            format!("{}: its link breaks, what it sent arrives {later:?} later", sim.name(client))
+        });
+        let notice = self.random.duration(self.options.notice.clone());
+        let link = &mut self.links[at];
+        self.broken.insert(link.conn);
+        link.up.delay(self.now + later);
+        link.up.finish(self.now + later);
+        link.down.break_off(self.now + notice);
     }
 
     /// Breaks the link of a client so that neither side ever notices: nothing arrives any more.
     pub fn black_hole(&mut self, client: usize) {
         let Some(at) = self.link_of(client) else { return };
+        self.note(|sim| format!("{}: its link falls silent", sim.name(client)));
         let never = Instant::from_micros(u64::MAX);
         self.broken.insert(self.links[at].conn);
         self.links[at].up.break_off(never);
@@ -203,76 +277,100 @@ impl Sim {
     pub const fn refuse(&mut self, count: u32) {
         self.refuse = count;
     }
-}
 
-/// Running.
-impl Sim {
-    /// Does everything that can happen now, then jumps to the earliest wake-up. False when there is none.
-    pub fn step(&mut self) -> bool {
-        self.steps += 1;
-        let mut rounds = 0_u32;
-        while self.drive() {
-            rounds += 1;
-            if rounds > 100_000 {
-                self.complain("there is always more to do and time stands still");
-                return false;
-            }
-        }
-        let Some(next) = self.next_wake() else { return false };
-        self.now = self.now.max(next);
-        true
-    }
-
-    /// Runs for so long.
-    pub fn run_for(&mut self, duration: Duration) {
-        self.run_until(duration, |_| false);
-    }
-
-    /// Runs until `is_true`, or for `at_most`; whether it came true. The clock ends at the earlier of the two.
-    pub fn run_until(&mut self, at_most: Duration, mut is_true: impl FnMut(&Self) -> bool) -> bool {
-        let end = self.now + at_most;
-        loop {
-            let mut rounds = 0_u32;
-            while self.drive() && rounds < 100_000 {
-                rounds += 1;
-                if is_true(self) {
-                    return true;
-                }
-            }
-            if is_true(self) {
-                return true;
-            }
-            self.steps += 1;
-            match self.next_wake() {
-                Some(next) if next <= end && rounds < 100_000 => self.now = self.now.max(next),
-                _ => {
-                    self.now = end;
-                    return false;
-                }
+    /// A server is down for so long: its links break, and new ones are refused. Clients that know others go there.
+    pub fn fail_over(&mut self, server: usize, duration: Duration) {
+        let until = self.now + duration;
+        let Some(door) = self.doors.get_mut(server) else { return };
+        *door = until.max(*door);
+        self.note(|_| format!("server {server} is down for {duration:?}"));
+        for at in 0..self.links.len() {
+            if self.links[at].door == server {
+                self.break_link(at);
             }
         }
     }
 
     /// Lets time jump without anybody waking, as in a suspended machine. What is due is late.
     pub fn sleep(&mut self, duration: Duration) {
+        self.note(|_| format!("everything stands still for {duration:?}"));
         self.now += duration;
+        self.excuse(|_| true);
     }
 
-    /// What broke a rule that always holds, so far.
-    pub fn complaints(&self) -> Vec<String> {
-        let mut list = Vec::new();
-        for (client, client_id) in self.clients.iter().zip(&self.client_ids) {
-            let own = client.complaints.iter().chain(&client.tap.complaints);
-            list.extend(own.map(|complaint| format!("{client_id}: {complaint}")));
+    /// Suspends the process of one client for so long: it does nothing, and nobody notices but by its silence.
+    pub fn suspend(&mut self, client: usize, duration: Duration) {
+        if !self.clients[client].is_running() {
+            return;
         }
-        let silent = |violation: &&Violation| {
+        self.note(|sim| format!("{}: suspended for {duration:?}", sim.name(client)));
+        self.clients[client].process = Process::Suspended { until: self.now + duration };
+        self.excuse(|link| link.client == client);
+    }
+
+    /// Crashes the process of a client. What its store had made durable survives, and perhaps a part of what it had not.
+    /// It runs again after `pause`, restored from that, and connects if it was asked to before.
+    pub fn crash(&mut self, client: usize, pause: Duration) {
+        if matches!(self.clients[client].process, Process::Down { .. }) {
+            return;
+        }
+        let handed = self.clients[client].records.len();
+        if let Some(at) = self.link_of(client) {
+            // The operating system still sends what it was handed, and closes.
+            let due = self.now + self.latency();
+            let link = &mut self.links[at];
+            link.client_done = true;
+            link.broker_done |= link.phase != link::Phase::Open;
+            link.up.finish(due);
+            self.broken.insert(self.links[at].conn);
+        }
+        self.clients[client].crash(self.now, self.now + pause, &mut self.random);
+        let kept = self.clients[client].records.len();
+        self.note(|sim| {
+            format!("{}: crashes for {pause:?}, {kept} of {handed} records survive", sim.name(client))
+        });
+    }
+
+    /// The silence of those connections is not their clients' fault.
+    fn excuse(&mut self, whose: impl Fn(&Link) -> bool) {
+        let conns = self.links.iter().filter(|link| whose(link)).map(|link| link.conn);
+        self.broken.extend(conns);
+    }
+}
+
+/// What is wrong, and what happened.
+impl Sim {
+    /// What broke a rule that always holds, so far.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut list: Vec<Violation> = self.stuck.iter().cloned().collect();
+        for (place, client) in self.clients.iter().enumerate() {
+            list.extend(client.violations().map(|violation| {
+                let detail = format!("{}: {}", self.name(place), violation.detail);
+                Violation::new(violation.invariant, violation.at, detail)
+            }));
+        }
+        list
+    }
+
+    /// What the brokers say that clients did wrong, so far.
+    pub fn accusations(&self) -> Vec<Violation> {
+        let silent = |violation: &&broker::Violation| {
             violation.reason == ReasonCode::KeepAliveTimeout && self.broken.contains(&violation.conn)
         };
-        let violations = self.broker.log().violations().filter(|violation| !silent(violation));
-        list.extend(violations.map(|violation| {
-            format!("the broker at {} says {}: {}", violation.at, violation.reason, violation.what)
-        }));
-        list
+        let brokers = core::iter::once(&self.broker).chain(&self.others);
+        let violations = brokers.flat_map(|broker| broker.log().violations()).filter(|it| !silent(it));
+        violations
+            .map(|violation| {
+                let who = violation.client_id.as_deref().unwrap_or("somebody");
+                let detail = format!("{who} is accused of {}: {}", violation.reason, violation.what);
+                Violation::new(Invariant::Client, violation.at, detail)
+            })
+            .collect()
+    }
+
+    /// Both, in words.
+    pub fn complaints(&self) -> Vec<String> {
+        self.violations().iter().chain(&self.accusations()).map(ToString::to_string).collect()
     }
 
     /// # Panics
@@ -282,261 +380,48 @@ impl Sim {
         assert!(complaints.is_empty(), "{complaints:#?}");
     }
 
-    fn complain(&mut self, what: &str) {
-        if let Some(client) = self.clients.first_mut() {
-            client.complaints.push(what.to_owned());
+    /// From now on what happens is written down.
+    pub fn keep_trace(&mut self) {
+        self.trace.get_or_insert_default();
+    }
+
+    /// What happened since [`keep_trace`](Self::keep_trace), one line each.
+    pub fn trace(&self) -> &[String] {
+        self.trace.as_deref().unwrap_or_default()
+    }
+
+    /// Writes a line down, if that is wanted.
+    fn note(&mut self, line: impl FnOnce(&Self) -> String) {
+        if self.trace.is_some() {
+            let line = format!("{:>14} {}", self.now.to_string(), line(self));
+            self.trace.get_or_insert_default().push(line);
         }
     }
 
-    fn next_wake(&self) -> Option<Instant> {
-        let clients = self.clients.iter().flat_map(Client::deadlines);
-        let links = self.links.iter().flat_map(Link::due);
-        // What has arrived and is not read waits for the client, not for time.
-        let later = clients.chain(links).filter(|at| *at > self.now);
-        later.chain(self.broker.poll_timeout()).min().filter(|at| *at < Instant::from_micros(u64::MAX))
+    /// What a client is called in a trace: its identifier, and its place when it has a twin.
+    fn name(&self, client: usize) -> String {
+        let own = &self.client_ids[client];
+        let twins = self.client_ids.iter().filter(|other| *other == own).count();
+        if twins > 1 { format!("{own} ({client})") } else { own.clone() }
     }
 
-    fn link_of(&self, client: usize) -> Option<usize> {
-        let id = self.clients[client].transport?;
-        self.links.iter().position(|link| link.client == client && link.id == id)
+    /// How often a message with this topic and payload was accepted, by all brokers together.
+    pub fn count(&self, topic: &str, payload: &[u8]) -> usize {
+        let others = self.others.iter().map(|broker| broker.log().count(topic, payload));
+        self.broker.log().count(topic, payload) + others.sum::<usize>()
     }
 
-    fn latency(&mut self) -> Duration {
-        self.random.duration(self.options.latency.clone())
+    /// How many messages wait for a client, at all brokers together.
+    pub fn owed_to(&self, client_id: &str) -> usize {
+        let others = self.others.iter().map(|broker| broker.owed_to(client_id));
+        self.broker.owed_to(client_id) + others.sum::<usize>()
     }
 
-    /// Everything that can happen now, once; false when nothing did.
-    fn drive(&mut self) -> bool {
-        let mut any = false;
-        if self.broker.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.broker.handle_timeout(self.now);
+    /// The broker behind a server.
+    fn broker_at(&mut self, door: usize) -> &mut Broker {
+        match door.checked_sub(1).filter(|_| !self.options.shared) {
+            Some(other) if other < self.others.len() => &mut self.others[other],
+            _ => &mut self.broker,
         }
-        for client in 0..self.clients.len() {
-            any |= self.clients[client].take_timeout(self.now);
-            any |= self.clients[client].take_due(self.now);
-            any |= self.do_actions(client);
-            any |= self.write(client);
-            any |= self.clients[client].take_events(self.now, &mut self.random);
-        }
-        for at in 0..self.links.len() {
-            any |= self.open(at);
-            any |= self.deliver_up(at);
-            any |= self.deliver_down(at);
-        }
-        any |= self.broker_output();
-        self.links.retain(|link| !(link.client_done && link.broker_done));
-        any
-    }
-
-    fn do_actions(&mut self, client: usize) -> bool {
-        let mut any = false;
-        while let Some(action) = self.clients[client].machine.poll_action() {
-            any = true;
-            match action {
-                Action::OpenTransport { id, .. } => self.begin_open(client, id),
-                Action::CloseTransport { id } => {
-                    let due = self.now + self.latency();
-                    let own = |link: &&mut Link| link.client == client && link.id == id;
-                    if let Some(link) = self.links.iter_mut().find(own) {
-                        link.client_done = true;
-                        link.broker_done |= link.phase != Phase::Open;
-                        link.up.finish(due);
-                    }
-                    self.clients[client].transport.take_if(|transport| *transport == id);
-                }
-                Action::Store { seq, record } => {
-                    let due = self.now + self.random.duration(self.options.store.clone());
-                    let last = self.clients[client].records.last().map_or(due, |(last, ..)| *last);
-                    self.clients[client].records.push((due.max(last), seq, record));
-                }
-                // Nobody is asked here: configurations for simulations do not say so.
-                _ => {}
-            }
-        }
-        any
-    }
-
-    fn begin_open(&mut self, client: usize, id: TransportId) {
-        let fails = self.refuse > 0 || self.random.one_in(self.options.refuse_one_in);
-        self.refuse = self.refuse.saturating_sub(1);
-        let at = self.now + self.latency() + self.latency();
-        let budget = match &self.options.break_after {
-            Some(range) if self.options.breaks > 0 => {
-                self.options.breaks -= 1;
-                Some(self.random.range(range.clone()))
-            }
-            _ => None,
-        };
-        let conn = ConnId::new(self.next_conn);
-        self.next_conn += 1;
-        self.links.push(Link {
-            client,
-            id,
-            conn,
-            phase: Phase::Opening { at, fails },
-            up: Pipe::default(),
-            down: Pipe::default(),
-            client_done: false,
-            broker_done: false,
-            budget,
-        });
-        let mark = self.random.size(self.options.mark.clone());
-        let client = &mut self.clients[client];
-        client.transport = Some(id);
-        client.output = Output::with_mark(mark);
-        client.pending.clear();
-        client.input.clear();
-        client.tap.opened();
-    }
-
-    fn open(&mut self, at: usize) -> bool {
-        let link = &mut self.links[at];
-        let Phase::Opening { at: when, fails } = link.phase else { return false };
-        if when > self.now || link.client_done {
-            return false;
-        }
-        let machine = &mut self.clients[link.client].machine;
-        link.phase = Phase::Open;
-        if fails {
-            link.client_done = true;
-            link.broker_done = true;
-            machine.handle_transport(self.now, link.id, TransportEvent::OpenFailed("refused".into()));
-            return true;
-        }
-        if self.random.one_in(self.options.forget_one_in) {
-            self.broker.forget_session(&self.client_ids[link.client]);
-        }
-        self.broker.open(self.now, link.conn);
-        machine.handle_transport(self.now, link.id, TransportEvent::Opened);
-        true
-    }
-
-    /// Fills the client's output and puts a part of it on the link.
-    fn write(&mut self, client: usize) -> bool {
-        let Some(at) = self.link_of(client) else { return false };
-        if self.links[at].phase != Phase::Open || self.links[at].client_done {
-            return false;
-        }
-        let owner = &mut self.clients[client];
-        if owner.pending.is_empty() {
-            owner.machine.transmit(self.now, &mut owner.output);
-            let bytes = owner.output.copy_to_bytes(owner.output.remaining());
-            owner.tap.sent(&bytes);
-            owner.pending.extend_from_slice(&bytes);
-        }
-        let room = self.options.capacity.saturating_sub(self.links[at].up.len());
-        let chunk = self.random.size(self.options.chunk.clone());
-        let owner = &mut self.clients[client];
-        let count = chunk.min(room).min(owner.pending.len());
-        if count == 0 {
-            return false;
-        }
-        let bytes = owner.pending.split_to(count).freeze();
-        owner.machine.handle_sent(self.now, self.links[at].id, count);
-        let due = self.now + self.latency();
-        // On a link that broke, what the client still says is lost.
-        if self.links[at].up.is_whole() {
-            self.links[at].up.push(due, bytes);
-        }
-        true
-    }
-
-    fn deliver_up(&mut self, at: usize) -> bool {
-        let link = &mut self.links[at];
-        if link.broker_done || link.phase != Phase::Open {
-            return false;
-        }
-        if self.broker.is_congested(link.conn) {
-            return false;
-        }
-        if let Some(bytes) = link.up.take(self.now, usize::MAX) {
-            let (arrive, breaks) = link.spend(bytes.len());
-            self.broker.handle_input(self.now, link.conn, &bytes[..arrive]);
-            if breaks {
-                self.break_link(at);
-            }
-            return true;
-        }
-        let ended = link.up.has_ended(self.now);
-        if ended {
-            link.broker_done = true;
-            self.broker.closed(self.now, link.conn);
-        }
-        ended
-    }
-
-    fn deliver_down(&mut self, at: usize) -> bool {
-        let most = self.random.size(self.options.chunk.clone());
-        let link = &mut self.links[at];
-        if link.client_done || link.phase != Phase::Open {
-            return false;
-        }
-        let client = &mut self.clients[link.client];
-        let capacity = client.machine.read_capacity();
-        if capacity > 0 && !client.input.is_empty() && client.transport == Some(link.id) {
-            let before = client.input.len();
-            client.machine.handle_input(self.now, link.id, &mut client.input);
-            if client.input.len() != before {
-                return true;
-            }
-        }
-        if let Some(bytes) = link.down.take(self.now, most.min(capacity)) {
-            let (arrive, breaks) = link.spend(bytes.len());
-            client.tap.received(&bytes[..arrive]);
-            client.input.extend_from_slice(&bytes[..arrive]);
-            client.machine.handle_input(self.now, link.id, &mut client.input);
-            if breaks {
-                self.break_link(at);
-            }
-            return true;
-        }
-        let ended = link.down.has_ended(self.now);
-        if ended {
-            link.client_done = true;
-            client.transport.take_if(|transport| *transport == link.id);
-            link.up.finish(self.now);
-            let event = TransportEvent::Closed(Some("the link is gone".into()));
-            client.machine.handle_transport(self.now, link.id, event);
-        }
-        ended
-    }
-
-    fn break_link(&mut self, at: usize) {
-        let (client_notice, broker_notice) = (
-            self.random.duration(self.options.notice.clone()),
-            self.random.duration(self.options.notice.clone()),
-        );
-        let link = &mut self.links[at];
-        self.broken.insert(link.conn);
-        link.up.break_off(self.now + broker_notice);
-        link.down.break_off(self.now + client_notice);
-    }
-
-    fn broker_output(&mut self) -> bool {
-        let mut any = false;
-        for at in 0..self.links.len() {
-            let link = &self.links[at];
-            if link.broker_done || link.phase != Phase::Open || link.down.len() >= self.options.capacity {
-                continue;
-            }
-            let bytes: Bytes = self.broker.poll_output(link.conn);
-            if !bytes.is_empty() {
-                any = true;
-                let due = self.now + self.latency();
-                // On a link that broke, what the broker still says is lost.
-                if self.links[at].down.is_whole() {
-                    self.links[at].down.push(due, bytes);
-                }
-            }
-        }
-        while let Some(conn) = self.broker.poll_close() {
-            any = true;
-            let due = self.now + self.latency();
-            if let Some(link) = self.links.iter_mut().find(|link| link.conn == conn) {
-                link.broker_done = true;
-                link.down.finish(due);
-            }
-        }
-        any
     }
 }

@@ -25,8 +25,13 @@ pub enum Settle {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The broker's configuration.
+    /// The brokers' configuration.
     pub broker: BrokerConfig,
+    /// How many servers there are: `model`, `model-1`, `model-2` and so on, for [`Config::servers`].
+    pub servers: usize,
+    /// All servers are doors of one broker, so that sessions are kept when clients fail over. Else each is a broker of
+    /// its own that knows nothing of the others.
+    pub shared: bool,
     /// How long bytes travel, one way.
     pub latency: RangeInclusive<Duration>,
     /// How many bytes are written or read at once.
@@ -43,6 +48,14 @@ pub struct Options {
     pub notice: RangeInclusive<Duration>,
     /// One in so many attempts to open a link fails; 0: none.
     pub refuse_one_in: u64,
+    /// What a client that closes its link still had on its way arrives this much later, perhaps after the next
+    /// connection's first bytes.
+    pub straggle: RangeInclusive<Duration>,
+    /// What is still on its way to a client that closed its link reaches its driver, under the old name; the machine
+    /// must ignore it.
+    pub late_input: bool,
+    /// An application whose connection was taken over by another connects again after a second, rather than never.
+    pub come_back: bool,
     /// The broker forgets the session before one in so many openings; 0: never.
     pub forget_one_in: u64,
     /// How receipts come back.
@@ -57,6 +70,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             broker: BrokerConfig::new(),
+            servers: 1,
+            shared: true,
             latency: Duration::from_millis(5)..=Duration::from_millis(5),
             chunk: 65_536..=65_536,
             mark: 65_536..=65_536,
@@ -65,6 +80,9 @@ impl Default for Options {
             breaks: 0,
             notice: Duration::ZERO..=Duration::ZERO,
             refuse_one_in: 0,
+            straggle: Duration::ZERO..=Duration::ZERO,
+            late_input: false,
+            come_back: false,
             forget_one_in: 0,
             settle: Settle::AtOnce,
             store: Duration::ZERO..=Duration::ZERO,
@@ -73,7 +91,17 @@ impl Default for Options {
     }
 }
 
-/// A configuration for tests: one server, this client identifier, the rest as by default.
+/// The name of a server of the simulation, from 0.
+pub fn server(place: usize) -> Server {
+    if place == 0 { Server::new("model") } else { Server::new(format!("model-{place}")) }
+}
+
+/// Which server this is; the first for a name that is none.
+pub(super) fn place_of(server: &Server, servers: usize) -> usize {
+    (0..servers).find(|place| self::server(*place) == *server).unwrap_or(0)
+}
+
+/// A configuration for tests: the first server, this client identifier, the rest as by default.
 pub fn config(client_id: &str) -> Config {
-    Config::new(Server::new("model")).client_id(client_id)
+    Config::new(server(0)).client_id(client_id)
 }

@@ -54,6 +54,7 @@ pub(crate) fn write_connect(
     identity: Identity<'_>,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
+    check_client_id(config, identity)?;
     with_connect(config, credentials, identity, |packet| wire::encode(packet, config.version, out))
 }
 
@@ -66,7 +67,17 @@ pub(crate) fn connect_packet_length(
     credentials: &Credentials,
     identity: Identity<'_>,
 ) -> Result<usize, EncodeError> {
+    check_client_id(config, identity)?;
     with_connect(config, credentials, identity, |packet| wire::encoded_len(packet, config.version))
+}
+
+/// 3.1 allows 23 characters; later versions leave the length to the server.
+fn check_client_id(config: &Config, identity: Identity<'_>) -> Result<(), EncodeError> {
+    let characters = identity.client_id.chars().count();
+    if config.version == ProtocolVersion::V3_1 && characters > 23 {
+        return Err(EncodeError::ClientIdentifierTooLong { characters });
+    }
+    Ok(())
 }
 
 fn with_connect<T>(

@@ -1,19 +1,23 @@
 //! Owns one transport's life: handshake, capabilities, keep-alive, aliases, quota, what is queued to be written first.
 //! It must not know the session, nor whether there should be another connection after this one.
 
+mod aliases;
 mod capabilities;
 mod handshake;
 mod keep_alive;
+mod publish;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::time::Duration;
 
 pub(crate) use handshake::{Identity, connect_packet_length, write_connect};
 pub(crate) use keep_alive::{Due as KeepAliveDue, KeepAlive};
+pub(crate) use publish::Sending;
 
-use crate::config::{Config, Credentials};
+use aliases::{IncomingAliases, OutgoingAliases};
+
+use crate::config::{Config, Credentials, Unsupported};
 use crate::interface::{Capabilities, EndReason, ProtocolViolation};
 use crate::packet::{AckKind, ConnAck, PropertiesBuf, Property};
 use crate::reason::ReasonCode;
@@ -72,12 +76,16 @@ pub(crate) struct Connection {
     pub(crate) handed: u64,
     /// QoS 0 publications in the output: where each ends, and whose it is.
     pub(crate) unsent: VecDeque<(u64, OpId)>,
-    /// Topics behind inbound aliases, by alias less one.
-    aliases: Vec<Option<TopicName>>,
+    incoming_aliases: IncomingAliases,
+    outgoing_aliases: OutgoingAliases,
+    /// What the server does not do is done as far as it does it.
+    pub(crate) downgrades: bool,
     /// Publications of QoS 1 and 2 that the server sent on this connection and that are not acknowledged to the end.
     pub(crate) unacknowledged: PacketIdMap<()>,
     /// How many bytes the frame at the front of the input still lacks, when its header is known.
     pub(crate) lacking: usize,
+    /// How many bytes of the input were left to the caller the last time.
+    pub(crate) left: usize,
     /// The method of enhanced authentication that this connection's CONNECT named.
     pub(crate) authentication: Option<alloc::string::String>,
 }
@@ -104,9 +112,12 @@ impl Connection {
             written: 0,
             handed: 0,
             unsent: VecDeque::new(),
-            aliases: Vec::new(),
+            incoming_aliases: IncomingAliases::default(),
+            outgoing_aliases: OutgoingAliases::default(),
+            downgrades: config.unsupported == Unsupported::Downgrade,
             unacknowledged: PacketIdMap::new(),
             lacking: 0,
+            left: 0,
             authentication: config
                 .authentication
                 .as_ref()
@@ -127,6 +138,8 @@ impl Connection {
         self.phase = Phase::Established;
         self.established_at = Some(now);
         self.capabilities = Capabilities::from_connack(config, connack);
+        let maximum = self.capabilities.topic_alias_maximum.min(config.topic_aliases.maximum);
+        self.outgoing_aliases = OutgoingAliases::new(maximum, config.topic_aliases.automatic);
         self.keep_alive.start(now, self.capabilities.keep_alive, config.ping_timeout);
     }
 
@@ -178,29 +191,7 @@ impl Connection {
         topic: Option<TopicName>,
         maximum: u16,
     ) -> Result<TopicName, ProtocolViolation> {
-        if alias == 0 || alias > maximum {
-            return Err(ProtocolViolation {
-                what: "a topic alias above the maximum that the client offered",
-                rule: "MQTT-3.1.2-26",
-                reason: ReasonCode::TopicAliasInvalid,
-            });
-        }
-        let place = usize::from(alias.saturating_sub(1));
-        if let Some(topic) = topic {
-            if self.aliases.len() <= place {
-                self.aliases.resize(place.saturating_add(1), None);
-            }
-            // The table outlives the frame: it owns its topics.
-            if let Some(entry) = self.aliases.get_mut(place) {
-                *entry = Some(topic.detached());
-            }
-            return Ok(topic);
-        }
-        self.aliases.get(place).cloned().flatten().ok_or(ProtocolViolation {
-            what: "a topic alias that was never given a topic",
-            rule: "5.0 section 3.3.2.3.4",
-            reason: ReasonCode::ProtocolError,
-        })
+        self.incoming_aliases.resolve(alias, topic, maximum)
     }
 
     /// When something of this connection is due.
@@ -217,17 +208,12 @@ impl Connection {
     }
 
     pub(crate) fn memory_used(&self) -> usize {
-        let aliases = self
-            .aliases
-            .iter()
-            .flatten()
-            .fold(0_usize, |sum, topic| sum.saturating_add(topic.as_bytes().len()));
         self.control
             .capacity()
             .saturating_mul(size_of::<(JournalSeq, Control)>())
             .saturating_add(self.unsent.capacity().saturating_mul(size_of::<(u64, OpId)>()))
-            .saturating_add(self.aliases.capacity().saturating_mul(size_of::<Option<TopicName>>()))
-            .saturating_add(aliases)
+            .saturating_add(self.incoming_aliases.memory_used())
+            .saturating_add(self.outgoing_aliases.memory_used())
             .saturating_add(self.unacknowledged.memory_used())
     }
 }

@@ -9,6 +9,6 @@ pub use input::{
     Unsubscribe,
 };
 pub use output::{
-    Acknowledgement, Action, Capabilities, Codes, Connected, DropReason, EndReason, Ended, Event, Outcome,
-    ProtocolViolation,
+    Acknowledgement, Action, Capabilities, Codes, Connected, DropReason, EndReason, Ended, Event, Feature,
+    Outcome, ProtocolViolation,
 };

@@ -84,8 +84,56 @@ pub enum Event {
     ConnectFailed(Ended),
     /// A connection ended that a CONNACK had accepted.
     Disconnected(Ended),
+    /// The server does not speak the version of the last attempt: the next one speaks a lower one, which cannot do all
+    /// that the configuration asks for.
+    FellBack {
+        /// The version of the next attempt.
+        version: ProtocolVersion,
+        /// What it cannot do.
+        without: Vec<Feature>,
+    },
     /// After a lost session the subscriptions were made again; those whose code is a failure are gone.
     Resubscribed(Vec<(TopicFilter, ReasonCode)>),
+}
+
+/// What a lower version of MQTT cannot do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Feature {
+    /// How long the server keeps the session is the server's choice.
+    SessionExpiry,
+    /// The server is not told how many publications it may have in flight.
+    ReceiveMaximum,
+    /// The server does not name topics by aliases, nor does this client.
+    TopicAliases,
+    /// The user properties of CONNECT are left out.
+    UserProperties,
+    /// The properties of the will, its delay among them, are left out.
+    WillProperties,
+    /// Properties of messages that wait are left out.
+    MessageProperties,
+    /// No Local, Retain As Published, Retain Handling and Subscription Identifiers are left out.
+    SubscriptionOptions,
+    /// The server gives no response information.
+    ResponseInformation,
+    /// The server does not say whether it had kept the session, nor which subscriptions it refuses (3.1).
+    SessionPresent,
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SessionExpiry => "session expiry",
+            Self::ReceiveMaximum => "receive maximum",
+            Self::TopicAliases => "topic aliases",
+            Self::UserProperties => "user properties",
+            Self::WillProperties => "will properties",
+            Self::MessageProperties => "message properties",
+            Self::SubscriptionOptions => "subscription options",
+            Self::ResponseInformation => "response information",
+            Self::SessionPresent => "session present",
+        })
+    }
 }
 
 /// The present connection's beginning.

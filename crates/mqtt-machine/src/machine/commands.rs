@@ -1,5 +1,6 @@
 //! Owns what a caller may ask for, and when it is refused. It must not know how it is then sent.
 
+use crate::config::{Offline, Unsupported};
 use crate::interface::{DropReason, Outcome, Receipt, Refused, Subscribe, Unsubscribe};
 use crate::journal::Record;
 use crate::message::Message;
@@ -8,7 +9,7 @@ use crate::reason::ReasonCode;
 use crate::session::{Ask, Request, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, PacketId, ProtocolVersion, QoS, TopicFilter};
-use crate::{config::Offline, packet, wire};
+use crate::{packet, wire};
 
 use super::Machine;
 
@@ -33,6 +34,9 @@ impl Machine {
     pub(super) fn accept_publish(&mut self, now: Instant, mut message: Message) -> Result<OpId, Refused> {
         self.accepting()?;
         message.dup = false;
+        if let Some(highest) = self.highest_qos() {
+            message.qos = message.qos.min(highest);
+        }
         self.check_publish(&message)?;
         let limits = &self.config.limits;
         let cost = message.cost();
@@ -71,7 +75,8 @@ impl Machine {
             if message.qos > capabilities.maximum_qos {
                 return Err(Refused::NotSupported("this QoS (Maximum QoS) [MQTT-3.2.2-11]"));
             }
-            if message.retain && !capabilities.retain_available {
+            let downgrades = self.config.unsupported == Unsupported::Downgrade;
+            if message.retain && !capabilities.retain_available && !downgrades {
                 return Err(Refused::NotSupported("retained messages (Retain Available) [MQTT-3.2.2-14]"));
             }
         }
@@ -89,8 +94,12 @@ impl Machine {
         }
         for property in message.properties.as_properties() {
             match property {
-                Property::TopicAlias(_) => {
-                    return Err(Refused::NotSupported("topic aliases chosen by the caller"));
+                Property::TopicAlias(alias)
+                    if capabilities.is_some_and(|known| alias > known.topic_alias_maximum) =>
+                {
+                    return Err(Refused::NotSupported(
+                        "this topic alias (Topic Alias Maximum) [MQTT-3.2.2-17]",
+                    ));
                 }
                 Property::SubscriptionIdentifier(_) => {
                     return Err(Refused::NotSupported(

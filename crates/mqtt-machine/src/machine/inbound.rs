@@ -74,7 +74,23 @@ impl Machine {
 
     pub(super) fn take_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
         self.detach_events();
-        let mut seen = false;
+        if let State::Live(connection) = &mut self.state
+            && connection.id == id
+        {
+            // What was left the last time is shown again: only what is new is a sign of life.
+            if input.len() > connection.left {
+                connection.keep_alive.received(now);
+            }
+            self.take_frames(now, id, input);
+            if let State::Live(connection) = &mut self.state {
+                connection.left = input.len();
+            }
+        } else {
+            input.clear();
+        }
+    }
+
+    fn take_frames(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
         loop {
             let State::Live(connection) = &self.state else {
                 input.clear();
@@ -88,10 +104,6 @@ impl Machine {
                 return;
             }
             let State::Live(connection) = &mut self.state else { return };
-            if !seen && !input.is_empty() {
-                connection.keep_alive.received(now);
-                seen = true;
-            }
             let header = match wire::frame_header(input, self.config.maximum_packet_size) {
                 Ok(Some(header)) => header,
                 Ok(None) => {

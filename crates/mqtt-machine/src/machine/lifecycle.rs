@@ -4,22 +4,22 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
-use core::time::Duration;
 
-use crate::config::{Backoff, CleanStart, Config, Credentials};
+use crate::config::{CleanStart, Config, Credentials};
 use crate::connection::{Connection, Control, Identity, Phase, connect_packet_length};
 use crate::interface::{
     Action, Answer, Disconnect, DropReason, EndReason, Ended, Event, Outcome, Refused, StoreError,
     TransportEvent,
 };
 use crate::journal::Record;
-use crate::packet::{self, Packet, PacketType, PropertiesBuf, Sender};
+use crate::packet::{self, Packet, PacketType, PropertiesBuf, Property, PropertyId, Sender};
 use crate::reason::ReasonCode;
 use crate::session::Stage;
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, ProtocolVersion, Server, TransportId};
 use crate::wire::{self, reasons};
 
+use super::route::Reached;
 use super::{Drain, Machine, State};
 
 impl Machine {
@@ -36,7 +36,7 @@ impl Machine {
         let config = self.next_config.as_ref().unwrap_or(&self.config);
         let identity = Identity { client_id: &config.client_id, clean_start: true };
         connect_packet_length(config, &config.credentials, identity).map_err(Refused::Encode)?;
-        self.failed = 0;
+        self.route.failed = 0;
         self.start_attempt(now);
         Ok(())
     }
@@ -62,6 +62,14 @@ impl Machine {
                 "a reason code that only a server puts into DISCONNECT [MQTT-3.14.2-1]",
             ));
         }
+        let expiry = request.properties.as_properties().find(PropertyId::SessionExpiryInterval);
+        if self.config.session_expiry.is_zero()
+            && matches!(expiry, Some(Property::SessionExpiryInterval(seconds)) if seconds > 0)
+        {
+            return Err(Refused::NotSupported(
+                "a Session Expiry Interval after a CONNECT without one (5.0 section 3.14.2.2.2)",
+            ));
+        }
         let packet =
             packet::Disconnect { reason: request.reason, properties: request.properties.as_properties() };
         wire::encoded_len(&Packet::Disconnect(packet), self.version()).map_err(Refused::Encode)?;
@@ -73,15 +81,15 @@ impl Machine {
     fn start_attempt(&mut self, now: Instant) {
         if let Some(config) = self.next_config.take() {
             self.config = config;
+            self.route.reconfigured();
         }
         self.next_transport = self.next_transport.saturating_add(1);
         let id = TransportId::new(self.next_transport);
         let deadline = now + self.config.connect_timeout;
-        let server = self.server.checked_rem(self.config.servers.len());
-        let server = server.and_then(|place| self.config.servers.get(place)).cloned();
+        let server = self.route.server(&self.config);
         if self.config.prepare {
             self.state = State::Preparing { id, deadline };
-            self.actions.push_back(Action::Prepare { id, server, failed: self.failed });
+            self.actions.push_back(Action::Prepare { id, server, failed: self.route.failed });
             return;
         }
         let credentials = self.config.credentials.clone();
@@ -233,7 +241,7 @@ impl Machine {
     pub(super) fn end(&mut self, now: Instant, reason: EndReason) {
         let state = core::mem::replace(&mut self.state, State::Idle);
         let mut reason = reason;
-        let mut was_established = false;
+        let mut reached = Reached::Nothing;
         let id = match state {
             State::Idle | State::Waiting { .. } => {
                 self.state = state;
@@ -254,10 +262,11 @@ impl Machine {
                 if let Phase::Closing { reason: wanted, .. } = connection.phase {
                     reason = *wanted;
                 }
+                reached = Reached::Handshake;
                 if let Some(since) = connection.established_at {
-                    was_established = true;
+                    reached = Reached::Connection;
                     if now - since >= self.config.backoff.stable_after {
-                        self.failed = 0;
+                        self.route.stable();
                     }
                 }
                 for (_, op) in connection.unsent {
@@ -267,50 +276,20 @@ impl Machine {
             }
         };
         self.session.connection_ended();
-        let retry_at = self.schedule(now, &reason);
+        let place = self.events.len();
+        let retry_at = self.schedule(now, &reason, reached);
         let requested = matches!(reason, EndReason::Requested);
         let ended = Ended { id, reason, retry_at };
-        self.events.push_back(if was_established {
+        let event = if reached == Reached::Connection {
             Event::Disconnected(ended)
         } else {
             Event::ConnectFailed(ended)
-        });
+        };
+        // Before what follows from it.
+        self.events.insert(place, event);
         if requested {
             self.finish_disconnect();
         }
-    }
-
-    /// Decides when the next attempt begins, if at all.
-    fn schedule(&mut self, now: Instant, reason: &EndReason) -> Option<Instant> {
-        let backoff = self.config.backoff;
-        let asked = matches!(reason, EndReason::Reconnect);
-        let used_up = !asked && backoff.attempts.is_some_and(|most| self.failed >= most);
-        if reason.is_permanent() || used_up {
-            self.state = State::Idle;
-            return None;
-        }
-        let delay = if asked {
-            self.failed = 0;
-            Duration::ZERO
-        } else {
-            let delay = self.delay(&backoff);
-            self.failed = self.failed.saturating_add(1);
-            self.server = self.server.wrapping_add(1);
-            delay
-        };
-        let until = now + delay;
-        self.state = State::Waiting { until };
-        Some(until)
-    }
-
-    fn delay(&mut self, backoff: &Backoff) -> Duration {
-        let factor = backoff.factor.max(1).checked_pow(self.failed).unwrap_or(u32::MAX);
-        let bound = backoff.first.saturating_mul(factor).min(backoff.cap);
-        if !backoff.jitter {
-            return bound;
-        }
-        let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        Duration::from_micros(self.rng.up_to(micros))
     }
 
     pub(super) fn stored(&mut self, now: Instant, result: Result<JournalSeq, StoreError>) {
@@ -432,11 +411,16 @@ impl Machine {
         let mut undelivered = 0_usize;
         for slot in self.session.outgoing.owed_slots() {
             let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
-            if !core::mem::replace(&mut entry.ended, true) {
-                let op = entry.op;
-                let outcome = if entry.sent { Outcome::Unknown } else { Outcome::NotSent };
-                undelivered = undelivered.saturating_add(1);
-                self.complete(op, outcome, JournalSeq::ZERO);
+            let told = core::mem::replace(&mut entry.ended, true);
+            undelivered = undelivered.saturating_add(usize::from(!told));
+            let (op, packet_id) = (entry.op, entry.owed.packet_id().filter(|_| !entry.sent));
+            // What has not left at all is not owed any more; the fate of the rest is for a later connection to settle.
+            let (outcome, gate) = match packet_id {
+                Some(packet_id) => (Outcome::NotSent, self.record(Record::Ended { packet_id })),
+                None => (Outcome::Unknown, JournalSeq::ZERO),
+            };
+            if !told {
+                self.complete(op, outcome, gate);
             }
         }
         while let Some(slot) = self.session.outgoing.first(Stage::Waiting) {

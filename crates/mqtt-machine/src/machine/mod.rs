@@ -8,6 +8,7 @@ mod observe;
 mod outbound;
 mod packets;
 mod rng;
+mod route;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -31,6 +32,7 @@ use crate::session::{Session, SessionSnapshot};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, Server, TopicFilter, TransportId};
 use rng::Rng;
+use route::Route;
 
 /// The most that is read at once when nothing larger is awaited, in bytes.
 const READ_SIZE: usize = 64 << 10;
@@ -138,10 +140,7 @@ pub struct Machine {
     /// Bytes of messages whose receipts are out.
     incoming_bytes: usize,
     resubscribe: Resubscribe,
-    /// Attempts that failed in a row.
-    failed: u32,
-    /// Which server's turn it is.
-    server: usize,
+    route: Route,
     ever_connected: bool,
     next_transport: u64,
 }
@@ -172,8 +171,7 @@ impl Machine {
             detached: 0,
             incoming_bytes: 0,
             resubscribe: Resubscribe::Done,
-            failed: 0,
-            server: 0,
+            route: Route::default(),
             ever_connected: false,
             next_transport: 0,
         }

@@ -1,10 +1,11 @@
 //! Owns the way out: which packet is next, and its commit into the caller's output. It must not know why it is owed.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Buf;
 
-use crate::connection::{Connection, Control, Identity, write_connect};
+use crate::connection::{Connection, Control, Identity, Sending, write_connect};
 use crate::interface::{DropReason, EndReason, Event, Outcome};
 use crate::journal::Record;
 use crate::message::Message;
@@ -13,7 +14,7 @@ use crate::packet::{self, Ack, AckKind, Packet, PropertiesBuf, Property};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Owed, Request, Stage};
 use crate::time::Instant;
-use crate::types::{JournalSeq, PacketId, QoS, TopicFilter, TransportId};
+use crate::types::{JournalSeq, QoS, TopicFilter, TransportId};
 use crate::wire;
 
 use super::commands::filters_of;
@@ -71,7 +72,7 @@ impl Machine {
             return self.write_request(out);
         }
         if let Some(slot) = self.session.outgoing.first(Stage::Ready) {
-            return self.write_owed(slot, out);
+            return self.write_owed(now, slot, out);
         }
         match self.session.outgoing.first(Stage::Waiting) {
             Some(slot) => self.write_waiting(now, slot, out),
@@ -198,7 +199,7 @@ impl Machine {
     }
 
     /// Writes what has a packet identifier: a PUBLISH within the quota, or a PUBREL.
-    fn write_owed(&mut self, slot: u32, out: &mut Output) -> bool {
+    fn write_owed(&mut self, now: Instant, slot: u32, out: &mut Output) -> bool {
         let durable = self.journal.durable;
         let in_flight = self.session.outgoing.count(Stage::InFlight);
         let window = self.window();
@@ -212,7 +213,8 @@ impl Machine {
             Owed::Publish(_, _) if in_flight >= window => return false,
             Owed::Publish(packet_id, message) => {
                 let (packet_id, dup) = (*packet_id, entry.sent);
-                let written = write_publish(connection, message, Some(packet_id), dup, out);
+                let sending = Sending { packet_id: Some(packet_id), dup, waited: entry.waited(now) };
+                let written = connection.write_publish(message, sending, out);
                 entry.sent = entry.sent || written.is_ok();
                 written.map(|()| Stage::InFlight).map_err(|reason| (packet_id, reason))
             }
@@ -248,13 +250,17 @@ impl Machine {
         if message.qos != QoS::AtMostOnce {
             return self.enter_window(now, slot);
         }
-        if is_expired(message, entry.accepted_at, now) {
+        if entry.gate > self.journal.durable {
+            return false;
+        }
+        if is_expired(message, entry.waited(now)) {
             self.discard(slot, Outcome::Expired);
             return true;
         }
         let State::Live(connection) = &mut self.state else { return false };
         let before = out.remaining();
-        match write_publish(connection, message, None, false, out) {
+        let sending = Sending { packet_id: None, dup: false, waited: entry.waited(now) };
+        match connection.write_publish(message, sending, out) {
             Ok(()) => {
                 wrote(connection, before, out);
                 connection.unsent.push_back((connection.written, entry.op));
@@ -287,14 +293,23 @@ impl Machine {
         let used = outgoing.count(Stage::InFlight).saturating_add(outgoing.count(Stage::Ready));
         let Some(entry) = outgoing.get(slot) else { return false };
         let Owed::Waiting(message) = &entry.owed else { return false };
-        if is_expired(message, entry.accepted_at, now) {
+        if is_expired(message, entry.waited(now)) {
             self.discard(slot, Outcome::Expired);
+            return true;
+        }
+        let op = entry.op;
+        if let Some(highest) = self.highest_qos()
+            && message.qos > highest
+        {
+            let gate = self.record(Record::Downgraded { op, qos: highest });
+            if let Some(entry) = self.session.outgoing.get_mut(slot) {
+                entry.gate = gate;
+            }
             return true;
         }
         if used >= self.window() {
             return false;
         }
-        let op = entry.op;
         let Some(packet_id) = self.session.free_id() else { return false };
         let gate = self.record(Record::Assigned { op, packet_id });
         if let Some(entry) = self.session.outgoing.get_mut(slot) {
@@ -321,48 +336,12 @@ impl Machine {
 }
 
 /// Whether a message has waited longer than its Message Expiry Interval.
-fn is_expired(message: &Message, accepted_at: Instant, now: Instant) -> bool {
-    message.expiry_interval().is_some_and(|interval| now - accepted_at >= interval)
+fn is_expired(message: &Message, waited: Duration) -> bool {
+    message.expiry_interval().is_some_and(|interval| waited >= interval)
 }
 
 /// Notes how far the output has got.
 fn wrote(connection: &mut Connection, before: usize, out: &Output) {
     let bytes = out.remaining().saturating_sub(before) as u64;
     connection.written = connection.written.saturating_add(bytes);
-}
-
-/// Writes a PUBLISH, if the server takes it.
-fn write_publish(
-    connection: &Connection,
-    message: &Message,
-    packet_id: Option<PacketId>,
-    dup: bool,
-    out: &mut Output,
-) -> Result<(), DropReason> {
-    let capabilities = &connection.capabilities;
-    if message.qos > capabilities.maximum_qos || (message.retain && !capabilities.retain_available) {
-        return Err(DropReason::NotSupported);
-    }
-    let publish = packet::Publish {
-        dup,
-        qos: message.qos,
-        retain: message.retain,
-        topic: message.topic.as_str(),
-        packet_id,
-        properties: message.properties.as_properties(),
-        payload: &message.payload,
-    };
-    // Fixed header, topic length, packet identifier and property length take at most 13 bytes.
-    let most =
-        publish.topic.len().saturating_add(publish.properties.len()).saturating_add(publish.payload.len());
-    if most.saturating_add(13) > connection.maximum_packet_size() {
-        let exact = wire::encoded_len(&Packet::Publish(publish.clone()), connection.version);
-        if exact.map_or(true, |bytes| bytes > connection.maximum_packet_size()) {
-            return Err(DropReason::PacketTooLarge);
-        }
-    }
-    wire::encode_publish_head(&publish, connection.version, out.tail())
-        .map_err(|_| DropReason::NotSupported)?;
-    out.append(&message.payload);
-    Ok(())
 }

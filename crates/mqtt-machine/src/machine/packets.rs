@@ -40,6 +40,9 @@ impl Machine {
     pub(super) fn on_packet(&mut self, now: Instant, packet: &Packet<'_>) -> Result<(), EndReason> {
         let State::Live(connection) = &self.state else { return Ok(()) };
         let handshake = matches!(connection.phase, Phase::Handshake { .. });
+        if connection.written == 0 {
+            return Err(EndReason::Protocol(violation("a packet before CONNECT was sent", "MQTT-3.2.0-1")));
+        }
         if !self.config.request_problem_information && has_problem_information(packet) {
             let what = "a reason string or user property that was not asked for";
             return Err(EndReason::Protocol(violation(what, "MQTT-3.1.2-29")));
@@ -95,6 +98,7 @@ impl Machine {
             )));
         }
         connection.establish(now, &self.config, connack);
+        self.route.accepted();
         let (id, server, capabilities) = (connection.id, connection.server.clone(), connection.capabilities);
         // 3.1 cannot tell: there a session that was asked for is taken to be kept, and subscriptions are made again.
         let silent = connection.version == ProtocolVersion::V3_1;
@@ -369,7 +373,9 @@ impl Machine {
         if ended {
             return;
         }
-        let acknowledgement = Acknowledgement::new(ack.reason, PropertiesBuf::copy_from(ack.properties));
+        // A server that has completed it already answers the PUBREL of a resume with "not found": it has the message.
+        let reason = if refused || !ack.reason.is_failure() { ack.reason } else { ReasonCode::Success };
+        let acknowledgement = Acknowledgement::new(reason, PropertiesBuf::copy_from(ack.properties));
         let outcome =
             if refused { Outcome::Refused(acknowledgement) } else { Outcome::Acknowledged(acknowledgement) };
         self.complete(op, outcome, gate);

@@ -126,6 +126,11 @@ impl Session {
                     self.outgoing.remove(slot);
                 }
             }
+            Record::Downgraded { op, qos } => {
+                if let Some(slot) = self.first_waiting(op) {
+                    self.outgoing.downgrade(slot, qos);
+                }
+            }
             Record::Received { packet_id } => self.incoming.apply_received(packet_id),
             Record::Completed { packet_id } => self.incoming.apply_completed(packet_id),
             Record::Subscribed { subscription, identifier } => self.keep(subscription, identifier),
@@ -149,7 +154,7 @@ impl Session {
                 ensure(self.first_waiting(*op).is_some(), "no publication of this name waits")?;
                 ensure(!self.ids.contains(*packet_id), "the packet identifier is in use")
             }
-            Record::Discarded { op } => {
+            Record::Discarded { op } | Record::Downgraded { op, .. } => {
                 ensure(self.first_waiting(*op).is_some(), "no publication of this name waits")
             }
             Record::Released { packet_id } | Record::Ended { packet_id } => {
@@ -170,13 +175,17 @@ impl Session {
     /// After the fold of a restore: what has a packet identifier may have been sent, and waiting messages are as old as
     /// the time away says.
     pub(crate) fn restored(&mut self, now: Instant, away: Duration) {
-        let accepted_at = Instant::from_micros(
-            now.as_micros().saturating_sub(u64::try_from(away.as_micros()).unwrap_or(u64::MAX)),
-        );
         let waiting: Vec<u32> = self.outgoing.slots(Stage::Waiting).collect();
+        for slot in &waiting {
+            // Downgraded to QoS 0: the session does not owe it.
+            if self.outgoing.get(*slot).is_some_and(|entry| entry.owed.is_qos_0()) {
+                self.outgoing.remove(*slot);
+            }
+        }
         for slot in self.outgoing.owed_slots().into_iter().chain(waiting) {
             if let Some(entry) = self.outgoing.get_mut(slot) {
-                entry.accepted_at = accepted_at;
+                entry.accepted_at = now;
+                entry.away = away;
                 entry.sent = entry.owed.packet_id().is_some();
             }
         }
@@ -311,7 +320,7 @@ impl Session {
             .chain(self.outgoing.slots(Stage::Waiting))
             .filter_map(|slot| self.outgoing.get(slot))
             .filter_map(|entry| match &entry.owed {
-                Owed::Waiting(message) if message.qos == QoS::AtMostOnce => None,
+                owed if owed.is_qos_0() => None,
                 Owed::Waiting(message) => Some((entry.op, None, Some(message.clone()))),
                 Owed::Publish(packet_id, message) => {
                     Some((entry.op, Some(*packet_id), Some(message.clone())))

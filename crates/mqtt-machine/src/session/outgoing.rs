@@ -2,10 +2,11 @@
 //! It must not know bytes, nor why one moves on.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::message::Message;
 use crate::time::Instant;
-use crate::types::{JournalSeq, OpId, PacketId};
+use crate::types::{JournalSeq, OpId, PacketId, QoS};
 
 /// What is owed for one publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,11 @@ impl Owed {
             Self::Waiting(_) => None,
             Self::Publish(id, _) | Self::Release(id) => Some(*id),
         }
+    }
+
+    /// A message that nothing is owed for once it is written.
+    pub(crate) fn is_qos_0(&self) -> bool {
+        matches!(self, Self::Waiting(message) if message.qos == QoS::AtMostOnce)
     }
 
     fn cost(&self) -> usize {
@@ -53,7 +59,10 @@ pub(crate) struct Entry {
     pub(crate) owed: Owed,
     /// Orders what is resent: given at acceptance, and anew at PUBREC.
     pub(crate) order: u64,
+    /// When it was accepted, or restored.
     pub(crate) accepted_at: Instant,
+    /// How long it had waited before it was restored.
+    pub(crate) away: Duration,
     /// The record that must be durable before anything is written.
     pub(crate) gate: JournalSeq,
     /// Its PUBLISH was written on any connection: the next one is a DUP.
@@ -63,6 +72,13 @@ pub(crate) struct Entry {
     stage: Stage,
     previous: Option<u32>,
     next: Option<u32>,
+}
+
+impl Entry {
+    /// How long it has been with us.
+    pub(crate) fn waited(&self, now: Instant) -> Duration {
+        self.away.saturating_add(now - self.accepted_at)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,6 +153,21 @@ impl Outgoing {
         self.next_order
     }
 
+    /// Whether `is` holds for a message that is kept.
+    pub(crate) fn any_message(&self, is: impl Fn(&Message) -> bool) -> bool {
+        self.slots.iter().flatten().any(|entry| match &entry.owed {
+            Owed::Waiting(message) | Owed::Publish(_, message) => is(message),
+            Owed::Release(_) => false,
+        })
+    }
+
+    /// A waiting publication gets a lower QoS.
+    pub(crate) fn downgrade(&mut self, slot: u32, qos: QoS) {
+        if let Some(Entry { owed: Owed::Waiting(message), .. }) = self.get_mut(slot) {
+            message.qos = message.qos.min(qos);
+        }
+    }
+
     /// A new entry at the end of the waiting ones.
     pub(crate) fn push(&mut self, op: OpId, message: Message) -> u32 {
         let owed = Owed::Waiting(message);
@@ -146,6 +177,7 @@ impl Outgoing {
             owed,
             order: self.next_order(),
             accepted_at: Instant::ZERO,
+            away: Duration::ZERO,
             gate: JournalSeq::ZERO,
             sent: false,
             ended: false,

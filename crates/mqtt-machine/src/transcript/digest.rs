@@ -109,6 +109,11 @@ pub(super) fn of_event(event: &Event) -> u32 {
                 out.byte(code.to_u8());
             }
         }
+        Event::FellBack { version, without } => {
+            out.byte(6);
+            out.code(*version);
+            out.size(without.len());
+        }
     })
 }
 

@@ -171,6 +171,12 @@ impl Recorder {
         self.machine.memory_used().saturating_add(self.tape.memory_used())
     }
 
+    /// True when there is nothing to do but to pass calls on. The calls that move large values look at this first, so
+    /// that they move them once.
+    const fn is_plain(&self) -> bool {
+        matches!(self.tape, Tape::Off)
+    }
+
     /// Begins an entry; `input` is asked for only when there is a recording.
     fn begin(&mut self, now: Instant, input: impl FnOnce() -> Input) {
         if let Tape::On(_) = self.tape {
@@ -218,11 +224,10 @@ impl Recorder {
         let hidden =
             self.vault.as_ref().map_or_else(Hidden::default, |vault| vault.hide(&self.machine, input));
         self.tape.bytes(now, id, input);
-        let before = input.len();
         self.machine.handle_input(now, id, input);
         let machine = &self.machine;
         let observed = |said| Observed { said, standing: Some(Standing::of(machine)) };
-        self.tape.end_bytes(before.saturating_sub(input.len()), input, observed);
+        self.tape.end_bytes(input, observed);
         if let Some(vault) = &mut self.vault {
             vault.show(hidden, id, machine, input);
         }
@@ -253,7 +258,16 @@ impl Recorder {
     ///
     /// # Errors
     /// As [`Machine::publish`].
+    #[inline]
     pub fn publish(&mut self, now: Instant, message: Message) -> Result<OpId, Refused> {
+        if self.is_plain() {
+            return self.machine.publish(now, message);
+        }
+        self.publish_recorded(now, message)
+    }
+
+    #[inline(never)]
+    fn publish_recorded(&mut self, now: Instant, message: Message) -> Result<OpId, Refused> {
         self.begin(now, || Input::Command(Command::Publish(message.clone())));
         let result = self.machine.publish(now, message);
         self.end(|| Said::of_op(&result));
@@ -346,7 +360,13 @@ impl Recorder {
 
     /// As [`Machine::poll_action`].
     #[must_use]
+    #[inline]
     pub fn poll_action(&mut self) -> Option<Action> {
+        if self.is_plain() { self.machine.poll_action() } else { self.poll_recorded_action() }
+    }
+
+    #[inline(never)]
+    fn poll_recorded_action(&mut self) -> Option<Action> {
         let mut action = self.machine.poll_action()?;
         self.tape.call(None, &Call::PollAction);
         self.tape.end(|| Observed::gave(digest::of_action(&action)));
@@ -358,7 +378,13 @@ impl Recorder {
 
     /// As [`Machine::poll_event`].
     #[must_use]
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
+        if self.is_plain() { self.machine.poll_event() } else { self.poll_recorded_event() }
+    }
+
+    #[inline(never)]
+    fn poll_recorded_event(&mut self) -> Option<Event> {
         let mut event = self.machine.poll_event()?;
         self.tape.call(None, &Call::PollEvent);
         self.tape.end(|| Observed::gave(digest::of_event(&event)));

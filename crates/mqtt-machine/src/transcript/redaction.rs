@@ -49,8 +49,11 @@ impl core::fmt::Debug for Vault {
 #[derive(Debug, Default)]
 pub(super) struct Hidden {
     frames: Vec<HiddenFrame>,
-    /// The length of the input.
+    /// The length of the input without `behind`.
     length: usize,
+    /// The body of a last frame whose end has not come, and which may hold a secret. The machine reads no more of such a
+    /// frame than its header, and asks for all of the body instead of what lacks: that may be more to read at once.
+    behind: BytesMut,
     /// Server's steps that the machine had not handed over before.
     challenges: usize,
 }
@@ -69,8 +72,6 @@ struct HiddenFrame {
 enum Kind {
     ConnAck,
     Auth,
-    /// One of them whose end has not come: nobody reads what is there of its body.
-    Partial,
 }
 
 /// What the caller decides.
@@ -183,13 +184,11 @@ impl Vault {
 impl Vault {
     /// Exchanges the authentication data in the packets of `input`.
     pub(super) fn hide(&self, machine: &Machine, input: &mut BytesMut) -> Hidden {
-        let mut hidden = Hidden { length: input.len(), ..Hidden::default() };
-        // Before 5.0 no server says any.
-        if machine.config().version != ProtocolVersion::V5 {
-            return hidden;
-        }
+        let mut hidden = Hidden::default();
         let mut start = 0_usize;
-        while let Some(rest) = input.get_mut(start..)
+        // Before 5.0 no server says any.
+        while machine.config().version == ProtocolVersion::V5
+            && let Some(rest) = input.get_mut(start..)
             && let Ok(Some(header)) = wire::frame_header(rest, u32::MAX)
         {
             let kind = match header.packet_type() {
@@ -197,31 +196,26 @@ impl Vault {
                 Some(PacketType::Auth) => Some(Kind::Auth),
                 _ => None,
             };
-            let whole = rest.get_mut(..header.frame_len());
-            let is_whole = whole.is_some();
-            if let Some(kind) = kind {
-                let found = match whole {
-                    Some(frame) => server_data(frame).map(|at| (kind, at)),
-                    None => Some((Kind::Partial, header.header_len..rest.len())),
-                };
-                if let Some((kind, at)) = found
-                    && let Some(part) = rest.get_mut(at.clone())
-                {
-                    let secret = Bytes::copy_from_slice(part);
-                    part.fill(PLACEHOLDER);
-                    hidden.frames.push(HiddenFrame {
-                        kind,
-                        start,
-                        at: start.saturating_add(at.start),
-                        secret,
-                    });
+            let Some(frame) = rest.get_mut(..header.frame_len()) else {
+                if kind.is_some() {
+                    let end = start.saturating_add(header.header_len).min(input.len());
+                    #[expect(clippy::disallowed_methods, reason = "the place was bounded above")]
+                    let behind = input.split_off(end);
+                    hidden.behind = behind;
                 }
-            }
-            if !is_whole {
                 break;
+            };
+            if let Some(kind) = kind
+                && let Some(at) = server_data(frame)
+                && let Some(part) = frame.get_mut(at.clone())
+            {
+                let secret = Bytes::copy_from_slice(part);
+                part.fill(PLACEHOLDER);
+                hidden.frames.push(HiddenFrame { kind, start, at: start.saturating_add(at.start), secret });
             }
             start = start.saturating_add(header.frame_len());
         }
+        hidden.length = input.len();
         if !hidden.frames.is_empty() {
             hidden.challenges = machine.authentications();
         }
@@ -230,10 +224,14 @@ impl Vault {
 
     /// Puts the data back into what was left of `input`, and keeps what the machine took for its caller.
     pub(super) fn show(&mut self, hidden: Hidden, id: TransportId, machine: &Machine, input: &mut BytesMut) {
+        let taken = hidden.length.saturating_sub(input.len());
+        // A header that is not left was dropped, and its body with it.
+        if !input.is_empty() {
+            input.unsplit(hidden.behind);
+        }
         if hidden.frames.is_empty() {
             return;
         }
-        let taken = hidden.length.saturating_sub(input.len());
         // A step that breaks a rule ends the connection, and with it those behind it: the first ones were handed over.
         let mut new = machine.authentications().saturating_sub(hidden.challenges);
         for HiddenFrame { kind, start, at, secret } in hidden.frames {
@@ -248,7 +246,7 @@ impl Vault {
                     self.challenges.push_back(Secret::new(secret));
                 }
                 Kind::ConnAck => self.greetings.push_back((id, Secret::new(secret))),
-                Kind::Auth | Kind::Partial => {}
+                Kind::Auth => {}
             }
         }
     }
@@ -272,7 +270,10 @@ impl Vault {
                 };
                 (*id, properties, true)
             }
-            Event::Message { .. } | Event::Completed { .. } | Event::Resubscribed(_) => return,
+            Event::Message { .. }
+            | Event::Completed { .. }
+            | Event::Resubscribed(_)
+            | Event::FellBack { .. } => return,
         };
         let place = self.greetings.iter().position(|(greeting, _)| *greeting == id);
         if let (Some(place), Some(properties)) = (place, properties)

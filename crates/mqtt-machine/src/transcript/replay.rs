@@ -137,7 +137,7 @@ impl Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { entry, at, what, expected, got } = self;
-        write!(f, "entry {entry} at {at}: {what} differs: recorded was {expected}; now it is {got}")
+        write!(f, "entry {entry} at {at} differs in {what}: recorded was {expected}; now it is {got}")
     }
 }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
-use crate::config::{CleanStart, LostSession, Offline};
+use crate::config::{CleanStart, LostSession, Offline, Unsupported};
 use crate::packet::PropertiesBuf;
 use crate::time::Instant;
 use crate::types::{ProtocolVersion, QoS, RetainHandling, Secret};
@@ -163,6 +163,7 @@ codes! {
     CleanStart { Always = 0 FirstOnly = 1 Never = 2 }
     LostSession { SendAgain = 0 Report = 1 }
     Offline { Queue = 0 Drop = 1 }
+    Unsupported { Refuse = 0 Downgrade = 1 }
 }
 
 /// A 64-bit FNV-1a over what is written, folded to 32 bits: it tells values apart that differ by accident, and is no

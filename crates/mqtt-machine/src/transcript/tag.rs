@@ -18,6 +18,7 @@ pub(super) mod record {
     pub(crate) const SUBSCRIBED: u8 = 9;
     pub(crate) const UNSUBSCRIBED: u8 = 10;
     pub(crate) const SESSION_LOST: u8 = 11;
+    pub(crate) const DOWNGRADED: u8 = 12;
 }
 
 /// Calls.

@@ -30,9 +30,45 @@ pub(super) struct Running {
     /// The time of the last entry.
     at: Instant,
     /// What the last call that took bytes left, to be recognised at the front of the next.
-    left: BytesMut,
+    left: Left,
     /// Where the entry begins whose call has not returned.
     open: Option<usize>,
+}
+
+/// What a call left of its bytes, to be recognised when the next call brings it again: by its length and its two ends,
+/// so that a large frame that comes in small parts costs no more for each part than a small one.
+#[derive(Debug, Default)]
+struct Left {
+    length: usize,
+    ends: BytesMut,
+}
+
+impl Left {
+    /// How much of either end is kept.
+    const END: usize = 32 << 10;
+
+    fn keep(&mut self, left: &[u8]) {
+        self.length = left.len();
+        self.ends.clear();
+        let (first, last) = Self::ends_of(left);
+        self.ends.extend_from_slice(first);
+        self.ends.extend_from_slice(last);
+    }
+
+    /// What stands in `bytes` behind this; `None` when this is not what they begin with.
+    fn behind<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let (front, behind) = bytes.split_at_checked(self.length).filter(|_| self.length > 0)?;
+        let (first, last) = Self::ends_of(front);
+        (self.ends.starts_with(first) && self.ends.ends_with(last)).then_some(behind)
+    }
+
+    fn ends_of(bytes: &[u8]) -> (&[u8], &[u8]) {
+        let middle = bytes.len().saturating_sub(Self::END).max(Self::END);
+        match (bytes.get(..Self::END), bytes.get(middle..)) {
+            (Some(first), Some(last)) => (first, last),
+            _ => (bytes, &[]),
+        }
+    }
 }
 
 impl Tape {
@@ -40,7 +76,7 @@ impl Tape {
     pub(super) fn new(header: &Header, limit: usize) -> Self {
         let mut out = Bounded::new(limit);
         write::header(&mut out, header);
-        Self::On(Box::new(Running { out, at: header.start, left: BytesMut::new(), open: None }))
+        Self::On(Box::new(Running { out, at: header.start, left: Left::default(), open: None }))
     }
 
     /// Writes a part of the header. One that does not fit leaves nothing that could be replayed.
@@ -60,12 +96,8 @@ impl Tape {
     /// Begins the entry of a call that takes bytes.
     pub(super) fn bytes(&mut self, at: Instant, id: TransportId, bytes: &[u8]) {
         self.begin(at, |running, before| {
-            let known = running.left.len();
-            let new = bytes.strip_prefix(running.left.as_ref()).filter(|_| known > 0);
+            let new = running.left.behind(bytes);
             write::bytes(&mut running.out, before, at, id, new.is_some(), new.unwrap_or(bytes));
-            if new.is_none() {
-                running.left.clear();
-            }
         });
     }
 
@@ -101,15 +133,10 @@ impl Tape {
         }
     }
 
-    /// Ends the entry of a call that took bytes, `taken` of them, and left `left`.
-    pub(super) fn end_bytes(&mut self, taken: usize, left: &[u8], observed: impl FnOnce(Said) -> Observed) {
+    /// Ends the entry of a call that took bytes, and left `left`.
+    pub(super) fn end_bytes(&mut self, left: &[u8], observed: impl FnOnce(Said) -> Observed) {
         if let Self::On(running) = self {
-            // A frame that comes in many parts is not copied as often.
-            if taken > 0 {
-                running.left.clear();
-            }
-            let known = running.left.len();
-            running.left.extend_from_slice(left.get(known..).unwrap_or_default());
+            running.left.keep(left);
         }
         let said = if left.is_empty() { Said::Nothing } else { Said::Unread(left.len()) };
         self.end(|| observed(said));
@@ -147,7 +174,7 @@ impl Tape {
     pub(super) fn memory_used(&self) -> usize {
         match self {
             Self::Off => 0,
-            Self::On(running) => running.out.memory_used().saturating_add(running.left.capacity()),
+            Self::On(running) => running.out.memory_used().saturating_add(running.left.ends.capacity()),
             Self::Stopped { rest, .. } => rest.capacity(),
         }
     }

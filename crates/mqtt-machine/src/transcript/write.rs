@@ -4,7 +4,7 @@
 //! Every struct is taken apart without `..`, so that a new field does not compile before it has a place here, in the
 //! reader and in the description.
 
-use crate::config::{Authentication, Backoff, Config, Credentials, Limits, Will};
+use crate::config::{Authentication, Backoff, Config, Credentials, Limits, Redirection, TopicAliases, Will};
 use crate::interface::{
     Answer, Command, Disconnect, Input, Receipt, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
@@ -55,6 +55,10 @@ pub(super) fn config(out: &mut impl Sink, config: &Config) {
         receive_maximum,
         maximum_packet_size,
         topic_alias_maximum,
+        topic_aliases: TopicAliases { maximum, automatic },
+        unsupported,
+        redirection,
+        fallback,
         request_problem_information,
         request_response_information,
         user_properties,
@@ -85,6 +89,17 @@ pub(super) fn config(out: &mut impl Sink, config: &Config) {
     out.number((*receive_maximum).into());
     out.number((*maximum_packet_size).into());
     out.number((*topic_alias_maximum).into());
+    out.number((*maximum).into());
+    out.flag(*automatic);
+    out.code(*unsupported);
+    match redirection {
+        Redirection::Ignore => out.byte(0),
+        Redirection::Follow { hops } => {
+            out.byte(1);
+            out.byte(*hops);
+        }
+    }
+    out.option(*fallback, Sink::code);
     out.flag(*request_problem_information);
     out.flag(*request_response_information);
     out.properties(user_properties);
@@ -173,6 +188,11 @@ pub(super) fn record(out: &mut impl Sink, record: &Record) {
         Record::Discarded { op } => {
             out.byte(tag::DISCARDED);
             self::op(out, *op);
+        }
+        Record::Downgraded { op, qos } => {
+            out.byte(tag::DOWNGRADED);
+            self::op(out, *op);
+            out.code(*qos);
         }
         Record::Subscribed { subscription, identifier } => {
             out.byte(tag::SUBSCRIBED);

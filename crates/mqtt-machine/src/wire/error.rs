@@ -247,6 +247,11 @@ pub enum EncodeError {
         /// The rule that it breaks.
         error: TopicError,
     },
+    /// A client identifier of more than 23 characters, which is all that 3.1 allows (3.1, section 3.1).
+    ClientIdentifierTooLong {
+        /// How many characters it has.
+        characters: usize,
+    },
     /// The remaining length would be above 268,435,455.
     PacketTooLarge {
         /// Which packet.
@@ -333,7 +338,9 @@ impl EncodeError {
             | Self::NoFilters { packet } => *packet,
             Self::PacketIdMissing | Self::PacketIdSuperfluous | Self::DupWithoutQoS => PacketType::Publish,
             Self::SessionPresentWithRefusal => PacketType::ConnAck,
-            Self::PasswordWithoutUserName { .. } => PacketType::Connect,
+            Self::PasswordWithoutUserName { .. } | Self::ClientIdentifierTooLong { .. } => {
+                PacketType::Connect
+            }
             Self::NoLocalShared => PacketType::Subscribe,
         }
     }
@@ -342,6 +349,7 @@ impl EncodeError {
     pub const fn field(&self) -> &'static str {
         match self {
             Self::FieldTooLong { field, .. } | Self::Nul { field, .. } | Self::Topic { field, .. } => field,
+            Self::ClientIdentifierTooLong { .. } => "client identifier",
             Self::PacketTooLarge { .. } => "remaining length",
             Self::PacketIdMissing | Self::PacketIdSuperfluous => "packet identifier",
             Self::DupWithoutQoS => "DUP flag",
@@ -368,6 +376,12 @@ impl fmt::Display for EncodeError {
             }
             Self::Nul { field, .. } => write!(f, "the {field} never holds U+0000 [MQTT-1.5.4-2]"),
             Self::Topic { field, error, .. } => write!(f, "{field}: {error}"),
+            Self::ClientIdentifierTooLong { characters } => {
+                write!(
+                    f,
+                    "the client identifier has at most 23 characters in MQTT 3.1, this one has {characters}"
+                )
+            }
             Self::PacketTooLarge { remaining, .. } => write!(
                 f,
                 "the remaining length is at most 268,435,455 bytes, this one is {remaining} [5.0 section 2.1.4]"

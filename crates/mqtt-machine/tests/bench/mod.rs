@@ -60,6 +60,12 @@ impl Bench {
         assert!(matches!(self.machine.poll_event(), Some(Event::Connected(_))));
     }
 
+    /// Takes the events so far, answers CONNECT, and takes what that tells.
+    pub fn accept_after_events(&mut self, session_present: bool) {
+        self.events();
+        self.accept(session_present, Properties::EMPTY);
+    }
+
     pub fn receive(&mut self, packet: &Packet<'_>) {
         let mut bytes = BytesMut::new();
         wire::encode(packet, self.version, &mut bytes).unwrap();

@@ -19,7 +19,9 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::support::{filter, packet, text, topic};
+use mqtt_machine_testkit::generate::{
+    OwnedPacket, packet as any_packet, strategy, strategy_of, text as any_text,
+};
 
 /// One step of a script.
 #[derive(Debug)]
@@ -64,7 +66,7 @@ fn copy(input: &Input) -> Input {
 pub(crate) fn script() -> impl Strategy<Value = Vec<Step>> {
     let bytes = prop_oneof![
         4 => select(&ProtocolVersion::ALL[..])
-            .prop_flat_map(|version| packet(version, Sender::Server).prop_map(move |packet| {
+            .prop_flat_map(|version| packet(version).prop_map(move |packet| {
                 let mut bytes = BytesMut::new();
                 wire::encode(&packet.packet(), version, &mut bytes).expect("a valid packet");
                 bytes.freeze()
@@ -257,9 +259,9 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    (topic(), blob(), qos(), any::<[bool; 2]>(), properties()).prop_map(
+    (strategy::<TopicName>(), blob(), qos(), any::<[bool; 2]>(), properties()).prop_map(
         |(topic, payload, qos, [retain, dup], properties)| {
-            let mut message = Message::new(TopicName::new(&topic).expect("a topic"), payload.into());
+            let mut message = Message::new(topic, payload.into());
             (message.qos, message.retain, message.dup, message.properties) = (qos, retain, dup, properties);
             message
         },
@@ -305,8 +307,18 @@ fn secret() -> impl Strategy<Value = Secret> {
     blob().prop_map(Secret::new)
 }
 
+/// Text without U+0000, of any script.
+fn text() -> impl Strategy<Value = String> {
+    strategy_of(30, any_text)
+}
+
+/// What a server may send in `version`.
+fn packet(version: ProtocolVersion) -> impl Strategy<Value = OwnedPacket> {
+    strategy_of(100, move |choices| any_packet(choices, version, Sender::Server))
+}
+
 fn topic_filter() -> impl Strategy<Value = TopicFilter> {
-    filter().prop_map(|filter| TopicFilter::new(&filter).expect("a filter"))
+    strategy()
 }
 
 fn transport_id() -> impl Strategy<Value = TransportId> {

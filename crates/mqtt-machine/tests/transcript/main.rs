@@ -4,9 +4,6 @@
 
 mod inputs;
 mod redaction;
-#[allow(dead_code, reason = "the codec's tests use the rest")]
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -300,7 +297,7 @@ fn a_difference_says_what_was_recorded_and_what_came() {
     let error = Replay::verify(&Transcript::new(bytes).unwrap()).unwrap_err().to_string();
     assert!(
         error.starts_with(
-            "entry 7 at 0.000060s: the bytes for the transport differs: recorded was 11 bytes, digest "
+            "entry 7 at 0.000060s differs in the bytes for the transport: recorded was 11 bytes, digest "
         ),
         "{error}"
     );
@@ -318,6 +315,36 @@ fn bytes_that_were_left_are_recorded_once() {
         })
         .collect();
     assert_eq!(parts, [(false, 5), (false, 6), (true, 5)]);
+}
+
+#[test]
+fn a_large_frame_that_comes_in_small_parts_is_recorded_once() {
+    let mut recorder = scenario(Recording::new());
+    assert!(recorder.poll_action().is_some());
+    let (id, at) = (TransportId::new(2), Instant::from_micros(30_000_000));
+    recorder.handle_transport(at, id, TransportEvent::Opened);
+    let mut bytes = BytesMut::from(&[0x20, 3, 1, 0, 0, 0x30, 0xC0, 0x9A, 0x0C, 0, 1, b't', 0][..]);
+    // A remaining length of 200,000.
+    bytes.extend((0..199_996_u32).map(|byte| (byte % 251) as u8));
+    let length = bytes.len();
+    let mut input = BytesMut::new();
+    while !bytes.is_empty() {
+        input.extend_from_slice(&bytes.split_to(bytes.len().min(1_000)));
+        recorder.handle_input(at, id, &mut input);
+    }
+    assert!(matches!(recorder.poll_event(), Some(Event::Connected(_))));
+    let Some(Event::Message { message, .. }) = recorder.poll_event() else { panic!("no message") };
+    assert_eq!(message.payload.len(), 199_996);
+    // Other bytes of the same length are not taken for what was left.
+    for byte in [b'a', b'b'] {
+        let mut part = BytesMut::from(&[0x30, 0xC0, 0x9A, 0x0C][..]);
+        part.resize(70_000, byte);
+        recorder.handle_input(at, id, &mut part);
+    }
+    let bytes = recorder.take_recorded();
+    assert!((length + 140_000..length + 150_000).contains(&bytes.len()), "{} bytes", bytes.len());
+    let transcript = Transcript::new(bytes).unwrap();
+    assert_eq!(Replay::verify(&transcript), Ok(transcript.entries().count()));
 }
 
 #[test]

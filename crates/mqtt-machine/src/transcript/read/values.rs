@@ -9,7 +9,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use nom::number::complete::be_u8;
 
-use crate::config::{Authentication, Backoff, Config, Credentials, Limits, Will};
+use crate::config::{Authentication, Backoff, Config, Credentials, Limits, Redirection, TopicAliases, Will};
 use crate::error::TopicError;
 use crate::interface::{
     Answer, Command, Disconnect, Input, Receipt, StoreError, Subscribe, TransportEvent, Unsubscribe,
@@ -227,6 +227,10 @@ pub(super) fn config(input: &[u8]) -> Parsed<'_, Config> {
         receive_maximum: cursor.read(narrow)?,
         maximum_packet_size: cursor.read(narrow)?,
         topic_alias_maximum: cursor.read(narrow)?,
+        topic_aliases: TopicAliases { maximum: cursor.read(narrow)?, automatic: cursor.read(flag)? },
+        unsupported: cursor.read(code)?,
+        redirection: cursor.read(redirection)?,
+        fallback: cursor.read(|input| option(input, code))?,
         request_problem_information: cursor.read(flag)?,
         request_response_information: cursor.read(flag)?,
         user_properties: cursor.read(properties)?,
@@ -236,6 +240,16 @@ pub(super) fn config(input: &[u8]) -> Parsed<'_, Config> {
         durable: cursor.read(flag)?,
     };
     cursor.done(config)
+}
+
+fn redirection(input: &[u8]) -> Parsed<'_, Redirection> {
+    let mut cursor = Cursor(input);
+    let redirection = match cursor.read(be_u8)? {
+        0 => Redirection::Ignore,
+        1 => Redirection::Follow { hops: cursor.read(be_u8)? },
+        code => return fail(input, Wrong::Unknown { what: "redirection", code }),
+    };
+    cursor.done(redirection)
 }
 
 fn backoff(input: &[u8]) -> Parsed<'_, Backoff> {
@@ -303,6 +317,7 @@ pub(super) fn record(input: &[u8]) -> Parsed<'_, Option<Record>> {
         tag::RELEASED => Record::Released { packet_id: cursor.read(packet_id)? },
         tag::ENDED => Record::Ended { packet_id: cursor.read(packet_id)? },
         tag::DISCARDED => Record::Discarded { op: cursor.read(op)? },
+        tag::DOWNGRADED => Record::Downgraded { op: cursor.read(op)?, qos: cursor.read(code)? },
         tag::RECEIVED => Record::Received { packet_id: cursor.read(packet_id)? },
         tag::COMPLETED => Record::Completed { packet_id: cursor.read(packet_id)? },
         tag::SUBSCRIBED => Record::Subscribed {

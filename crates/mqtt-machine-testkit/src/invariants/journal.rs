@@ -1,0 +1,175 @@
+//! Owns what is known of the store: the records in order, which of them are durable, and what waits for which.
+//! It must not know packets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mqtt_machine::journal::Record;
+use mqtt_machine::{JournalSeq, OpId, PacketId, TopicFilter};
+
+use super::{Findings, Invariant};
+
+/// What a packet or an outcome depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    Assigned,
+    Released,
+    Received,
+    Completed,
+}
+
+/// The store as the caller tells of it.
+#[derive(Clone, Debug)]
+pub(super) struct Journal {
+    enabled: bool,
+    /// The caller told of a position that no record had, or that the store failed: there is nothing to hold it to.
+    off: bool,
+    last: JournalSeq,
+    durable: JournalSeq,
+    steps: BTreeMap<(Step, PacketId), JournalSeq>,
+    terminal: BTreeMap<OpId, JournalSeq>,
+    subscribed: BTreeMap<TopicFilter, JournalSeq>,
+    op_of: BTreeMap<PacketId, OpId>,
+    /// Operations that ended without a record.
+    free: BTreeSet<OpId>,
+    pub(super) records: Vec<Record>,
+}
+
+impl Journal {
+    pub(super) fn new(enabled: bool) -> Self {
+        Self {
+            enabled,
+            off: false,
+            last: JournalSeq::ZERO,
+            durable: JournalSeq::ZERO,
+            steps: BTreeMap::new(),
+            terminal: BTreeMap::new(),
+            subscribed: BTreeMap::new(),
+            op_of: BTreeMap::new(),
+            free: BTreeSet::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Everything so far was durable before the process began.
+    pub(super) fn restored(&mut self) {
+        self.durable = self.last;
+    }
+
+    pub(super) const fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Whether nothing waits for the store.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.enabled || self.off || self.durable >= self.last
+    }
+
+    /// A record was handed to the store. `lost` are the operations that a lost session ends.
+    pub(super) fn stored(
+        &mut self,
+        seq: JournalSeq,
+        record: &Record,
+        lost: &[OpId],
+        findings: &mut Findings,
+    ) {
+        findings.ensure(self.enabled, Invariant::Durable, || format!("{record:?} without a store"));
+        findings.ensure(seq == self.last.next(), Invariant::Identifiers, || {
+            format!("record {} comes after {}", seq.to_u64(), self.last.to_u64())
+        });
+        self.last = seq;
+        self.apply(seq, record, lost);
+        self.records.push(record.clone());
+    }
+
+    /// A record from before the process began.
+    pub(super) fn replay(&mut self, record: &Record) {
+        let seq = self.last.next();
+        self.last = seq;
+        self.apply(seq, record, &[]);
+        self.records.push(record.clone());
+    }
+
+    fn apply(&mut self, seq: JournalSeq, record: &Record, lost: &[OpId]) {
+        let mut step = |step, packet_id: &PacketId| {
+            self.steps.insert((step, *packet_id), seq);
+        };
+        match record {
+            Record::Assigned { op, packet_id } => {
+                step(Step::Assigned, packet_id);
+                self.op_of.insert(*packet_id, *op);
+            }
+            Record::Released { packet_id } => step(Step::Released, packet_id),
+            Record::Received { packet_id } => step(Step::Received, packet_id),
+            Record::Completed { packet_id } => step(Step::Completed, packet_id),
+            Record::Ended { packet_id } => {
+                if let Some(op) = self.op_of.get(packet_id) {
+                    self.terminal.insert(*op, seq);
+                }
+            }
+            Record::Discarded { op } => {
+                self.terminal.insert(*op, seq);
+            }
+            Record::SessionLost { .. } => {
+                for op in lost {
+                    // One that was given up before is not lost again.
+                    self.terminal.entry(*op).or_insert(seq);
+                }
+            }
+            Record::Subscribed { subscription, .. } => {
+                // A later record of the same filter says nothing of an outcome that waits to be taken.
+                self.subscribed.entry(subscription.filter.clone()).or_insert(seq);
+            }
+            _ => {}
+        }
+    }
+
+    /// The caller says that records up to here are durable.
+    pub(super) fn told(&mut self, seq: JournalSeq) {
+        if seq > self.last {
+            self.off = true;
+        }
+        self.durable = self.durable.max(seq.min(self.last));
+    }
+
+    /// The caller says that the store failed.
+    pub(super) fn failed(&mut self) {
+        self.off = true;
+    }
+
+    fn holds(&self, seq: Option<JournalSeq>) -> bool {
+        !self.enabled || self.off || seq.is_some_and(|seq| seq <= self.durable)
+    }
+
+    /// A packet leaves that depends on a record.
+    pub(super) fn leaves(&self, step: Step, packet_id: PacketId, findings: &mut Findings) {
+        let seq = self.steps.get(&(step, packet_id)).copied();
+        findings.ensure(self.holds(seq), Invariant::Durable, || {
+            format!("a packet under {packet_id} left before its record {step:?} ({seq:?}) was durable")
+        });
+    }
+
+    /// The end of this operation, which is yet to be told, depends on no record.
+    pub(super) fn depends_on_nothing(&mut self, op: OpId) {
+        self.free.insert(op);
+    }
+
+    /// The end of a publication of QoS 1 or 2 is told.
+    pub(super) fn tells(&mut self, op: OpId, findings: &mut Findings) {
+        if self.free.remove(&op) {
+            return;
+        }
+        let seq = self.terminal.get(&op).copied();
+        // Ends that no record tells (the machine stops) depend on none.
+        findings.ensure(seq.is_none() || self.holds(seq), Invariant::Durable, || {
+            format!("the end of {op:?} is told before its record ({seq:?}) is durable")
+        });
+    }
+
+    /// A granted subscription is told.
+    pub(super) fn grants(&self, filter: &TopicFilter, findings: &mut Findings) {
+        let seq = self.subscribed.get(filter).copied();
+        findings.ensure(self.holds(seq), Invariant::Durable, || {
+            format!("the subscription to {} is told before its record is durable", filter.as_str())
+        });
+    }
+}

@@ -1,0 +1,591 @@
+//! Owns what the client owes the server: accepted publications, where each stands, and how each must end.
+//! It must not know what arrives for the application.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use mqtt_machine::journal::Record;
+use mqtt_machine::packet::{Ack, AckKind, Publish};
+use mqtt_machine::{
+    Instant, LostSession, Message, OpId, Outcome, PacketId, QoS, ReasonCode, SessionSnapshot,
+};
+
+use super::{Findings, Invariant};
+
+/// Where a publication stands in the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It has no packet identifier.
+    Waiting,
+    /// Its PUBLISH is owed under this identifier.
+    Window(PacketId),
+    /// Its PUBREL is owed under this identifier, in the order of its PUBREC.
+    Released(PacketId, u64),
+}
+
+/// What was written for a publication on the present connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Here {
+    #[default]
+    Nothing,
+    Publish,
+    Release,
+}
+
+#[derive(Clone, Debug)]
+struct Publication {
+    message: Message,
+    accepted_at: Instant,
+    /// How long it had waited before that, in an earlier process.
+    waited: Duration,
+    stage: Stage,
+    here: Here,
+    /// Its PUBLISH was written on some connection under its present identifier, as far as is known.
+    sent: bool,
+    /// A disconnect ended its command; the session still owes it.
+    told: bool,
+    /// Some server that was connected would not take it.
+    unfit: bool,
+}
+
+impl Publication {
+    const fn packet_id(&self) -> Option<PacketId> {
+        match self.stage {
+            Stage::Waiting => None,
+            Stage::Window(packet_id) | Stage::Released(packet_id, _) => Some(packet_id),
+        }
+    }
+
+    fn has_expired(&self, now: Instant) -> bool {
+        self.message
+            .expiry_interval()
+            .is_some_and(|interval| self.waited.saturating_add(now - self.accepted_at) >= interval)
+    }
+
+    /// Whether the machine may have given it up without having told so yet.
+    fn may_be_gone(&self, now: Instant) -> bool {
+        self.unfit || (self.stage == Stage::Waiting && self.has_expired(now))
+    }
+
+    fn cost(&self) -> usize {
+        if matches!(self.stage, Stage::Released(..)) { 0 } else { self.message.cost() }
+    }
+}
+
+/// How a command must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expect {
+    /// QoS 0 whose last byte was handed to the transport.
+    Sent,
+    /// QoS 0 that was in the output when the connection ended.
+    Lost,
+    Acknowledged(ReasonCode),
+    Refused(ReasonCode),
+    Unknown,
+    NotSent,
+}
+
+impl Expect {
+    fn is(self, outcome: &Outcome) -> bool {
+        match (self, outcome) {
+            (Self::Sent, Outcome::Sent)
+            | (Self::Lost, Outcome::Dropped(mqtt_machine::DropReason::ConnectionLost))
+            | (Self::Unknown, Outcome::Unknown)
+            | (Self::NotSent, Outcome::NotSent) => true,
+            (Self::Acknowledged(reason), Outcome::Acknowledged(ack))
+            | (Self::Refused(reason), Outcome::Refused(ack)) => ack.reason == reason,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outgoing {
+    publications: BTreeMap<OpId, Publication>,
+    ids: BTreeMap<PacketId, OpId>,
+    waiting: VecDeque<OpId>,
+    /// QoS 0 in the output: where each ends, by bytes written on this connection.
+    unsent: VecDeque<(u64, OpId)>,
+    pub(super) expected: BTreeMap<OpId, Expect>,
+    /// PUBREL packets that answer a PUBREC, not written yet.
+    releases: Vec<PacketId>,
+    /// The last publication of QoS 1 or 2, and of QoS 0, that was written on this connection.
+    last: [Option<OpId>; 2],
+    last_release: u64,
+    next_release: u64,
+    in_flight: usize,
+    pub(super) bytes: usize,
+    pub(super) most: usize,
+    pub(super) most_in_flight: usize,
+    pub(super) resent: usize,
+    /// Publications may leave with a lower QoS and without retain.
+    lowers: bool,
+}
+
+/// What is accepted, and what is read from records.
+impl Outgoing {
+    pub(super) fn new(lowers: bool) -> Self {
+        Self { lowers, ..Self::default() }
+    }
+
+    /// Another configuration is in force. What was lowered once may still be on its way.
+    pub(super) const fn may_lower(&mut self, lowers: bool) {
+        self.lowers |= lowers;
+    }
+
+    pub(super) fn accept(&mut self, op: OpId, message: Message, now: Instant) {
+        self.bytes += message.cost();
+        self.publications.insert(
+            op,
+            Publication {
+                message,
+                accepted_at: now,
+                waited: Duration::ZERO,
+                stage: Stage::Waiting,
+                here: Here::Nothing,
+                sent: false,
+                told: false,
+                unfit: false,
+            },
+        );
+        self.waiting.push_back(op);
+        self.most = self.most.max(self.publications.len());
+    }
+
+    /// The fold of a restore, told in the model's own words.
+    pub(super) fn replay(&mut self, record: Record, now: Instant) {
+        match record {
+            Record::Queued { op, message } => self.accept(op, message, now),
+            Record::Assigned { op, packet_id } => self.assigned(op, packet_id),
+            Record::Released { packet_id } => {
+                if let Some(op) = self.ids.get(&packet_id).copied() {
+                    self.release(op, packet_id);
+                }
+            }
+            Record::Ended { packet_id } => {
+                if let Some(op) = self.ids.get(&packet_id).copied() {
+                    self.remove(op);
+                }
+            }
+            Record::Discarded { op } => self.remove(op),
+            Record::SessionLost { policy } => {
+                self.session_lost(policy);
+                self.expected.clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// After the fold: what has an identifier may have been sent, and it has all waited for so long.
+    pub(super) fn restored(&mut self, waited: Duration) -> Vec<OpId> {
+        for publication in self.publications.values_mut() {
+            publication.waited = waited;
+            publication.sent = publication.packet_id().is_some();
+        }
+        self.releases.clear();
+        self.publications.keys().copied().collect()
+    }
+
+    /// A record says which identifier a publication has.
+    pub(super) fn assigned(&mut self, op: OpId, packet_id: PacketId) {
+        if let Some(publication) = self.publications.get_mut(&op) {
+            publication.stage = Stage::Window(packet_id);
+            self.waiting.retain(|waiting| *waiting != op);
+            self.ids.insert(packet_id, op);
+        }
+    }
+
+    fn remove(&mut self, op: OpId) {
+        let Some(publication) = self.publications.remove(&op) else { return };
+        self.bytes -= publication.cost();
+        if publication.here == Here::Publish {
+            self.in_flight -= 1;
+        }
+        match publication.packet_id() {
+            Some(packet_id) => {
+                if self.ids.get(&packet_id) == Some(&op) {
+                    self.ids.remove(&packet_id);
+                }
+            }
+            None => self.waiting.retain(|waiting| *waiting != op),
+        }
+    }
+
+    fn end(&mut self, op: OpId, expect: Expect) {
+        if self.publications.get(&op).is_some_and(|publication| !publication.told) {
+            self.expected.insert(op, expect);
+        }
+        self.remove(op);
+    }
+
+    fn release(&mut self, op: OpId, packet_id: PacketId) {
+        self.next_release += 1;
+        if let Some(publication) = self.publications.get_mut(&op) {
+            self.bytes -= publication.cost();
+            publication.stage = Stage::Released(packet_id, self.next_release);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.publications.len()
+    }
+
+    /// Messages and their bytes that the machine cannot have given up without telling.
+    pub(super) fn certain(&self, now: Instant) -> (usize, usize) {
+        let certain = self.publications.values().filter(|publication| !publication.may_be_gone(now));
+        certain.fold((0, 0), |(count, bytes), publication| (count + 1, bytes + publication.cost()))
+    }
+
+    pub(super) fn uses(&self, packet_id: PacketId) -> bool {
+        self.ids.contains_key(&packet_id)
+    }
+
+    /// Whether a lost session would change anything.
+    pub(super) fn is_blank(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// What is written.
+impl Outgoing {
+    /// A PUBLISH was written. `window` is the most that may be in flight, `end` where it ends in the output.
+    pub(super) fn publish(
+        &mut self,
+        publish: &Publish<'_>,
+        window: usize,
+        end: u64,
+        findings: &mut Findings,
+    ) {
+        let Some(packet_id) = publish.packet_id else { return self.publish_once(publish, end, findings) };
+        self.resent += usize::from(publish.dup);
+        let op = match self.holder(packet_id, publish) {
+            Some(op) => op,
+            None => match self.find(publish, findings) {
+                Some(op) => {
+                    self.assigned(op, packet_id);
+                    op
+                }
+                None => return,
+            },
+        };
+        self.in_order(1, op, findings);
+        let Some(publication) = self.publications.get_mut(&op) else { return };
+        let name = format!("PUBLISH {packet_id} of {op:?} (QoS {})", publish.qos);
+        findings.ensure(!matches!(publication.stage, Stage::Released(..)), Invariant::Release, || {
+            format!("{name} was sent again after its PUBREC")
+        });
+        findings.ensure(publish.dup == publication.sent, Invariant::Dup, || {
+            let before = if publication.sent { "was sent before" } else { "was never sent before" };
+            format!("{name} has DUP {} and {before}", u8::from(publish.dup))
+        });
+        findings.ensure(publication.here == Here::Nothing, Invariant::Dup, || {
+            format!("{name} was sent twice on one connection")
+        });
+        findings.ensure(is_of(publish, &publication.message, self.lowers), Invariant::Identifiers, || {
+            format!("{name} is another message under an identifier in flight")
+        });
+        if publication.here != Here::Publish {
+            publication.here = Here::Publish;
+            self.in_flight += 1;
+        }
+        publication.sent = true;
+        publication.message.qos = publish.qos;
+        self.most_in_flight = self.most_in_flight.max(self.in_flight);
+        findings.ensure(self.in_flight <= window, Invariant::InFlight, || {
+            format!("{name} makes {} in flight, {window} are allowed", self.in_flight)
+        });
+    }
+
+    /// Whose identifier it is. A publication that the server would not take may have left it already.
+    fn holder(&mut self, packet_id: PacketId, publish: &Publish<'_>) -> Option<OpId> {
+        let op = self.ids.get(&packet_id).copied()?;
+        let publication = self.publications.get_mut(&op)?;
+        if publication.unfit && !is_of(publish, &publication.message, self.lowers) {
+            publication.stage = Stage::Waiting;
+            self.ids.remove(&packet_id);
+            return None;
+        }
+        Some(op)
+    }
+
+    fn publish_once(&mut self, publish: &Publish<'_>, end: u64, findings: &mut Findings) {
+        let Some(op) = self.find(publish, findings) else { return };
+        self.in_order(0, op, findings);
+        self.remove(op);
+        self.unsent.push_back((end, op));
+    }
+
+    /// The first waiting publication that this PUBLISH can be.
+    fn find(&self, publish: &Publish<'_>, findings: &mut Findings) -> Option<OpId> {
+        let now = findings.now;
+        let matching = |fit: bool| {
+            self.waiting.iter().find(|op| {
+                self.publications.get(op).is_some_and(|publication| {
+                    is_of(publish, &publication.message, self.lowers)
+                        && !publication.has_expired(now)
+                        && !(fit && publication.unfit)
+                })
+            })
+        };
+        let found = matching(true).or_else(|| matching(false));
+        findings.ensure(found.is_some(), Invariant::Wire, || {
+            format!(
+                "a PUBLISH of {:?} on {} that no accepted publication waits for",
+                String::from_utf8_lossy(publish.payload),
+                publish.topic
+            )
+        });
+        found.copied()
+    }
+
+    fn in_order(&mut self, lane: usize, op: OpId, findings: &mut Findings) {
+        let last = self.last[lane].replace(op);
+        // Names count up in the order of acceptance.
+        findings.ensure(last.is_none_or(|last| last < op), Invariant::Order, || {
+            format!("{op:?} was written after {last:?}")
+        });
+    }
+
+    /// A PUBREL was written.
+    pub(super) fn pubrel(&mut self, packet_id: PacketId, findings: &mut Findings) {
+        let answer = self.releases.iter().position(|owed| *owed == packet_id);
+        if let Some(place) = answer {
+            self.releases.remove(place);
+        }
+        let publication = self.ids.get(&packet_id).and_then(|op| self.publications.get_mut(op));
+        match publication {
+            Some(Publication { stage: Stage::Released(_, order), here, .. }) => {
+                if *here == Here::Nothing {
+                    *here = Here::Release;
+                    let (last, order) = (self.last_release, *order);
+                    self.last_release = order;
+                    findings.ensure(last < order, Invariant::Order, || {
+                        format!("PUBREL {packet_id} was sent again out of the order of its PUBREC")
+                    });
+                } else {
+                    findings.ensure(answer.is_some(), Invariant::Release, || {
+                        format!("PUBREL {packet_id} was sent twice for one PUBREC")
+                    });
+                }
+            }
+            _ => findings.ensure(answer.is_some(), Invariant::Release, || {
+                format!("PUBREL {packet_id} before its PUBREC")
+            }),
+        }
+    }
+
+    /// Bytes up to `handed` were handed to the transport.
+    pub(super) fn handed(&mut self, handed: u64) {
+        while let Some((end, op)) = self.unsent.front().copied()
+            && end <= handed
+        {
+            self.unsent.pop_front();
+            self.expected.insert(op, Expect::Sent);
+        }
+    }
+
+    /// What must be written now: `Some` names it. `window` is the most that may be in flight.
+    pub(super) fn ready(&self, window: usize, now: Instant) -> Option<OpId> {
+        let open = self.in_flight < window;
+        let owed = self.publications.iter().find(|(_, publication)| match publication.stage {
+            Stage::Waiting => false,
+            Stage::Window(_) => publication.here == Here::Nothing && open && !publication.unfit,
+            // It stands behind publications that wait for the window.
+            Stage::Released(..) => publication.here == Here::Nothing && open,
+        });
+        let blocked =
+            self.publications.values().any(|it| it.packet_id().is_some() && it.here == Here::Nothing);
+        let first = self.waiting.front().filter(|op| {
+            self.publications.get(op).is_some_and(|publication| {
+                let free = publication.message.qos == QoS::AtMostOnce || open;
+                // Which QoS one that may be lowered has by now is the machine's to know.
+                !blocked && !self.lowers && free && !publication.may_be_gone(now)
+            })
+        });
+        owed.map(|(op, _)| *op).or(first.copied())
+    }
+}
+
+/// What the server says, and what becomes of it all.
+impl Outgoing {
+    /// An acknowledgement was taken. False when it breaks a rule: the connection must end.
+    pub(super) fn acknowledge(&mut self, ack: &Ack<'_>) -> bool {
+        let packet_id = ack.packet_id;
+        let op = self.ids.get(&packet_id).copied();
+        let publication = op.and_then(|op| self.publications.get(&op));
+        let here = publication.filter(|publication| publication.here != Here::Nothing);
+        let (Some(op), Some(publication)) = (op, here) else {
+            // A PUBREC that nothing is known of is answered so that the server can let it go.
+            let gone = publication.is_none_or(|publication| publication.unfit);
+            if gone && ack.kind == AckKind::PubRec {
+                self.releases.push(packet_id);
+            }
+            return true;
+        };
+        let released = matches!(publication.stage, Stage::Released(..));
+        let exactly_once = publication.message.qos == QoS::ExactlyOnce;
+        match ack.kind {
+            AckKind::PubAck if released || exactly_once => return false,
+            AckKind::PubRec if released => self.releases.push(packet_id),
+            AckKind::PubRec if !exactly_once => return false,
+            AckKind::PubComp if !released => return false,
+            AckKind::PubRec if !ack.reason.is_failure() => {
+                self.release(op, packet_id);
+                // Its PUBREL is an answer now; the PUBLISH stays in the quota until PUBCOMP.
+                self.releases.push(packet_id);
+            }
+            AckKind::PubAck | AckKind::PubRec if ack.reason.is_failure() => {
+                self.end(op, Expect::Refused(ack.reason));
+            }
+            AckKind::PubAck | AckKind::PubRec => self.end(op, Expect::Acknowledged(ack.reason)),
+            // A server that has completed it already says "not found" to a PUBREL that comes again: it has the message.
+            AckKind::PubComp if ack.reason.is_failure() => {
+                self.end(op, Expect::Acknowledged(ReasonCode::Success));
+            }
+            AckKind::PubComp => self.end(op, Expect::Acknowledged(ack.reason)),
+            AckKind::PubRel => {}
+        }
+        true
+    }
+
+    pub(super) fn connection_ended(&mut self) {
+        for publication in self.publications.values_mut() {
+            publication.here = Here::Nothing;
+        }
+        for (_, op) in core::mem::take(&mut self.unsent) {
+            self.expected.insert(op, Expect::Lost);
+        }
+        self.in_flight = 0;
+        self.releases.clear();
+        self.last = [None; 2];
+        self.last_release = 0;
+    }
+
+    /// The server has no session: what was in flight starts over or is given up. Returns what ends.
+    pub(super) fn session_lost(&mut self, policy: LostSession) -> Vec<OpId> {
+        let mut lost = Vec::new();
+        let mut again = Vec::new();
+        let owed: Vec<OpId> = self.ids.values().copied().collect();
+        for op in owed {
+            let Some(publication) = self.publications.get_mut(&op) else { continue };
+            let exactly_once = publication.message.qos == QoS::ExactlyOnce;
+            let given_up = matches!(publication.stage, Stage::Released(..))
+                || (exactly_once && policy == LostSession::Report);
+            if given_up {
+                if !publication.told {
+                    lost.push(op);
+                }
+                self.end(op, Expect::Unknown);
+            } else {
+                publication.stage = Stage::Waiting;
+                publication.sent = false;
+                publication.here = Here::Nothing;
+                again.push(op);
+            }
+        }
+        self.ids.clear();
+        again.sort_unstable();
+        for op in again.into_iter().rev() {
+            self.waiting.push_front(op);
+        }
+        lost
+    }
+
+    /// A disconnect is done: every command has ended. Returns those whose message the session still owes: no record
+    /// tells their end.
+    pub(super) fn disconnected(&mut self) -> Vec<OpId> {
+        let unsent = self.publications.iter().filter(|(_, publication)| !publication.sent);
+        let unsent: Vec<OpId> = unsent.map(|(op, _)| *op).collect();
+        for op in unsent {
+            self.end(op, Expect::NotSent);
+        }
+        let mut owed = Vec::new();
+        for (op, publication) in &mut self.publications {
+            if !core::mem::replace(&mut publication.told, true) {
+                self.expected.insert(*op, Expect::Unknown);
+                owed.push(*op);
+            }
+        }
+        owed
+    }
+
+    pub(super) fn is_released(&self, packet_id: PacketId) -> bool {
+        let publication = self.ids.get(&packet_id).and_then(|op| self.publications.get(op));
+        publication.is_some_and(|publication| matches!(publication.stage, Stage::Released(..)))
+    }
+
+    /// The connected server takes packets by these rules only; the second argument tells whether the QoS may be lowered,
+    /// which is too late once there is an identifier.
+    pub(super) fn judge(&mut self, takes: impl Fn(&Message, bool) -> bool) {
+        for publication in self.publications.values_mut() {
+            let lowers = self.lowers && publication.stage == Stage::Waiting;
+            publication.unfit |= !takes(&publication.message, lowers);
+        }
+    }
+
+    /// The end of a publication is told.
+    pub(super) fn completed(&mut self, op: OpId, outcome: &Outcome, findings: &mut Findings) {
+        let now = findings.now;
+        let given_up = self.publications.get(&op).is_some_and(|publication| match outcome {
+            Outcome::Expired => publication.has_expired(now),
+            Outcome::Dropped(_) => publication.unfit,
+            _ => false,
+        });
+        if given_up {
+            self.expected.remove(&op);
+            self.remove(op);
+            return;
+        }
+        let expected = self.expected.remove(&op);
+        let holds = match expected {
+            Some(expect) if expect.is(outcome) => true,
+            // It had been given up before a disconnect ended the rest.
+            Some(Expect::NotSent | Expect::Unknown) => {
+                matches!(outcome, Outcome::Expired | Outcome::Dropped(_))
+            }
+            _ => false,
+        };
+        findings.ensure(holds, Invariant::Outcome, || {
+            format!("{op:?} ended as {outcome:?}, and {expected:?} is what happened")
+        });
+    }
+
+    /// Compares with what the machine shows of its session.
+    pub(super) fn compare(&self, session: &SessionSnapshot, findings: &mut Findings) {
+        let now = findings.now;
+        let mut shown = BTreeSet::new();
+        for (op, packet_id, message) in &session.publications {
+            findings.ensure(shown.insert(*op), Invariant::Identifiers, || format!("{op:?} is owed twice"));
+            let Some(publication) = self.publications.get(op) else {
+                findings.report(Invariant::Session, format!("{op:?} is owed by the machine, and has ended"));
+                continue;
+            };
+            let released = matches!(publication.stage, Stage::Released(..));
+            findings.ensure(released == message.is_none(), Invariant::Session, || {
+                format!("{op:?} has its PUBREC: {released}, and the machine keeps {message:?}")
+            });
+            if let Some(own) = publication.packet_id() {
+                findings.ensure(*packet_id == Some(own), Invariant::Session, || {
+                    format!("{op:?} has packet identifier {own}, not {packet_id:?}")
+                });
+            }
+        }
+        for (op, publication) in &self.publications {
+            let kept = shown.contains(op)
+                || publication.message.qos == QoS::AtMostOnce
+                || (self.lowers && publication.stage == Stage::Waiting)
+                || publication.may_be_gone(now);
+            findings.ensure(kept, Invariant::Session, || {
+                format!("{op:?} is owed and the machine has forgotten it ({:?})", publication.stage)
+            });
+        }
+    }
+}
+
+/// Whether a PUBLISH carries this message, perhaps with less than it asks for.
+fn is_of(publish: &Publish<'_>, message: &Message, lowered: bool) -> bool {
+    publish.payload == message.payload
+        && publish.topic.as_bytes() == message.topic.as_bytes()
+        && (publish.qos == message.qos || (lowered && publish.qos < message.qos))
+        && (publish.retain == message.retain || (lowered && !publish.retain))
+}

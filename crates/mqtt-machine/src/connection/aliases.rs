@@ -1,0 +1,240 @@
+//! Owns the topic aliases of one connection, those of the server's and our own. It must not know packets: what a table
+//! says is true for the peer as soon as the packet that says so is in the output.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::interface::ProtocolViolation;
+use crate::reason::ReasonCode;
+use crate::types::TopicName;
+
+/// Topics behind the aliases that the server uses towards this client.
+#[derive(Clone, Debug, Default)]
+pub(super) struct IncomingAliases {
+    /// By alias less one.
+    topics: Vec<Option<TopicName>>,
+}
+
+impl IncomingAliases {
+    /// Finds the topic of a PUBLISH whose topic alias is `alias`, and learns it when the topic is given.
+    ///
+    /// # Errors
+    /// 0x94 for an alias above the maximum that the client offered `[MQTT-3.1.2-26] [MQTT-3.3.2-11]`, 0x82 for one that
+    /// was never mapped.
+    pub(super) fn resolve(
+        &mut self,
+        alias: u16,
+        topic: Option<TopicName>,
+        maximum: u16,
+    ) -> Result<TopicName, ProtocolViolation> {
+        if alias == 0 || alias > maximum {
+            return Err(ProtocolViolation {
+                what: "a topic alias above the maximum that the client offered",
+                rule: "MQTT-3.1.2-26",
+                reason: ReasonCode::TopicAliasInvalid,
+            });
+        }
+        let place = usize::from(alias.saturating_sub(1));
+        if let Some(topic) = topic {
+            if self.topics.len() <= place {
+                self.topics.resize(place.saturating_add(1), None);
+            }
+            // The table outlives the frame: it owns its topics.
+            if let Some(entry) = self.topics.get_mut(place) {
+                *entry = Some(topic.detached());
+            }
+            return Ok(topic);
+        }
+        self.topics.get(place).cloned().flatten().ok_or(ProtocolViolation {
+            what: "a topic alias that was never given a topic",
+            rule: "5.0 section 3.3.2.3.4",
+            reason: ReasonCode::ProtocolError,
+        })
+    }
+
+    pub(super) fn memory_used(&self) -> usize {
+        let bytes = self
+            .topics
+            .iter()
+            .flatten()
+            .fold(0_usize, |sum, topic| sum.saturating_add(topic.as_bytes().len()));
+        bytes.saturating_add(self.topics.capacity().saturating_mul(size_of::<Option<TopicName>>()))
+    }
+}
+
+/// How a PUBLISH names its topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// By its topic name.
+    Topic,
+    /// By its topic name, which this alias stands for from now on.
+    Introduces(u16),
+    /// By this alias alone.
+    Alias(u16),
+}
+
+impl Naming {
+    pub(super) const fn alias(self) -> Option<u16> {
+        match self {
+            Self::Topic => None,
+            Self::Introduces(alias) | Self::Alias(alias) => Some(alias),
+        }
+    }
+}
+
+/// Topics shorter than this cost less than an alias with its property.
+const SHORTEST: usize = 4;
+
+/// The aliases that this client uses towards the server: at most as many as both allow, and when all are in use the one
+/// that was used longest ago is given to the next topic.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OutgoingAliases {
+    maximum: u16,
+    automatic: bool,
+    by_topic: BTreeMap<TopicName, u16>,
+    /// By alias: the topic, and when it was used last.
+    by_alias: BTreeMap<u16, (TopicName, u64)>,
+    /// Oldest use first.
+    by_use: BTreeMap<u64, u16>,
+    uses: u64,
+}
+
+impl OutgoingAliases {
+    /// Aliases from 1 to `maximum`, given to topics by themselves or only where the caller asks for one.
+    pub(super) fn new(maximum: u16, automatic: bool) -> Self {
+        Self { maximum, automatic, ..Self::default() }
+    }
+
+    /// How a PUBLISH to `topic` would name it, when the caller asks for the alias `wanted`. Nothing changes until
+    /// [`used`](Self::used).
+    pub(super) fn naming(&self, topic: &TopicName, wanted: Option<u16>) -> Naming {
+        if self.maximum == 0 {
+            return Naming::Topic;
+        }
+        let known = self.by_topic.get(topic).copied();
+        match (wanted, known) {
+            (Some(wanted), Some(known)) if wanted == known => Naming::Alias(known),
+            (Some(wanted), _) if wanted != 0 && wanted <= self.maximum => Naming::Introduces(wanted),
+            (_, Some(known)) => Naming::Alias(known),
+            (_, None) if self.automatic && topic.as_bytes().len() >= SHORTEST => {
+                Naming::Introduces(self.next_free())
+            }
+            _ => Naming::Topic,
+        }
+    }
+
+    /// An alias that stands for nothing, or else the one that was used longest ago.
+    fn next_free(&self) -> u16 {
+        // Aliases that a caller chose leave gaps, so the count alone does not tell.
+        let count = u16::try_from(self.by_alias.len()).unwrap_or(u16::MAX);
+        if count < self.maximum {
+            let next = count.saturating_add(1);
+            if !self.by_alias.contains_key(&next) {
+                return next;
+            }
+            let gap = (1..=self.maximum).find(|alias| !self.by_alias.contains_key(alias));
+            return gap.unwrap_or(next);
+        }
+        self.by_use.first_key_value().map_or(1, |(_, alias)| *alias)
+    }
+
+    /// A PUBLISH that names `topic` so is in the output.
+    pub(super) fn used(&mut self, topic: &TopicName, naming: Naming) {
+        let Some(alias) = naming.alias() else { return };
+        if let Some((before, at)) = self.by_alias.remove(&alias) {
+            self.by_use.remove(&at);
+            if before != *topic {
+                self.by_topic.remove(&before);
+            }
+        }
+        // Another alias of the same topic stands for it no longer in our table; the server may well keep both.
+        if let Some(other) = self.by_topic.insert(topic.detached(), alias)
+            && other != alias
+            && let Some((_, at)) = self.by_alias.remove(&other)
+        {
+            self.by_use.remove(&at);
+        }
+        self.uses = self.uses.saturating_add(1);
+        self.by_use.insert(self.uses, alias);
+        self.by_alias.insert(alias, (topic.detached(), self.uses));
+    }
+
+    pub(super) fn memory_used(&self) -> usize {
+        let entry = size_of::<(TopicName, u16)>()
+            .saturating_add(size_of::<(u16, (TopicName, u64))>())
+            .saturating_add(size_of::<(u64, u16)>());
+        let bytes = self
+            .by_topic
+            .keys()
+            .fold(0_usize, |sum, topic| sum.saturating_add(topic.as_bytes().len().saturating_mul(2)));
+        bytes.saturating_add(self.by_topic.len().saturating_mul(entry))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::new(name).unwrap()
+    }
+
+    /// Names the topic and takes the naming as used.
+    fn publish(aliases: &mut OutgoingAliases, name: &str, wanted: Option<u16>) -> Naming {
+        let naming = aliases.naming(&topic(name), wanted);
+        aliases.used(&topic(name), naming);
+        naming
+    }
+
+    #[test]
+    fn a_topic_gets_an_alias_once_and_the_least_recently_used_one_is_given_on() {
+        let mut aliases = OutgoingAliases::new(2, true);
+        assert_eq!(publish(&mut aliases, "topic/a", None), Naming::Introduces(1));
+        assert_eq!(publish(&mut aliases, "topic/a", None), Naming::Alias(1));
+        assert_eq!(publish(&mut aliases, "topic/b", None), Naming::Introduces(2));
+        assert_eq!(publish(&mut aliases, "topic/a", None), Naming::Alias(1));
+        assert_eq!(publish(&mut aliases, "topic/c", None), Naming::Introduces(2));
+        assert_eq!(publish(&mut aliases, "topic/b", None), Naming::Introduces(1));
+        assert_eq!(publish(&mut aliases, "tiny"[..3].as_ref(), None), Naming::Topic);
+    }
+
+    #[test]
+    fn an_alias_of_the_callers_is_used_within_the_maximum_and_ignored_above_it() {
+        let mut aliases = OutgoingAliases::new(5, false);
+        assert_eq!(publish(&mut aliases, "topic/a", None), Naming::Topic);
+        assert_eq!(publish(&mut aliases, "topic/a", Some(5)), Naming::Introduces(5));
+        assert_eq!(publish(&mut aliases, "topic/a", Some(5)), Naming::Alias(5));
+        assert_eq!(publish(&mut aliases, "topic/b", Some(6)), Naming::Topic);
+        assert_eq!(publish(&mut aliases, "topic/b", Some(5)), Naming::Introduces(5));
+        assert_eq!(publish(&mut aliases, "topic/a", Some(5)), Naming::Introduces(5));
+        assert_eq!(publish(&mut OutgoingAliases::new(0, true), "topic/a", Some(1)), Naming::Topic);
+    }
+
+    proptest! {
+        #[test]
+        fn the_peer_always_knows_what_an_alias_stands_for(
+            maximum in 0_u16..5,
+            automatic in any::<bool>(),
+            steps in proptest::collection::vec((0_u8..6, proptest::option::of(0_u16..8)), 0..200),
+        ) {
+            let mut aliases = OutgoingAliases::new(maximum, automatic);
+            let mut peer: BTreeMap<u16, TopicName> = BTreeMap::new();
+            for (number, wanted) in steps {
+                let topic = topic(&alloc::format!("topic/{number}"));
+                let naming = aliases.naming(&topic, wanted);
+                aliases.used(&topic, naming);
+                match naming {
+                    Naming::Topic => {}
+                    Naming::Introduces(alias) => drop(peer.insert(alias, topic)),
+                    Naming::Alias(alias) => prop_assert_eq!(peer.get(&alias), Some(&topic)),
+                }
+                prop_assert!(naming.alias().is_none_or(|alias| alias != 0 && alias <= maximum));
+                prop_assert!(aliases.by_alias.len() <= usize::from(maximum));
+                prop_assert_eq!(aliases.by_alias.len(), aliases.by_use.len());
+                prop_assert_eq!(aliases.by_alias.len(), aliases.by_topic.len());
+            }
+        }
+    }
+}

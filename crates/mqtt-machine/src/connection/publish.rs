@@ -1,0 +1,122 @@
+//! Owns how a message becomes the PUBLISH of this connection: what the server takes, its aliases, the time that is left.
+//! It must not know why the message is sent, nor what becomes of it.
+
+use core::time::Duration;
+
+use crate::interface::DropReason;
+use crate::message::Message;
+use crate::output::Output;
+use crate::packet::{self, Packet, PropertiesBuf, Property};
+use crate::types::PacketId;
+use crate::wire;
+
+use super::Connection;
+use super::aliases::Naming;
+
+/// Which publication goes out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    /// `None` at QoS 0.
+    pub(crate) packet_id: Option<PacketId>,
+    /// It was sent before, on this or an earlier connection.
+    pub(crate) dup: bool,
+    /// How long it has waited with us.
+    pub(crate) waited: Duration,
+}
+
+impl Connection {
+    /// Writes a PUBLISH, if the server takes it. A topic alias counts from here on.
+    ///
+    /// # Errors
+    /// Why the server cannot take it: nothing is written.
+    pub(crate) fn write_publish(
+        &mut self,
+        message: &Message,
+        sending: Sending,
+        out: &mut Output,
+    ) -> Result<(), DropReason> {
+        let capabilities = &self.capabilities;
+        let retain = message.retain && (capabilities.retain_available || !self.downgrades);
+        if message.qos > capabilities.maximum_qos || (retain && !capabilities.retain_available) {
+            return Err(DropReason::NotSupported);
+        }
+        let wanted = message.topic_alias();
+        let mut naming = self.outgoing_aliases.naming(&message.topic, wanted);
+        // An alias takes three bytes beside the topic that it comes with.
+        if matches!(naming, Naming::Introduces(_)) && !self.has_room_for(message, 3) {
+            naming = Naming::Topic;
+        }
+        if naming != Naming::Topic || wanted.is_some() || has_aged(message, sending.waited) {
+            let properties = rewritten(message, naming.alias(), sending.waited);
+            self.write(message, retain, sending, naming, &properties, out)?;
+            self.outgoing_aliases.used(&message.topic, naming);
+            return Ok(());
+        }
+        self.write(message, retain, sending, naming, &message.properties, out)
+    }
+
+    /// Whether the message, its properties grown by `more` bytes, surely fits the server's Maximum Packet Size.
+    fn has_room_for(&self, message: &Message, more: usize) -> bool {
+        // Fixed header, topic length, packet identifier and property length take at most 13 bytes.
+        let most = message
+            .topic
+            .as_bytes()
+            .len()
+            .saturating_add(message.properties.len())
+            .saturating_add(message.payload.len());
+        most.saturating_add(13).saturating_add(more) <= self.maximum_packet_size()
+    }
+
+    fn write(
+        &self,
+        message: &Message,
+        retain: bool,
+        sending: Sending,
+        naming: Naming,
+        properties: &PropertiesBuf,
+        out: &mut Output,
+    ) -> Result<(), DropReason> {
+        let publish = packet::Publish {
+            dup: sending.dup,
+            qos: message.qos,
+            retain,
+            topic: if matches!(naming, Naming::Alias(_)) { "" } else { message.topic.as_str() },
+            packet_id: sending.packet_id,
+            properties: properties.as_properties(),
+            payload: &message.payload,
+        };
+        if !self.has_room_for(message, 0) {
+            let exact = wire::encoded_len(&Packet::Publish(publish.clone()), self.version);
+            if exact.map_or(true, |bytes| bytes > self.maximum_packet_size()) {
+                return Err(DropReason::PacketTooLarge);
+            }
+        }
+        wire::encode_publish_head(&publish, self.version, out.tail())
+            .map_err(|_| DropReason::NotSupported)?;
+        out.append(&message.payload);
+        Ok(())
+    }
+}
+
+/// Whether the Message Expiry Interval is another by now.
+fn has_aged(message: &Message, waited: Duration) -> bool {
+    waited.as_secs() > 0 && message.expiry_interval().is_some()
+}
+
+/// The properties with this alias and what is left of the expiry interval `[MQTT-3.3.2-6]`.
+fn rewritten(message: &Message, alias: Option<u16>, waited: Duration) -> PropertiesBuf {
+    let mut list = PropertiesBuf::new();
+    let waited = u32::try_from(waited.as_secs()).unwrap_or(u32::MAX);
+    let others = message.properties.as_properties().iter().filter_map(|property| match property {
+        Property::TopicAlias(_) => None,
+        Property::MessageExpiryInterval(interval) => {
+            Some(Property::MessageExpiryInterval(interval.saturating_sub(waited)))
+        }
+        other => Some(other),
+    });
+    for property in others.chain(alias.map(Property::TopicAlias)) {
+        // Each was valid before, and stands as often as before.
+        let _ = list.push(property);
+    }
+    list
+}

@@ -1,0 +1,375 @@
+//! Where the next attempt leads: redirections, fallback to lower versions, rotation; and what a lower server is given.
+
+#![allow(clippy::disallowed_methods, reason = "a test may panic")]
+
+mod bench;
+
+use std::time::Duration;
+
+use bench::Bench;
+use bytes::{Buf, BytesMut};
+use mqtt_machine::packet::{AckKind, ConnAck, Disconnect, Packet, PropertiesBuf, Property, Sender};
+use mqtt_machine::{
+    Action, Authentication, Backoff, CleanStart, Config, DropReason, Event, Feature, Message, Outcome,
+    ProtocolVersion, QoS, ReasonCode, Redirection, Refused, Server, TopicAliases, TransportEvent,
+    Unsupported, wire,
+};
+
+fn config() -> Config {
+    let mut config = Config::new(Server::new("one")).client_id("test");
+    config.servers.push(Server::new("two"));
+    config.backoff(Backoff { jitter: false, ..Backoff::DEFAULT })
+}
+
+/// Carries out what the machine wants until it opens a transport: where to.
+fn opened(bench: &mut Bench) -> String {
+    loop {
+        match bench.machine.poll_action() {
+            Some(Action::OpenTransport { id, server }) => {
+                bench.transport = Some(id);
+                bench.output.clear();
+                bench.machine.handle_transport(bench.now, id, TransportEvent::Opened);
+                return server.as_str().to_owned();
+            }
+            Some(_) => {}
+            None => {
+                bench.now = bench.machine.poll_timeout().expect("another attempt").max(bench.now);
+                bench.machine.handle_timeout(bench.now);
+            }
+        }
+    }
+}
+
+/// The CONNECT of the present attempt: its version.
+fn connect_version(bench: &mut Bench) -> ProtocolVersion {
+    bench.machine.transmit(bench.now, &mut bench.output);
+    let bytes = bench.output.copy_to_bytes(bench.output.remaining());
+    let Ok(Packet::Connect(connect)) = wire::decode(&bytes, ProtocolVersion::V5, Sender::Client) else {
+        panic!("{bytes:?}")
+    };
+    connect.version
+}
+
+fn reference(text: &str) -> PropertiesBuf {
+    PropertiesBuf::new().with(Property::ServerReference(text)).unwrap()
+}
+
+fn refuse(bench: &mut Bench, reason: ReasonCode, properties: &PropertiesBuf) {
+    let properties = properties.as_properties();
+    bench.receive(&Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
+}
+
+fn attempt(config: Config) -> (Bench, String) {
+    let mut bench = Bench::new(config);
+    bench.machine.connect(bench.now).unwrap();
+    let server = opened(&mut bench);
+    (bench, server)
+}
+
+#[test]
+fn another_server_is_used_at_once_until_an_attempt_there_fails() {
+    let (mut bench, server) = attempt(config().redirection(Redirection::Follow { hops: 2 }));
+    assert_eq!(server, "one");
+    refuse(&mut bench, ReasonCode::UseAnotherServer, &reference("else:1 more:2"));
+    let Some(Event::ConnectFailed(ended)) = bench.machine.poll_event() else { panic!() };
+    assert_eq!(ended.retry_at, Some(bench.now));
+    assert_eq!(opened(&mut bench), "else:1");
+    // An attempt there fails: the next of the reference, at once.
+    bench.cut();
+    let before = bench.now;
+    assert_eq!((opened(&mut bench), bench.now), ("more:2".into(), before));
+    bench.accept_after_events(false);
+    // A connection there ends: it is tried again.
+    bench.cut();
+    assert_eq!(opened(&mut bench), "more:2");
+    bench.cut();
+    assert_eq!(opened(&mut bench), "one");
+}
+
+#[test]
+fn a_server_that_has_moved_takes_the_place_of_the_configured_ones() {
+    let (mut bench, _) = attempt(config().redirection(Redirection::Follow { hops: 1 }));
+    bench.accept_after_events(false);
+    let properties = reference("new");
+    let (reason, properties) = (ReasonCode::ServerMoved, properties.as_properties());
+    bench.receive(&Packet::Disconnect(Disconnect { reason, properties }));
+    let told = bench.events();
+    assert!(matches!(told.as_slice(), [Event::Disconnected(ended)] if ended.retry_at == Some(bench.now)));
+    for _ in 0..3 {
+        assert_eq!(opened(&mut bench), "new");
+        bench.cut();
+    }
+}
+
+#[test]
+fn references_are_followed_only_so_often_and_only_by_request() {
+    let (mut bench, _) = attempt(config().redirection(Redirection::Follow { hops: 2 }));
+    for server in ["a", "b"] {
+        refuse(&mut bench, ReasonCode::UseAnotherServer, &reference(server));
+        assert_eq!(opened(&mut bench), server);
+    }
+    refuse(&mut bench, ReasonCode::UseAnotherServer, &reference("c"));
+    assert_eq!(opened(&mut bench), "one", "a circle of servers is left");
+
+    let (mut bench, _) = attempt(config());
+    refuse(&mut bench, ReasonCode::UseAnotherServer, &reference("a"));
+    let Some(Event::ConnectFailed(ended)) = bench.machine.poll_event() else { panic!() };
+    assert!(ended.retry_at > Some(bench.now));
+    assert_eq!(opened(&mut bench), "two");
+
+    let (mut bench, _) = attempt(config().redirection(Redirection::Follow { hops: 2 }));
+    refuse(&mut bench, ReasonCode::UseAnotherServer, &PropertiesBuf::new());
+    assert_eq!(opened(&mut bench), "two", "without a reference it is the next server's turn");
+}
+
+#[test]
+fn a_server_that_speaks_a_lower_version_is_spoken_to_in_it() {
+    let config = config().fallback_to(ProtocolVersion::V3_1).redirection(Redirection::Ignore);
+    let (mut bench, _) = attempt(config.clone());
+    assert_eq!(connect_version(&mut bench), ProtocolVersion::V5);
+    // In the form of 3.x, as a server of 3.x answers.
+    bench.receive_bytes(&mut BytesMut::from(&[0x20, 2, 0, 1][..]));
+    let told = bench.events();
+    let [Event::ConnectFailed(ended), Event::FellBack { version: ProtocolVersion::V3_1_1, without }] =
+        told.as_slice()
+    else {
+        panic!("{told:?}")
+    };
+    assert_eq!(ended.retry_at, Some(bench.now));
+    assert_eq!(without, &[Feature::SessionExpiry]);
+    opened(&mut bench);
+    assert_eq!(connect_version(&mut bench), ProtocolVersion::V3_1_1);
+    // A close before CONNACK is a refusal, too.
+    bench.cut();
+    let told = bench.events();
+    let [_, Event::FellBack { version: ProtocolVersion::V3_1, without }] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    assert_eq!(without, &[Feature::SessionPresent]);
+    opened(&mut bench);
+    assert_eq!(connect_version(&mut bench), ProtocolVersion::V3_1);
+    // Nothing is lower: the attempts begin again from the top.
+    bench.cut();
+    assert!(matches!(bench.events().as_slice(), [Event::ConnectFailed(_)]));
+    opened(&mut bench);
+    assert_eq!(connect_version(&mut bench), ProtocolVersion::V5);
+}
+
+#[test]
+fn a_lower_version_that_was_accepted_stays() {
+    let (mut bench, _) = attempt(config().fallback_to(ProtocolVersion::V3_1_1));
+    refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
+    opened(&mut bench);
+    bench.version = ProtocolVersion::V3_1_1;
+    bench.sent();
+    bench.accept_after_events(false);
+    bench.cut();
+    opened(&mut bench);
+    assert_eq!(connect_version(&mut bench), ProtocolVersion::V3_1_1);
+}
+
+#[test]
+fn without_leave_or_with_enhanced_authentication_no_lower_version_is_spoken() {
+    let mut authenticating = config().fallback_to(ProtocolVersion::V3_1);
+    authenticating.authentication = Some(Authentication { method: "X".into(), initial_data: None });
+    for config in [config(), config().fallback_to(ProtocolVersion::V5), authenticating] {
+        let (mut bench, _) = attempt(config);
+        refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
+        assert!(bench.machine.is_idle(), "the refusal is permanent");
+    }
+    // 3.1 allows 23 characters.
+    let (mut bench, _) = attempt(
+        config()
+            .version(ProtocolVersion::V3_1_1)
+            .client_id("x".repeat(24))
+            .fallback_to(ProtocolVersion::V3_1),
+    );
+    bench.version = ProtocolVersion::V3_1_1;
+    refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
+    assert!(bench.machine.is_idle());
+    let mut bench = Bench::new(config().version(ProtocolVersion::V3_1).client_id("x".repeat(24)));
+    let refused = bench.machine.connect(bench.now).unwrap_err();
+    assert!(refused.to_string().contains("24"), "{refused}");
+}
+
+#[test]
+fn what_the_lower_version_leaves_out_is_listed() {
+    let mut config = config().fallback_to(ProtocolVersion::V3_1_1).receive_maximum(5).topic_alias_maximum(3);
+    config.user_properties = PropertiesBuf::new().with(Property::UserProperty("a", "b")).unwrap();
+    config.request_response_information = true;
+    let will = Message::to("w", "").unwrap().property(Property::WillDelayInterval(1)).unwrap();
+    let mut bench = Bench::new(config.will(will));
+    let message = Message::to("a", "").unwrap().property(Property::ContentType("t")).unwrap();
+    bench.machine.publish(bench.now, message).unwrap();
+    bench.machine.connect(bench.now).unwrap();
+    opened(&mut bench);
+    refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
+    let told = bench.events();
+    let [_, Event::FellBack { without, .. }] = told.as_slice() else { panic!("{told:?}") };
+    let names: Vec<String> = without.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        names,
+        [
+            "session expiry",
+            "receive maximum",
+            "topic aliases",
+            "user properties",
+            "will properties",
+            "message properties",
+            "response information"
+        ]
+    );
+}
+
+fn granted(config: Config, list: &[Property<'_>]) -> Bench {
+    let mut properties = PropertiesBuf::new();
+    for property in list {
+        properties.push(*property).unwrap();
+    }
+    Bench::connected_with(config, false, properties.as_properties())
+}
+
+fn publications(bench: &mut Bench) -> Vec<(String, PropertiesBuf)> {
+    bench.machine.transmit(bench.now, &mut bench.output);
+    let mut bytes = BytesMut::new();
+    bytes.extend_from_slice(&bench.output.copy_to_bytes(bench.output.remaining()));
+    let mut list = Vec::new();
+    while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
+        let frame = bytes.split_to(header.frame_len());
+        if let Ok(Packet::Publish(publish)) = wire::decode(&frame, bench.version, Sender::Client) {
+            list.push((publish.topic.to_owned(), PropertiesBuf::copy_from(publish.properties)));
+        }
+    }
+    list
+}
+
+fn alias(number: u16) -> PropertiesBuf {
+    PropertiesBuf::new().with(Property::TopicAlias(number)).unwrap()
+}
+
+#[test]
+fn topics_get_aliases_by_themselves_within_both_maxima_and_never_across_a_connection() {
+    let aliases = TopicAliases { maximum: 1, automatic: true };
+    let config = config().topic_aliases(aliases).clean_start(CleanStart::Never);
+    let mut bench = granted(config, &[Property::TopicAliasMaximum(9)]);
+    let publish = |bench: &mut Bench, topic| {
+        let message = Message::to(topic, "x").unwrap().qos(QoS::AtLeastOnce);
+        bench.machine.publish(bench.now, message).unwrap();
+    };
+    for topic in ["first/topic", "first/topic", "second/topic", "first/topic"] {
+        publish(&mut bench, topic);
+    }
+    let named = |topic: &str| (topic.to_owned(), alias(1));
+    assert_eq!(
+        publications(&mut bench),
+        [named("first/topic"), named(""), named("second/topic"), named("first/topic")]
+    );
+    bench.reconnect(true);
+    let none = |topic: &str| (topic.to_owned(), PropertiesBuf::new());
+    assert_eq!(
+        publications(&mut bench),
+        [none("first/topic"), none("first/topic"), none("second/topic"), none("first/topic")],
+        "the server of the second connection takes no alias"
+    );
+}
+
+#[test]
+fn an_alias_that_the_caller_asks_for_is_introduced_used_and_left_out_where_it_is_not_taken() {
+    let mut bench = granted(config(), &[Property::TopicAliasMaximum(5)]);
+    let message =
+        |number| Message::to("some/topic", "x").unwrap().property(Property::TopicAlias(number)).unwrap();
+    let refused = bench.machine.publish(bench.now, message(6)).unwrap_err();
+    assert!(matches!(refused, Refused::NotSupported(what) if what.contains("MQTT-3.2.2-17")), "{refused}");
+    for _ in 0..2 {
+        bench.machine.publish(bench.now, message(5)).unwrap();
+    }
+    assert_eq!(publications(&mut bench), [("some/topic".into(), alias(5)), (String::new(), alias(5))]);
+    bench.machine.publish(bench.now, message(5)).unwrap();
+    bench.reconnect(true);
+    assert_eq!(publications(&mut bench), [("some/topic".into(), PropertiesBuf::new())]);
+}
+
+#[test]
+fn the_expiry_interval_counts_down_while_a_message_waits_here() {
+    for qos in [QoS::AtMostOnce, QoS::ExactlyOnce] {
+        let mut bench = Bench::new(config().clean_start(CleanStart::Never));
+        let message = Message::to("a", "x").unwrap().qos(qos);
+        let message = message.property(Property::ContentType("t")).unwrap();
+        let message = message.property(Property::MessageExpiryInterval(60)).unwrap();
+        bench.machine.publish(bench.now, message).unwrap();
+        bench.now += Duration::from_millis(12_900);
+        bench.machine.connect(bench.now).unwrap();
+        opened(&mut bench);
+        bench.sent();
+        bench.accept_after_events(false);
+        let left = |seconds| {
+            let list = PropertiesBuf::new().with(Property::ContentType("t")).unwrap();
+            list.with(Property::MessageExpiryInterval(seconds)).unwrap()
+        };
+        assert_eq!(publications(&mut bench), [("a".into(), left(48))]);
+        if qos == QoS::ExactlyOnce {
+            bench.now += Duration::from_secs(20);
+            bench.cut();
+            opened(&mut bench);
+            bench.sent();
+            bench.accept_after_events(true);
+            let waited = (bench.now - mqtt_machine::Instant::ZERO).as_secs();
+            let [(_, properties)] = publications(&mut bench).try_into().unwrap();
+            assert_eq!(properties, left(60 - u32::try_from(waited).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn what_the_server_does_not_take_is_lowered_by_request() {
+    let lowering = config().unsupported(Unsupported::Downgrade);
+    let list = [Property::MaximumQoS(1), Property::RetainAvailable(false)];
+    let message = || Message::to("a", "x").unwrap().qos(QoS::ExactlyOnce).retain(true);
+    // Known when it is published.
+    let mut bench = granted(lowering.clone(), &list);
+    bench.machine.publish(bench.now, message()).unwrap();
+    assert_eq!(bench.sent(), ["Publish a qos1 id1 x"]);
+    bench.ack(AckKind::PubAck, 1);
+    assert!(matches!(bench.outcomes().as_slice(), [(1, Outcome::Acknowledged(_))]));
+    // Known only afterwards.
+    for (maximum, sent) in [(1, "Publish a qos1 id1 x"), (0, "Publish a qos0 x")] {
+        let mut bench = Bench::new(lowering.clone());
+        bench.machine.publish(bench.now, message()).unwrap();
+        bench.machine.connect(bench.now).unwrap();
+        opened(&mut bench);
+        bench.sent();
+        let list = PropertiesBuf::new().with(Property::MaximumQoS(maximum)).unwrap();
+        let list = list.with(Property::RetainAvailable(false)).unwrap();
+        bench.accept(false, list.as_properties());
+        assert_eq!(bench.sent(), [sent]);
+        if maximum == 0 {
+            assert_eq!(bench.outcomes(), [(1, Outcome::Sent)]);
+        }
+    }
+    // Not by request: as ever.
+    let mut bench = Bench::new(config());
+    bench.machine.publish(bench.now, message()).unwrap();
+    bench.machine.connect(bench.now).unwrap();
+    opened(&mut bench);
+    bench.sent();
+    let list = PropertiesBuf::new().with(Property::MaximumQoS(1)).unwrap();
+    bench.accept(false, list.as_properties());
+    assert!(bench.sent().is_empty());
+    assert_eq!(bench.outcomes(), [(1, Outcome::Dropped(DropReason::NotSupported))]);
+}
+
+#[test]
+fn a_session_that_ended_with_its_connection_is_not_prolonged_by_disconnect() {
+    let bench = |expiry| Bench::connected(config().session_expiry(Duration::from_secs(expiry)));
+    let request = |seconds| {
+        let list = PropertiesBuf::new().with(Property::SessionExpiryInterval(seconds)).unwrap();
+        mqtt_machine::Disconnect::new(Duration::ZERO).properties(list)
+    };
+    let mut without = bench(0);
+    let refused = without.machine.disconnect(without.now, request(5)).unwrap_err();
+    assert!(refused.to_string().contains("3.14.2.2.2"), "{refused}");
+    assert!(without.machine.disconnect(without.now, request(0)).is_ok());
+    let mut with = bench(60);
+    assert!(with.machine.disconnect(with.now, request(5)).is_ok());
+    assert_eq!(with.sent(), ["Disconnect 0x00"]);
+}
