@@ -90,11 +90,11 @@ impl World {
         let Some(Action::Prepare { id, server: Some(server), .. }) = self.recorder.poll_action() else {
             panic!("no question")
         };
-        let answer = Answer::Prepared { id, server: server.clone(), credentials };
+        let answer = Answer::Prepared { id, server: server.clone(), credentials, initial_data: None };
         self.recorder.handle(now, Input::Answer(answer));
         // One more is ignored, and so are its secrets.
         let credentials = Some(login("password-after", "user-after"));
-        self.recorder.answer(now, Answer::Prepared { id, server, credentials });
+        self.recorder.answer(now, Answer::Prepared { id, server, credentials, initial_data: None });
         assert!(matches!(self.recorder.poll_action(), Some(Action::OpenTransport { .. })));
         self.id = id;
         self.output.clear();
