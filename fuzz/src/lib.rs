@@ -6,6 +6,7 @@ mod codec;
 mod differential;
 mod endpoint;
 mod filters;
+mod layers;
 mod machine;
 mod transcript;
 
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     target("codec_stream", codec::stream),
     target("endpoint", endpoint::parse),
     target("filter_map", filters::map),
+    target("layers", layers::input),
     target("machine_bytes", machine::bytes),
     target("machine_chunking", machine::chunking),
     target("transcript", transcript::replay),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt_machine::{Authentication, CleanStart, Config, ProtocolVersion, Secret, Server};
-use mqtt_machine_transport::{self as transport, Endpoint, EndpointError};
+use mqtt_machine_transport::{self as transport, Destination, Endpoint, EndpointError, Scheme};
 
 use crate::authenticate::{Authenticator, Method};
 use crate::record::Record;
@@ -54,9 +54,10 @@ impl Options {
     /// [`EndpointOptions`](mqtt_machine_transport::EndpointOptions).
     ///
     /// # Errors
-    /// An [`EndpointError`], which never holds credentials.
+    /// An [`EndpointError`], which never holds credentials; [`EndpointError::SchemeNotSupported`] for every scheme but
+    /// `mqtt`, which is the only one that adapters open so far.
     pub fn from_url(url: &str) -> Result<Self, EndpointError> {
-        Ok(Self::from(Endpoint::parse(url)?))
+        Self::try_from(Endpoint::parse(url)?)
     }
 
     /// With the configuration that `change` makes of the present one.
@@ -123,9 +124,15 @@ impl From<&Self> for Options {
     }
 }
 
-impl From<Endpoint> for Options {
-    fn from(endpoint: Endpoint) -> Self {
-        let mut config = Config::new(Server::new(endpoint.authority()));
+impl TryFrom<Endpoint> for Options {
+    type Error = EndpointError;
+
+    fn try_from(endpoint: Endpoint) -> Result<Self, EndpointError> {
+        // Nobody may believe that this connection is encrypted.
+        let (Scheme::Mqtt, Destination::Server(authority)) = (endpoint.scheme, endpoint.destination) else {
+            return Err(EndpointError::SchemeNotSupported { scheme: endpoint.scheme.name() });
+        };
+        let mut config = Config::new(Server::new(authority.to_string()));
         config.credentials.username = endpoint.username;
         config.credentials.password =
             endpoint.password.map(|password| Secret::new(Bytes::copy_from_slice(password.as_bytes())));
@@ -151,7 +158,7 @@ impl From<Endpoint> for Options {
         if let Some(seconds) = options.connect_timeout_seconds {
             config.connect_timeout = Duration::from_secs(seconds.get().into());
         }
-        Self::new(config)
+        Ok(Self::new(config))
     }
 }
 
@@ -196,5 +203,13 @@ mod tests {
         assert_eq!(config.clean_start, CleanStart::Never);
         assert_eq!(config.connect_timeout, Duration::from_secs(3));
         assert!(!format!("{options:?}").contains("p@ss"));
+    }
+
+    #[test]
+    fn a_scheme_that_no_adapter_opens_is_refused_rather_than_opened_in_plain() {
+        for scheme in ["mqtts", "ws", "wss", "mqtt+srv", "mqtts+srv"] {
+            let refused = Options::from_url(&format!("{scheme}://host")).unwrap_err();
+            assert_eq!(refused, EndpointError::SchemeNotSupported { scheme });
+        }
     }
 }

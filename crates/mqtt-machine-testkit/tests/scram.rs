@@ -109,7 +109,7 @@ impl World {
                 self.transport = None;
                 self.machine.handle_transport(self.now, id, TransportEvent::Closed(None));
             }
-            self.now = self.now + Duration::from_millis(2);
+            self.now += Duration::from_millis(2);
         }
     }
 

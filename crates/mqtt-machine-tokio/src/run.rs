@@ -1,22 +1,21 @@
 //! Owns the driver task: resolve, open, loop { act, write, wait, read }. It must not know MQTT.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Buf;
 use mqtt_machine_client::{Action, Driver, Server, TransportId, Turn};
-use mqtt_machine_transport::AddressSequence;
+use mqtt_machine_transport::AddressAttempts;
 use tokio::io::AsyncWrite;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::{Sleep, sleep, sleep_until};
 
 /// The port of a server that names none.
 const DEFAULT_PORT: u16 = 1883;
-/// How long one of several addresses may take before the next is tried; the machine bounds all of them together.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// The room made for reading, and for a larger frame as much at a time as has come of it already.
 const READ_ROOM: usize = 64 << 10;
 /// Room is made when less than this is left, so that small reads share one buffer.
@@ -142,23 +141,52 @@ impl Future for Run {
     }
 }
 
-/// Tries every address of the server's name, one after the other.
+/// Connects to the address of the server's name that answers first.
 async fn open(server: Server) -> io::Result<TcpStream> {
     let name = server.as_str();
     let bare = name.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err());
     let name = if bare { format!("{name}:{DEFAULT_PORT}") } else { name.to_owned() };
+    let stream = connect(&name, AddressAttempts::new(lookup_host(&name).await?)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Makes the attempts that are due, beside each other, until one succeeds or all have failed. The machine bounds their
+/// time together.
+async fn connect(name: &str, mut attempts: AddressAttempts) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, format!("{name} has no address"));
-    for address in AddressSequence::new(lookup_host(&name).await?) {
-        match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
+    let mut running: Vec<(SocketAddr, Opening)> = Vec::new();
+    let mut delay = pin!(sleep(Duration::ZERO));
+    poll_fn(|context| {
+        loop {
+            while let Some(address) = attempts.poll_attempt(tokio::time::Instant::now().into_std()) {
+                running.push((address, Box::pin(TcpStream::connect(address))));
             }
-            Ok(Err(error)) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
-            Err(_) => last = io::Error::new(ErrorKind::TimedOut, format!("{address}: no answer")),
+            let mut failed = Vec::new();
+            for (address, opening) in &mut running {
+                match opening.as_mut().poll(context) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
+                    Poll::Ready(Err(error)) => {
+                        last = io::Error::new(error.kind(), format!("{address}: {error}"));
+                        failed.push(*address);
+                    }
+                }
+            }
+            running.retain(|(address, _)| !failed.contains(address));
+            failed.iter().for_each(|address| attempts.handle_failed(*address));
+            if attempts.is_exhausted() {
+                return Poll::Ready(Err(std::mem::replace(&mut last, ErrorKind::Other.into())));
+            }
+            if !failed.is_empty() {
+                continue;
+            }
+            let Some(deadline) = attempts.deadline() else { return Poll::Pending };
+            delay.as_mut().reset(deadline.into());
+            ready!(delay.as_mut().poll(context));
         }
-    }
-    Err(last)
+    })
+    .await
 }
 
 /// Writes until the socket or the output has had enough. True when anything left.
@@ -212,5 +240,43 @@ fn read(
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_holds_nobody_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        // A listener whose queue is full: connections to it neither succeed nor fail.
+        let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let deaf = deaf.listen(1).unwrap();
+        let silent = deaf.local_addr().unwrap();
+        let mut filling = Vec::new();
+        while let Ok(stream) =
+            tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(silent)).await
+        {
+            filling.push(stream.unwrap());
+            assert!(filling.len() < 100, "the queue never fills");
+        }
+        let begin = Instant::now();
+        let stream = connect("name", AddressAttempts::new([silent, good])).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test]
+    async fn the_last_reason_is_told_when_every_address_refuses() {
+        let refused: Vec<SocketAddr> = ["127.0.0.1:1", "[::1]:1"].map(|text| text.parse().unwrap()).to_vec();
+        let error = connect("name", AddressAttempts::new(refused)).await.unwrap_err();
+        assert!(error.to_string().contains(":1: "), "{error}");
+        let none = connect("name", AddressAttempts::new([])).await.unwrap_err();
+        assert_eq!(none.to_string(), "name has no address");
     }
 }

@@ -9,6 +9,9 @@ fn urls() -> impl Strategy<Value = String> {
         any::<String>(),
         any::<String>().prop_map(|rest| format!("mqtt://{rest}")),
         "mqtt://[a-z0-9.:@%\\[\\]/?#&=_-]{0,40}",
+        "(mqtts?(\\+srv)?|wss?|unix)://[a-z0-9.:@%\\[\\]/?#&=_-]{0,40}",
+        "unix://(a:b@)?(localhost)?/[ -~]{0,12}(\\?version=5)?",
+        "wss://[a-z]{1,4}(/[a-z%20/]{0,9})?(\\?(ca_file|cert_file|server_name|alpn)=[a-z,.%]{0,6})?",
         "mqtt://([a-z%0-9]{1,8}(:[ -~]{0,8})?@)?[a-z.0-9]{1,12}(:[0-9]{1,5})?\
          (\\?(client_id|version|keep_alive|clean_start|connect_timeout)=[a-z0-9.%]{0,6}){0,1}",
     ]

@@ -224,6 +224,15 @@ fn the_one_door_does_what_the_methods_do() {
     let event = TransportEvent::Opened;
     by_door.handle(now, Input::Transport { id, event: event.clone() });
     by_name.handle_transport(now, id, event);
+    let sent = |machine: &mut Machine| {
+        let mut output = Output::new();
+        machine.transmit(now, &mut output);
+        output.copy_to_bytes(output.remaining())
+    };
+    let written = sent(&mut by_door);
+    assert_eq!(written, sent(&mut by_name));
+    by_door.handle(now, Input::Sent { id, bytes: written.len() });
+    by_name.handle_sent(now, id, written.len());
     let mut bytes = BytesMut::new();
     let (session_present, reason, properties) = (false, ReasonCode::Success, Properties::EMPTY);
     let connack = Packet::ConnAck(ConnAck { session_present, reason, properties });
@@ -234,15 +243,7 @@ fn the_one_door_does_what_the_methods_do() {
     };
     by_name.handle_input(now, id, &mut bytes);
     assert_eq!(rest, bytes);
-    let sent = |machine: &mut Machine| {
-        let mut output = Output::new();
-        machine.transmit(now, &mut output);
-        output.copy_to_bytes(output.remaining())
-    };
-    let written = sent(&mut by_door);
-    assert_eq!(written, sent(&mut by_name));
-    by_door.handle(now, Input::Sent { id, bytes: written.len() });
-    by_name.handle_sent(now, id, written.len());
+    assert_eq!(sent(&mut by_door), sent(&mut by_name));
     let later = now + Duration::from_secs(60);
     by_door.handle(later, Input::Timeout);
     by_name.handle_timeout(later);

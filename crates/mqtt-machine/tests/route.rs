@@ -21,7 +21,7 @@ fn config() -> Config {
     config.backoff(Backoff { jitter: false, ..Backoff::DEFAULT })
 }
 
-/// Carries out what the machine wants until it opens a transport: where to.
+/// Carries out what the machine wants until a CONNECT has left: where to. The far end speaks its version.
 fn opened(bench: &mut Bench) -> String {
     loop {
         match bench.machine.poll_action() {
@@ -29,6 +29,14 @@ fn opened(bench: &mut Bench) -> String {
                 bench.transport = Some(id);
                 bench.output.clear();
                 bench.machine.handle_transport(bench.now, id, TransportEvent::Opened);
+                bench.machine.transmit(bench.now, &mut bench.output);
+                let bytes = bench.output.copy_to_bytes(bench.output.remaining());
+                let Ok(Packet::Connect(connect)) = wire::decode(&bytes, ProtocolVersion::V5, Sender::Client)
+                else {
+                    panic!("{bytes:?}")
+                };
+                bench.version = connect.version;
+                bench.machine.handle_sent(bench.now, id, bytes.len());
                 return server.as_str().to_owned();
             }
             Some(_) => {}
@@ -38,16 +46,6 @@ fn opened(bench: &mut Bench) -> String {
             }
         }
     }
-}
-
-/// The CONNECT of the present attempt: its version.
-fn connect_version(bench: &mut Bench) -> ProtocolVersion {
-    bench.machine.transmit(bench.now, &mut bench.output);
-    let bytes = bench.output.copy_to_bytes(bench.output.remaining());
-    let Ok(Packet::Connect(connect)) = wire::decode(&bytes, ProtocolVersion::V5, Sender::Client) else {
-        panic!("{bytes:?}")
-    };
-    connect.version
 }
 
 fn reference(text: &str) -> PropertiesBuf {
@@ -126,7 +124,7 @@ fn references_are_followed_only_so_often_and_only_by_request() {
 fn a_server_that_speaks_a_lower_version_is_spoken_to_in_it() {
     let config = config().fallback_to(ProtocolVersion::V3_1).redirection(Redirection::Ignore);
     let (mut bench, _) = attempt(config.clone());
-    assert_eq!(connect_version(&mut bench), ProtocolVersion::V5);
+    assert_eq!(bench.version, ProtocolVersion::V5);
     // In the form of 3.x, as a server of 3.x answers.
     bench.receive_bytes(&mut BytesMut::from(&[0x20, 2, 0, 1][..]));
     let told = bench.events();
@@ -138,7 +136,7 @@ fn a_server_that_speaks_a_lower_version_is_spoken_to_in_it() {
     assert_eq!(ended.retry_at, Some(bench.now));
     assert_eq!(without, &[Feature::SessionExpiry]);
     opened(&mut bench);
-    assert_eq!(connect_version(&mut bench), ProtocolVersion::V3_1_1);
+    assert_eq!(bench.version, ProtocolVersion::V3_1_1);
     // A close before CONNACK is a refusal, too.
     bench.cut();
     let told = bench.events();
@@ -147,12 +145,12 @@ fn a_server_that_speaks_a_lower_version_is_spoken_to_in_it() {
     };
     assert_eq!(without, &[Feature::SessionPresent]);
     opened(&mut bench);
-    assert_eq!(connect_version(&mut bench), ProtocolVersion::V3_1);
+    assert_eq!(bench.version, ProtocolVersion::V3_1);
     // Nothing is lower: the attempts begin again from the top.
     bench.cut();
     assert!(matches!(bench.events().as_slice(), [Event::ConnectFailed(_)]));
     opened(&mut bench);
-    assert_eq!(connect_version(&mut bench), ProtocolVersion::V5);
+    assert_eq!(bench.version, ProtocolVersion::V5);
 }
 
 #[test]
@@ -160,12 +158,10 @@ fn a_lower_version_that_was_accepted_stays() {
     let (mut bench, _) = attempt(config().fallback_to(ProtocolVersion::V3_1_1));
     refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
     opened(&mut bench);
-    bench.version = ProtocolVersion::V3_1_1;
-    bench.sent();
     bench.accept_after_events(false);
     bench.cut();
     opened(&mut bench);
-    assert_eq!(connect_version(&mut bench), ProtocolVersion::V3_1_1);
+    assert_eq!(bench.version, ProtocolVersion::V3_1_1);
 }
 
 #[test]
@@ -184,7 +180,6 @@ fn without_leave_or_with_enhanced_authentication_no_lower_version_is_spoken() {
             .client_id("x".repeat(24))
             .fallback_to(ProtocolVersion::V3_1),
     );
-    bench.version = ProtocolVersion::V3_1_1;
     refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
     assert!(bench.machine.is_idle());
     let mut bench = Bench::new(config().version(ProtocolVersion::V3_1).client_id("x".repeat(24)));
@@ -300,7 +295,6 @@ fn the_expiry_interval_counts_down_while_a_message_waits_here() {
         bench.now += Duration::from_millis(12_900);
         bench.machine.connect(bench.now).unwrap();
         opened(&mut bench);
-        bench.sent();
         bench.accept_after_events(false);
         let left = |seconds| {
             let list = PropertiesBuf::new().with(Property::ContentType("t")).unwrap();
@@ -311,7 +305,6 @@ fn the_expiry_interval_counts_down_while_a_message_waits_here() {
             bench.now += Duration::from_secs(20);
             bench.cut();
             opened(&mut bench);
-            bench.sent();
             bench.accept_after_events(true);
             let waited = (bench.now - mqtt_machine::Instant::ZERO).as_secs();
             let [(_, properties)] = publications(&mut bench).try_into().unwrap();
@@ -337,7 +330,6 @@ fn what_the_server_does_not_take_is_lowered_by_request() {
         bench.machine.publish(bench.now, message()).unwrap();
         bench.machine.connect(bench.now).unwrap();
         opened(&mut bench);
-        bench.sent();
         let list = PropertiesBuf::new().with(Property::MaximumQoS(maximum)).unwrap();
         let list = list.with(Property::RetainAvailable(false)).unwrap();
         bench.accept(false, list.as_properties());
@@ -351,7 +343,6 @@ fn what_the_server_does_not_take_is_lowered_by_request() {
     bench.machine.publish(bench.now, message()).unwrap();
     bench.machine.connect(bench.now).unwrap();
     opened(&mut bench);
-    bench.sent();
     let list = PropertiesBuf::new().with(Property::MaximumQoS(1)).unwrap();
     bench.accept(false, list.as_properties());
     assert!(bench.sent().is_empty());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::Args;
 use mqtt_machine::ProtocolVersion;
 use mqtt_machine_testkit::fuzz_broker::{Campaign, Case, Class, Ending, Finding, Verdict};
-use mqtt_machine_transport::Endpoint;
+use mqtt_machine_transport::{Destination, Endpoint, EndpointError, Scheme};
 
 use crate::demo::Version;
 use link::{Target, Watchdog, is_silence};
@@ -78,7 +78,12 @@ pub(crate) fn run(arguments: &FuzzBroker) -> ExitCode {
 /// Where the URL points, refused unless it is this machine.
 fn addresses(arguments: &FuzzBroker) -> Result<Vec<SocketAddr>, Trouble> {
     let endpoint = Endpoint::parse(&arguments.url).map_err(|error| error.to_string())?;
-    let authority = endpoint.authority();
+    // Cases are raw bytes over TCP.
+    let (Scheme::Mqtt, Destination::Server(authority)) = (endpoint.scheme, &endpoint.destination) else {
+        let scheme = endpoint.scheme.name();
+        return Err(EndpointError::SchemeNotSupported { scheme }.to_string());
+    };
+    let authority = authority.to_string();
     let addresses: Vec<SocketAddr> = authority
         .to_socket_addrs()
         .map_err(|error| format!("{authority} has no address: {error}"))?

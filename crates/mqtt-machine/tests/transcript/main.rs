@@ -323,6 +323,7 @@ fn a_large_frame_that_comes_in_small_parts_is_recorded_once() {
     assert!(recorder.poll_action().is_some());
     let (id, at) = (TransportId::new(2), Instant::from_micros(30_000_000));
     recorder.handle_transport(at, id, TransportEvent::Opened);
+    recorder.transmit(at, &mut Output::new());
     let mut bytes = BytesMut::from(&[0x20, 3, 1, 0, 0, 0x30, 0xC0, 0x9A, 0x0C, 0, 1, b't', 0][..]);
     // A remaining length of 200,000.
     bytes.extend((0..199_996_u32).map(|byte| (byte % 251) as u8));
