@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mqtt_machine::{Capabilities, Config, Connected, Disconnect, Message, OpId, Outcome, QoS, Subscribe};
+use mqtt_machine::{
+    Capabilities, Config, Connected, Disconnect, Message, OpId, Outcome, QoS, Refused, Subscribe,
+};
 
 use crate::driver::Driver;
 use crate::error::{CommandError, ConnectError};
 use crate::events::Events;
-use crate::options::{Options, without_store};
+use crate::options::{Options, for_handle};
 use crate::publish::{Delivery, Publish, publish_now};
 use crate::record::Sink;
 use crate::shared::{Phase, Shared};
@@ -160,10 +162,31 @@ impl Client {
         })
     }
 
+    /// Begins a new exchange of the [authenticator](Options::authenticator) on the present connection (5.0, section 4.12.1):
+    /// when credentials were renewed, for instance. All else goes on meanwhile. When the server accepts, the event
+    /// [`Reauthenticated`](crate::ClientEvent::Reauthenticated) tells; when it does not, the connection ends.
+    ///
+    /// # Errors
+    /// [`CommandError::Refused`] without an authenticator or a connection, or when such an exchange has not ended yet;
+    /// [`CommandError::Closed`] when the client has ended.
+    pub fn reauthenticate(&self) -> Result<(), CommandError> {
+        let asks = self.shared().method.is_some();
+        self.shared().with(|state, _, wakes| {
+            let waits = state.reauthenticate;
+            state.command(wakes, |machine| match (asks, waits) {
+                (false, _) => Err(Refused::NotSupported("authenticating again without an authenticator")),
+                (_, true) => Err(Refused::NotNow("the client is authenticating again already")),
+                (true, false) => machine.may_reauthenticate(),
+            })?;
+            state.reauthenticate = true;
+            Ok(())
+        })
+    }
+
     /// Sets the configuration of the next attempt to connect. The present connection keeps its own;
     /// [`reconnect`](Self::reconnect) ends it.
     pub fn reconfigure(&self, config: Config) {
-        let config = Arc::new(without_store(config));
+        let config = Arc::new(for_handle(config, self.shared().method.as_ref()));
         self.shared().with(|state, now, _| state.machine.reconfigure(now, config));
     }
 

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use mqtt_machine::transcript::StopReason;
 use mqtt_machine::{Action, Answer, Disconnect, EndReason, Output, TransportEvent, TransportId};
 
+use crate::authenticate::{Asker, AuthenticationError, Question, Told};
 use crate::events::ClientEvent;
 use crate::record::Sink;
 use crate::shared::{Phase, Shared, State};
@@ -41,6 +42,7 @@ pub struct Driver {
     started: bool,
     wakes: Wakes,
     sink: Sink,
+    asker: Asker,
 }
 
 /// What a turn says about the time until the next one.
@@ -58,6 +60,7 @@ pub struct Turn {
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, sink: Sink) -> Self {
+        let asker = Asker::new(shared.method.clone());
         Self {
             shared,
             transport: None,
@@ -68,6 +71,7 @@ impl Driver {
             started: false,
             wakes: Wakes::default(),
             sink,
+            asker,
         }
     }
 
@@ -92,7 +96,8 @@ impl Driver {
             }
             state.dispatch(now, &shared.clock, &mut self.wakes);
             self.act(state, now, &mut stale);
-            if self.transport.is_some() {
+            // Until a server is known to be the right one nothing leaves for it.
+            if self.transport.is_some() && self.asker.questions.is_empty() {
                 state.machine.transmit(now, &mut self.output);
             }
             // What was transmitted, or could not be, may have ended commands.
@@ -110,7 +115,32 @@ impl Driver {
         };
         self.wakes.wake();
         self.keep(&recorded);
-        turn
+        let asked = !self.asker.questions.is_empty();
+        self.authenticate();
+        Turn { more: turn.more || asked, ..turn }
+    }
+
+    /// Asks the authenticator what was asked of the client, and tells the machine.
+    fn authenticate(&mut self) {
+        for question in std::mem::take(&mut self.asker.questions) {
+            let told = self.asker.ask(question);
+            self.shared.with(|state, now, wakes| {
+                let give_up = |id| Answer::Authenticate { id, data: None };
+                match told {
+                    Told::Answer(answer) => state.machine.answer(now, answer),
+                    // The connection that it was meant for may have ended by now, and then nothing is to be done.
+                    Told::Again(id, data) if self.transport == Some(id) => {
+                        let _ = state.machine.reauthenticate(now, data);
+                    }
+                    Told::Failed(id, AuthenticationError(why)) => {
+                        state.tell(&ClientEvent::AuthenticationFailed { why }, wakes);
+                        state.machine.answer(now, give_up(id));
+                    }
+                    Told::Reauthenticated => state.tell(&ClientEvent::Reauthenticated, wakes),
+                    Told::Again(..) | Told::Nothing => {}
+                }
+            });
+        }
     }
 
     /// Writes what was recorded, when the lock is released.
@@ -155,10 +185,22 @@ impl Driver {
     fn act(&mut self, state: &mut State, now: mqtt_machine::Instant, stale: &mut Stale) {
         while let Some(action) = state.machine.poll_action() {
             match action {
+                Action::Prepare { id, server, .. } if self.shared.method.is_some() => {
+                    self.asker.questions.push(Question::Connect { id, server });
+                }
+                Action::Authenticate { id, finished, data } if self.shared.method.is_some() => {
+                    self.asker.questions.push(if finished {
+                        Question::Finish { id, data }
+                    } else {
+                        Question::Step { id, data }
+                    });
+                }
                 // No handle can be asked: go on with what is configured.
                 Action::Prepare { id, server, .. } => {
                     let answer = match server {
-                        Some(server) => Answer::Prepared { id, server, credentials: None },
+                        Some(server) => {
+                            Answer::Prepared { id, server, credentials: None, initial_data: None }
+                        }
                         None => Answer::NotPrepared { id, why: "no server is configured".to_owned() },
                     };
                     state.machine.answer(now, answer);
@@ -178,6 +220,13 @@ impl Driver {
                 }
                 // Records are kept with `durable` only, which a handle does not take.
                 _ => {}
+            }
+        }
+        if state.reauthenticate && self.asker.questions.is_empty() {
+            // Without a connection the next one authenticates anyway.
+            state.reauthenticate = false;
+            if let Some(id) = self.transport.filter(|_| state.machine.may_reauthenticate().is_ok()) {
+                self.asker.questions.push(Question::Again { id });
             }
         }
     }

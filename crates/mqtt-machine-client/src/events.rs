@@ -43,6 +43,13 @@ pub enum ClientEvent {
         /// What it cannot do of what is asked for.
         without: Vec<Feature>,
     },
+    /// What [`reauthenticate`](crate::Client::reauthenticate) began has ended well.
+    Reauthenticated,
+    /// The [authenticator](crate::Options::authenticator) has given an exchange up; the connection ends.
+    AuthenticationFailed {
+        /// Why, for people.
+        why: String,
+    },
     /// The [recording](crate::Options::record) has ended before the client: its sink failed, or its buffer was full.
     RecordingStopped {
         /// Why, for people.

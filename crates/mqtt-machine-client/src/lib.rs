@@ -15,6 +15,7 @@
     )
 )]
 
+mod authenticate;
 mod client;
 mod clock;
 mod driver;
@@ -25,11 +26,14 @@ mod options;
 mod publish;
 mod record;
 mod router;
+#[cfg(feature = "scram")]
+mod scram;
 mod shared;
 mod slab;
 mod subscription;
 mod wake;
 
+pub use authenticate::{AuthenticationError, Authenticator, Exchange};
 pub use client::{Client, Connecting, Disconnecting};
 pub use clock::Clock;
 pub use driver::{Driver, Turn};
@@ -39,6 +43,8 @@ pub use filter_map::FilterMap;
 pub use options::Options;
 pub use publish::{Delivery, Publish};
 pub use record::Record;
+#[cfg(feature = "scram")]
+pub use scram::Scram;
 pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
 
 pub use mqtt_machine::{

@@ -2,12 +2,14 @@
 //! adapter read. It must not know how a server is reached.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mqtt_machine::{CleanStart, Config, ProtocolVersion, Secret, Server};
+use mqtt_machine::{Authentication, CleanStart, Config, ProtocolVersion, Secret, Server};
 use mqtt_machine_transport::{self as transport, Destination, Endpoint, EndpointError, Scheme};
 
+use crate::authenticate::{Authenticator, Method};
 use crate::record::Record;
 
 /// Everything that a client is told before it runs: a URL makes them, setters refine them.
@@ -29,12 +31,15 @@ pub struct Options {
     /// What the core is told. Each server is `host:port`, an IPv6 address in brackets; port 1883 may be left out.
     ///
     /// A handle answers no questions and keeps no records, so `prepare` goes on with the configured server, an
-    /// enhanced `authentication` is given up when the server continues it, and `durable` is taken as false.
+    /// enhanced `authentication` without an [`authenticator`](Self::authenticator) is given up when the server continues
+    /// it, and `durable` is taken as false.
     pub config: Config,
     /// How long [`connected`](crate::Client::connected) waits for the first CONNACK. Default 30 s.
     pub connect_deadline: Duration,
     /// What jitter and generated client identifiers are drawn from. Default `None`: from the system.
     pub seed: Option<u64>,
+    /// Who speaks for the client in an enhanced authentication.
+    pub(crate) method: Option<Method>,
     /// Where everything that the machine is told and answers is recorded. Default `None`: nowhere.
     pub record: Option<Record>,
 }
@@ -42,7 +47,7 @@ pub struct Options {
 impl Options {
     /// The options of `config`.
     pub const fn new(config: Config) -> Self {
-        Self { config, connect_deadline: Duration::from_secs(30), seed: None, record: None }
+        Self { config, connect_deadline: Duration::from_secs(30), seed: None, record: None, method: None }
     }
 
     /// The options that a URL carries: `mqtt://[user[:password]@]host[:port][?option=value&...]` with the options of
@@ -83,14 +88,28 @@ impl Options {
         self
     }
 
+    /// With enhanced authentication (5.0) by this method: `authentication` of the configuration is taken from it. Every
+    /// connection begins an exchange of its own, and [`reauthenticate`](crate::Client::reauthenticate) another.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Self {
+        self.method = Some(Method(Arc::new(authenticator)));
+        self
+    }
+
     pub(crate) fn seed_or_random(&self) -> u64 {
         self.seed.unwrap_or_else(|| RandomState::new().hash_one(0))
     }
 }
 
-/// What the machine is told: a handle keeps no records.
-pub(crate) fn without_store(config: Config) -> Config {
-    config.durable(false)
+/// What the machine is told: a handle keeps no records, and asks the authenticator before every attempt.
+pub(crate) fn for_handle(config: Config, method: Option<&Method>) -> Config {
+    let mut config = config.durable(false);
+    if let Some(Method(method)) = method {
+        config.prepare = true;
+        config.authentication =
+            Some(Authentication { method: method.method().to_owned(), initial_data: None });
+    }
+    config
 }
 
 impl From<Config> for Options {

@@ -13,10 +13,11 @@ use mqtt_machine::{
     TopicFilter, Unsubscribe,
 };
 
+use crate::authenticate::Method;
 use crate::clock::Clock;
 use crate::error::CommandError;
 use crate::events::{ClientEvent, Feed};
-use crate::options::{Options, without_store};
+use crate::options::{Options, for_handle};
 use crate::router::Router;
 use crate::slab::Slab;
 use crate::wake::{WaitList, Wakes};
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) clock: Clock,
     pub(crate) connect_deadline: Duration,
+    pub(crate) method: Option<Method>,
 }
 
 /// Where the client stands, as far as handles need to know.
@@ -87,13 +89,15 @@ pub(crate) struct State {
     pending: HashMap<OpId, Pending, BuildHasherDefault<OpHasher>>,
     /// Filters that no stream uses, whose UNSUBSCRIBE found no room.
     unused: Vec<TopicFilter>,
+    /// The user wants to authenticate again, and the driver does not know it yet.
+    pub(crate) reauthenticate: bool,
 }
 
 impl Shared {
     pub(crate) fn new(options: Options, recording: Option<Recording>) -> Self {
         let clock = Clock::new();
         let seed = options.seed_or_random();
-        let config = Arc::new(without_store(options.config));
+        let config = Arc::new(for_handle(options.config, options.method.as_ref()));
         let machine = Recorder::new(config, seed, clock.now(), recording);
         let state = State {
             machine,
@@ -109,8 +113,14 @@ impl Shared {
             unrouted: 0,
             pending: HashMap::default(),
             unused: Vec::new(),
+            reauthenticate: false,
         };
-        Self { state: Mutex::new(state), clock, connect_deadline: options.connect_deadline }
+        Self {
+            state: Mutex::new(state),
+            clock,
+            connect_deadline: options.connect_deadline,
+            method: options.method,
+        }
     }
 
     /// A panic elsewhere does not take the client down with it: the machine itself never panics.

@@ -9,7 +9,7 @@ use mqtt_machine_tokio::{
     Backoff, CleanStart, Client, ClientEvent, ConnectError, Delivery, EndReason, Incoming, Limits, Message,
     Options, Outcome, ProtocolVersion, QoS, ReasonCode, Subscription,
 };
-use support::{Mosquitto, Proxy, VERSIONS, options, within};
+use support::{Broker, Kind, Proxy, VERSIONS, options, within};
 
 const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
@@ -39,7 +39,7 @@ async fn publish(client: &Client, message: Message) {
 // 3.1.1: MQTT-7.0.0-2, MQTT-7.1.2-1
 #[tokio::test]
 async fn every_version_and_qos_carries_payloads_of_no_one_and_ten_million_bytes() {
-    let Some(broker) = Mosquitto::open() else { return };
+    let Some(broker) = Broker::start(Kind::Mosquitto) else { return };
     let large: Vec<u8> = (0..10_000_000_u32).map(|number| (number % 251) as u8).collect();
     for version in VERSIONS {
         within(60, async {
@@ -62,7 +62,7 @@ async fn every_version_and_qos_carries_payloads_of_no_one_and_ten_million_bytes(
 
 #[tokio::test]
 async fn retained_messages_come_to_later_subscribers_until_they_are_cleared() {
-    let Some(broker) = Mosquitto::open() else { return };
+    let Some(broker) = Broker::start(Kind::Mosquitto) else { return };
     for version in VERSIONS {
         within(20, async {
             let client = Client::connect(options(&broker.url(), "retain", version)).await.unwrap();
@@ -88,7 +88,7 @@ async fn retained_messages_come_to_later_subscribers_until_they_are_cleared() {
 
 #[tokio::test]
 async fn a_will_is_published_after_an_abrupt_close_and_not_after_a_disconnect() {
-    let Some(broker) = Mosquitto::open() else { return };
+    let Some(broker) = Broker::start(Kind::Mosquitto) else { return };
     for version in VERSIONS {
         within(20, async {
             let watcher = Client::connect(options(&broker.url(), "watcher", version)).await.unwrap();
@@ -115,7 +115,7 @@ async fn a_will_is_published_after_an_abrupt_close_and_not_after_a_disconnect() 
 #[tokio::test]
 async fn as_many_are_in_flight_as_the_server_grants() {
     const COUNT: usize = 20_000;
-    let Some(broker) = Mosquitto::open() else { return };
+    let Some(broker) = Broker::start(Kind::Mosquitto) else { return };
     for version in VERSIONS {
         for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
             within(60, async {
@@ -187,7 +187,7 @@ async fn receive_numbers(
 
 async fn cut_twenty_times(version: ProtocolVersion, qos: QoS) {
     const COUNT: usize = 10_000;
-    let Some(broker) = Mosquitto::open() else { return };
+    let Some(broker) = Broker::start(Kind::Mosquitto) else { return };
     within(120, async {
         let proxy = Proxy::start(broker.port).await.unwrap();
         let subscriber = Client::connect(resuming(&proxy.url(), "subscriber", version)).await.unwrap();
@@ -256,7 +256,7 @@ async fn a_broker_that_is_stopped_and_started_again_is_resumed_and_nothing_is_lo
     for (version, qos) in
         [(ProtocolVersion::V3_1_1, QoS::AtLeastOnce), (ProtocolVersion::V5, QoS::ExactlyOnce)]
     {
-        let Some(mut broker) = Mosquitto::start(persistent) else { return };
+        let Some(mut broker) = Broker::start_with(Kind::Mosquitto, persistent) else { return };
         within(60, async {
             let url = broker.url();
             let subscriber = Client::connect(resuming(&url, "subscriber", version)).await.unwrap();
@@ -286,7 +286,7 @@ async fn a_broker_that_is_stopped_and_started_again_is_resumed_and_nothing_is_lo
 
 #[tokio::test]
 async fn wrong_credentials_are_refused_for_good_and_right_ones_are_not() {
-    let Some(broker) = Mosquitto::with_password("me", "right") else { return };
+    let Some(broker) = Broker::with_password("me", "right") else { return };
     for version in VERSIONS {
         within(20, async {
             let url = |user| format!("mqtt://{user}127.0.0.1:{}", broker.port);
@@ -307,7 +307,7 @@ async fn wrong_credentials_are_refused_for_good_and_right_ones_are_not() {
 
 #[tokio::test]
 async fn a_second_client_of_the_same_identifier_takes_over() {
-    let Some(broker) = Mosquitto::open() else { return };
+    let Some(broker) = Broker::start(Kind::Mosquitto) else { return };
     for version in VERSIONS {
         within(20, async {
             // mosquitto 2.0.11 closes without a word, so only a client that does not try again leaves the other alone.

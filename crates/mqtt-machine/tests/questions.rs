@@ -54,6 +54,7 @@ fn every_attempt_asks_first_where_to_and_with_which_credentials() {
         id,
         server: Server::new("elsewhere"),
         credentials: Some(credentials.clone()),
+        initial_data: None,
     };
     machine.answer(now, answer(id));
     assert!(machine.poll_action().is_none(), "an answer to an earlier question is ignored");

@@ -14,6 +14,13 @@ pub struct BrokerConfig {
     pub versions: Vec<ProtocolVersion>,
     /// User names with their passwords; empty (the default) lets everybody in.
     pub users: BTreeMap<String, Vec<u8>>,
+    /// User names with their passwords for SCRAM-SHA-256 and SCRAM-SHA-512 (5.0); empty (the default): neither is spoken.
+    /// Who proves a password here needs none of [`users`](Self::users).
+    pub scram_users: BTreeMap<String, String>,
+    /// Iterations that SCRAM asks for. Default 4,096.
+    pub scram_iterations: u32,
+    /// The broker signs its last SCRAM message with another key, as one does that does not know the password. Default false.
+    pub scram_impostor: bool,
     /// Topics that nobody may publish or subscribe to.
     pub denied: Vec<TopicFilter>,
     /// The keep alive that it imposes (5.0), in seconds.
@@ -61,6 +68,9 @@ impl Default for BrokerConfig {
         Self {
             versions: ProtocolVersion::ALL.to_vec(),
             users: BTreeMap::new(),
+            scram_users: BTreeMap::new(),
+            scram_iterations: 4_096,
+            scram_impostor: false,
             denied: Vec::new(),
             server_keep_alive: None,
             session_expiry_maximum: None,
@@ -95,6 +105,27 @@ impl BrokerConfig {
     #[must_use]
     pub fn user(mut self, name: impl Into<String>, password: impl Into<Vec<u8>>) -> Self {
         self.users.insert(name.into(), password.into());
+        self
+    }
+
+    /// With one more user of SCRAM. The first one makes the broker speak it.
+    #[must_use]
+    pub fn scram_user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.scram_users.insert(name.into(), password.into());
+        self
+    }
+
+    /// With this many iterations asked for by SCRAM.
+    #[must_use]
+    pub const fn scram_iterations(mut self, iterations: u32) -> Self {
+        self.scram_iterations = iterations;
+        self
+    }
+
+    /// As one that does not know the passwords, and pretends to.
+    #[must_use]
+    pub const fn scram_impostor(mut self) -> Self {
+        self.scram_impostor = true;
         self
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use mqtt_machine::packet::{ConnAck, Connect, Packet, Properties, PropertiesBuf, Property, PropertyId};
 use mqtt_machine::wire::{DecodeError, Fault};
 use mqtt_machine::{ProtocolVersion, QoS, ReasonCode, TopicName};
+use mqtt_machine_scram::Mechanism;
 
 use super::connection::{Connection, Running, State};
 use super::publish::forwarded;
@@ -60,6 +61,20 @@ impl Broker {
             self.refuse(conn, connect.version, reason);
             return Ok(());
         }
+        match self.mechanism_of(connect.properties) {
+            Some(mechanism) => self.challenge(conn, mechanism, connect),
+            None => self.accept_connect(conn, connect, None),
+        }
+        Ok(())
+    }
+
+    /// Accepts a CONNECT, with what ends its authentication.
+    pub(super) fn accept_connect(
+        &mut self,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        proved: Option<(Mechanism, &[u8])>,
+    ) {
         let assigned = connect.client_id.is_empty();
         let client_id: Arc<str> = if assigned {
             Arc::from(format!("auto-{:016x}", self.random.next_u64()))
@@ -68,7 +83,11 @@ impl Broker {
         };
         self.take_over(&client_id);
         let session_present = self.begin_session(conn, &client_id, connect);
-        let properties = self.connack_properties(connect, assigned.then_some(&client_id));
+        let mut properties = self.connack_properties(connect, assigned.then_some(&client_id));
+        if let Some((mechanism, data)) = proved {
+            let _ = properties.push(Property::AuthenticationMethod(mechanism.name()));
+            let _ = properties.push(Property::AuthenticationData(data));
+        }
         if let Some(connection) = self.conns.get_mut(&conn) {
             let imposed = self.config.server_keep_alive.filter(|_| connect.version == ProtocolVersion::V5);
             let keep_alive = u64::from(imposed.unwrap_or(connect.keep_alive));
@@ -88,13 +107,14 @@ impl Broker {
                 aliases_in: BTreeMap::new(),
                 aliases_out: BTreeMap::new(),
                 unanswered: BTreeSet::new(),
+                mechanism: proved.map(|(mechanism, _)| mechanism),
+                exchange: None,
             }));
         }
         let connack =
             ConnAck { session_present, reason: ReasonCode::Success, properties: properties.as_properties() };
         self.send(conn, &Packet::ConnAck(connack));
         self.pump(&client_id);
-        Ok(())
     }
 
     /// The plan of the connection, or the one that waits for this client.
@@ -114,13 +134,11 @@ impl Broker {
         if !self.config.versions.contains(&connect.version) {
             return refusal(ReasonCode::UnsupportedProtocolVersion, "a version that is not spoken here");
         }
-        if connect.properties.find(PropertyId::AuthenticationMethod).is_some() {
-            return refusal(
-                ReasonCode::BadAuthenticationMethod,
-                "enhanced authentication is not spoken here",
-            );
+        let method = connect.properties.find(PropertyId::AuthenticationMethod);
+        if method.is_some() && self.mechanism_of(connect.properties).is_none() {
+            return refusal(ReasonCode::BadAuthenticationMethod, "a method that is not spoken here");
         }
-        if !self.config.users.is_empty() {
+        if method.is_none() && !self.config.users.is_empty() {
             let expected = connect.username.and_then(|name| self.config.users.get(name));
             if expected.is_none() || expected.map(Vec::as_slice) != connect.password {
                 return refusal(ReasonCode::BadUserNameOrPassword, "user name or password not accepted");
@@ -152,7 +170,7 @@ impl Broker {
     }
 
     /// Answers a CONNECT with a refusal and ends the connection.
-    fn refuse(&mut self, conn: ConnId, version: ProtocolVersion, reason: ReasonCode) {
+    pub(super) fn refuse(&mut self, conn: ConnId, version: ProtocolVersion, reason: ReasonCode) {
         let reason = match version {
             ProtocolVersion::V5 => reason,
             _ if reason.to_connect_return_code().is_some() => reason,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use mqtt_machine::{Instant, PacketId, ProtocolVersion, TopicName};
+use mqtt_machine_scram::{Mechanism, Server};
 
 use super::script::Plan;
 
@@ -14,12 +15,23 @@ use super::script::Plan;
 pub(super) enum State {
     /// Waits for CONNECT, until then.
     Opened { deadline: Instant },
+    /// CONNECT came and would be accepted, and the client must prove who it is, until then.
+    Authenticating { deadline: Instant, exchange: Box<Exchange> },
     /// CONNECT was accepted.
     Running(Box<Running>),
     /// Takes everything and says nothing.
     Silent,
     /// No more is read; it closes when its output has left.
     Closing,
+}
+
+/// A SCRAM exchange that waits for the client's proof.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    /// CONNECT, until it is accepted; empty when the client authenticates again.
+    pub(super) connect: BytesMut,
+    pub(super) mechanism: Mechanism,
+    pub(super) server: Server,
 }
 
 /// What was agreed with a client.
@@ -39,6 +51,10 @@ pub(super) struct Running {
     pub(super) aliases_out: BTreeMap<TopicName, u16>,
     /// Publications of QoS 1 and 2 that came on this connection and whose last acknowledgement has not left.
     pub(super) unanswered: BTreeSet<PacketId>,
+    /// By which mechanism the client proved who it is, and may again.
+    pub(super) mechanism: Option<Mechanism>,
+    /// The client authenticates again.
+    pub(super) exchange: Option<Box<Exchange>>,
 }
 
 /// Bytes on their way out.
@@ -151,7 +167,7 @@ impl Connection {
     /// When time alone changes something.
     pub(super) fn timeout(&self, now: Instant) -> Option<Instant> {
         let own = match &self.state {
-            State::Opened { deadline } => Some(*deadline),
+            State::Opened { deadline } | State::Authenticating { deadline, .. } => Some(*deadline),
             State::Running(running) => running.patience.map(|patience| running.last_received + patience),
             State::Silent | State::Closing => None,
         };

@@ -17,6 +17,7 @@
 //! assert_eq!(&broker.poll_output(conn)[..], [0x20, 2, 0, 0]);
 //! ```
 
+mod authenticate;
 mod config;
 mod connect;
 mod connection;
@@ -142,7 +143,7 @@ impl Broker {
         connection.received += bytes.len() as u64;
         match &mut connection.state {
             State::Silent | State::Closing => {}
-            State::Opened { .. } => connection.input.extend_from_slice(bytes),
+            State::Opened { .. } | State::Authenticating { .. } => connection.input.extend_from_slice(bytes),
             State::Running(running) => {
                 running.last_received = self.now;
                 connection.input.extend_from_slice(bytes);
@@ -172,7 +173,11 @@ impl Broker {
         for id in ids {
             let Some(connection) = self.conns.get(&id) else { continue };
             match &connection.state {
-                State::Opened { deadline } if *deadline <= self.now => self.cut(id),
+                State::Opened { deadline } | State::Authenticating { deadline, .. }
+                    if *deadline <= self.now =>
+                {
+                    self.cut(id);
+                }
                 State::Running(running)
                     if running
                         .patience
@@ -403,7 +408,7 @@ impl Broker {
         loop {
             let Some(connection) = self.conns.get_mut(&conn) else { return };
             let version = match &connection.state {
-                State::Opened { .. } => ProtocolVersion::V5,
+                State::Opened { .. } | State::Authenticating { .. } => ProtocolVersion::V5,
                 State::Running(running) => running.version,
                 State::Silent | State::Closing => return connection.input.clear(),
             };
@@ -429,7 +434,20 @@ impl Broker {
             self.log.see(Seen::new(self.now, conn, client_id.clone(), Sender::Client, packet));
         }
         let Some(client_id) = client_id else {
+            let authenticating = self
+                .conns
+                .get(&conn)
+                .is_some_and(|connection| matches!(connection.state, State::Authenticating { .. }));
             return match packet {
+                Packet::Auth(auth) if authenticating => self.handle_proof(conn, auth),
+                Packet::Disconnect(_) if authenticating => {
+                    self.shut(conn);
+                    Ok(())
+                }
+                _ if authenticating => Err(Failure::new(
+                    ReasonCode::ProtocolError,
+                    "a packet other than AUTH and DISCONNECT while authenticating [MQTT-3.1.2-30]",
+                )),
                 Packet::Connect(connect) => self.handle_connect(conn, connect),
                 _ => Err(Failure::new(
                     ReasonCode::ProtocolError,
@@ -453,10 +471,7 @@ impl Broker {
             Packet::Connect(_) => {
                 Err(Failure::new(ReasonCode::ProtocolError, "a second CONNECT [MQTT-3.1.0-2]"))
             }
-            Packet::Auth(_) => Err(Failure::new(
-                ReasonCode::ProtocolError,
-                "AUTH without an authentication method in CONNECT [MQTT-4.12.0-6]",
-            )),
+            Packet::Auth(auth) => self.handle_auth(conn, auth),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 Err(Failure::new(ReasonCode::ProtocolError, "a packet that only servers send"))
             }

@@ -230,7 +230,7 @@ impl World {
         let Some(question) = self.questions.pop_front() else { return };
         let answer = match (question, yes) {
             (Question::Prepare(id), true) => {
-                Answer::Prepared { id, server: Server::new("s"), credentials: None }
+                Answer::Prepared { id, server: Server::new("s"), credentials: None, initial_data: None }
             }
             (Question::Prepare(id), false) => Answer::NotPrepared { id, why: "not now".into() },
             (Question::Authenticate(id), true) => {

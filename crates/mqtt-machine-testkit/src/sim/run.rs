@@ -138,7 +138,7 @@ impl Sim {
             match action {
                 Action::Prepare { id, server, .. } => {
                     let server = server.unwrap_or_else(|| options::server(0));
-                    let answer = Answer::Prepared { id, server, credentials: None };
+                    let answer = Answer::Prepared { id, server, credentials: None, initial_data: None };
                     self.clients[client].machine.answer(self.now, answer);
                 }
                 Action::OpenTransport { id, server } => self.begin_open(client, id, &server),

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use crate::config::{Config, Credentials};
 use crate::packet::{Connect, Packet, PropertiesBuf, Property, Will};
-use crate::types::ProtocolVersion;
+use crate::types::{ProtocolVersion, Secret};
 use crate::wire::{self, EncodeError};
 
 use super::{seconds_u16, seconds_u32};
@@ -16,8 +16,23 @@ pub(crate) struct Identity<'a> {
     pub(crate) clean_start: bool,
 }
 
+/// What the client shows of itself: the configuration's, or what [`Answer::Prepared`](crate::Answer::Prepared) said.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Presented {
+    pub(crate) credentials: Credentials,
+    /// The Authentication Data.
+    pub(crate) initial_data: Option<Secret>,
+}
+
+impl Presented {
+    pub(crate) fn of(config: &Config) -> Self {
+        let initial_data = config.authentication.as_ref().and_then(|method| method.initial_data.clone());
+        Self { credentials: config.credentials.clone(), initial_data }
+    }
+}
+
 /// The properties of CONNECT; values at their defaults are not sent.
-fn properties(config: &Config) -> PropertiesBuf {
+fn properties(config: &Config, initial_data: Option<&Secret>) -> PropertiesBuf {
     let mut list = config.user_properties.clone();
     if config.version != ProtocolVersion::V5 {
         return list;
@@ -37,7 +52,7 @@ fn properties(config: &Config) -> PropertiesBuf {
     add(config.request_response_information, Property::RequestResponseInformation(true));
     if let Some(authentication) = &config.authentication {
         add(true, Property::AuthenticationMethod(&authentication.method));
-        if let Some(data) = &authentication.initial_data {
+        if let Some(data) = initial_data {
             add(true, Property::AuthenticationData(data.expose()));
         }
     }
@@ -50,12 +65,12 @@ fn properties(config: &Config) -> PropertiesBuf {
 /// The [`EncodeError`] names the field of the configuration that cannot be sent.
 pub(crate) fn write_connect(
     config: &Config,
-    credentials: &Credentials,
+    presented: &Presented,
     identity: Identity<'_>,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
     check_client_id(config, identity)?;
-    with_connect(config, credentials, identity, |packet| wire::encode(packet, config.version, out))
+    with_connect(config, presented, identity, |packet| wire::encode(packet, config.version, out))
 }
 
 /// The length of CONNECT, to check a configuration before it is used.
@@ -64,11 +79,11 @@ pub(crate) fn write_connect(
 /// As [`write_connect`].
 pub(crate) fn connect_packet_length(
     config: &Config,
-    credentials: &Credentials,
+    presented: &Presented,
     identity: Identity<'_>,
 ) -> Result<usize, EncodeError> {
     check_client_id(config, identity)?;
-    with_connect(config, credentials, identity, |packet| wire::encoded_len(packet, config.version))
+    with_connect(config, presented, identity, |packet| wire::encoded_len(packet, config.version))
 }
 
 /// 3.1 allows 23 characters; later versions leave the length to the server.
@@ -82,11 +97,11 @@ fn check_client_id(config: &Config, identity: Identity<'_>) -> Result<(), Encode
 
 fn with_connect<T>(
     config: &Config,
-    credentials: &Credentials,
+    presented: &Presented,
     identity: Identity<'_>,
     then: impl FnOnce(&Packet<'_>) -> T,
 ) -> T {
-    let properties = properties(config);
+    let properties = properties(config, presented.initial_data.as_ref());
     let will = config.will.as_ref().map(|will| Will {
         topic: will.message.topic.as_str(),
         payload: &will.message.payload,
@@ -101,8 +116,8 @@ fn with_connect<T>(
         keep_alive: seconds_u16(config.keep_alive),
         client_id: identity.client_id,
         will,
-        username: credentials.username.as_deref(),
-        password: credentials.password.as_ref().map(crate::types::Secret::expose),
+        username: presented.credentials.username.as_deref(),
+        password: presented.credentials.password.as_ref().map(Secret::expose),
         properties: properties.as_properties(),
     }))
 }

@@ -11,13 +11,13 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-pub(crate) use handshake::{Identity, connect_packet_length, write_connect};
+pub(crate) use handshake::{Identity, Presented, connect_packet_length, write_connect};
 pub(crate) use keep_alive::{Due as KeepAliveDue, KeepAlive};
 pub(crate) use publish::Sending;
 
 use aliases::{IncomingAliases, OutgoingAliases};
 
-use crate::config::{Config, Credentials, Unsupported};
+use crate::config::{Config, Unsupported};
 use crate::interface::{Capabilities, EndReason, ProtocolViolation};
 use crate::packet::{AckKind, ConnAck, PropertiesBuf, Property};
 use crate::reason::ReasonCode;
@@ -50,7 +50,7 @@ pub(crate) enum Phase {
 /// A packet without a payload that goes before all publications.
 #[derive(Clone, Debug)]
 pub(crate) enum Control {
-    Connect(Credentials),
+    Connect(Presented),
     Ack { kind: AckKind, packet_id: PacketId, reason: ReasonCode },
     PingReq,
     Disconnect { reason: ReasonCode, properties: PropertiesBuf },
@@ -88,6 +88,8 @@ pub(crate) struct Connection {
     pub(crate) left: usize,
     /// The method of enhanced authentication that this connection's CONNECT named.
     pub(crate) authentication: Option<alloc::string::String>,
+    /// The client has begun to authenticate again, and the server has not ended that.
+    pub(crate) reauthenticating: bool,
 }
 
 impl Connection {
@@ -123,6 +125,7 @@ impl Connection {
                 .as_ref()
                 .filter(|_| config.version == ProtocolVersion::V5)
                 .map(|authentication| authentication.method.clone()),
+            reauthenticating: false,
         }
     }
 

@@ -94,6 +94,8 @@ pub enum Command {
     Reconnect,
     /// See [`Machine::disconnect`](crate::Machine::disconnect).
     Disconnect(Disconnect),
+    /// See [`Machine::reauthenticate`](crate::Machine::reauthenticate).
+    Reauthenticate(Option<Secret>),
     /// See [`Machine::reconfigure`](crate::Machine::reconfigure).
     Reconfigure(Arc<Config>),
 }
@@ -226,6 +228,9 @@ pub enum Answer {
         server: Server,
         /// With which user name and password; `None`: those of the configuration.
         credentials: Option<Credentials>,
+        /// With which Authentication Data in CONNECT; `None`: that of the configuration's
+        /// [`Authentication`](crate::Authentication), without which it is not sent.
+        initial_data: Option<Secret>,
     },
     /// To [`Action::Prepare`](crate::Action::Prepare): not now. The attempt has failed; the next one follows the back-off.
     NotPrepared {
@@ -234,7 +239,8 @@ pub enum Answer {
         /// Why, for people.
         why: String,
     },
-    /// To [`Action::Authenticate`](crate::Action::Authenticate): the client's next step.
+    /// To [`Action::Authenticate`](crate::Action::Authenticate): the client's next step. When the server has finished, only
+    /// giving up needs an answer.
     Authenticate {
         /// The transport that was asked about.
         id: TransportId,

@@ -53,7 +53,8 @@ pub enum Action {
     Authenticate {
         /// On which transport; the answer repeats it.
         id: TransportId,
-        /// Whether the server has ended the exchange: its data can be verified, and nothing is sent back.
+        /// Whether the server has ended the exchange, by CONNACK or AUTH: its data can be verified, and nothing is sent back.
+        /// To be safe verify it before the next [`Machine::transmit`](crate::Machine::transmit).
         finished: bool,
         /// The server's authentication data.
         data: Secret,

@@ -1,6 +1,7 @@
 //! Owns what a caller may ask for, and when it is refused. It must not know how it is then sent.
 
 use crate::config::{Offline, Unsupported};
+use crate::connection::Control;
 use crate::interface::{DropReason, Outcome, Receipt, Refused, Subscribe, Unsubscribe};
 use crate::journal::Record;
 use crate::message::Message;
@@ -8,10 +9,10 @@ use crate::packet::{Packet, Property, SubscribeFilter};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Request, Stage};
 use crate::time::Instant;
-use crate::types::{JournalSeq, OpId, PacketId, ProtocolVersion, QoS, TopicFilter};
+use crate::types::{JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, Secret, TopicFilter};
 use crate::{packet, wire};
 
-use super::Machine;
+use super::{Machine, State};
 
 impl Machine {
     const fn accepting(&self) -> Result<(), Refused> {
@@ -213,6 +214,38 @@ impl Machine {
         let op = self.session.next_op();
         self.session.requests.push(Request { op: Some(op), ask, properties, packet_id: None });
         op
+    }
+
+    /// Whether [`reauthenticate`](Self::reauthenticate) would begin now.
+    ///
+    /// # Errors
+    /// Why it would not `[MQTT-4.12.1-1]`.
+    pub fn may_reauthenticate(&self) -> Result<(), Refused> {
+        self.accepting()?;
+        match &self.state {
+            State::Live(connection) if connection.is_established() => match connection.authentication {
+                None => Err(Refused::NotSupported("AUTH without an authentication method [MQTT-4.12.1-1]")),
+                Some(_) if connection.reauthenticating => {
+                    Err(Refused::NotNow("the client is authenticating again already"))
+                }
+                Some(_) => Ok(()),
+            },
+            _ => Err(Refused::NotNow("there is no connection to authenticate again")),
+        }
+    }
+
+    pub(super) fn begin_reauthentication(&mut self, data: Option<Secret>) -> Result<(), Refused> {
+        self.may_reauthenticate()?;
+        let bytes = data.as_ref().map_or(0, |data| data.expose().len());
+        if bytes > MAX_FIELD {
+            return Err(Refused::TooLarge { bytes, limit: MAX_FIELD });
+        }
+        if let State::Live(connection) = &mut self.state {
+            connection.reauthenticating = true;
+            let reason = ReasonCode::ReAuthenticate;
+            connection.queue(JournalSeq::ZERO, Control::Auth { reason, data });
+        }
+        Ok(())
     }
 
     pub(super) fn take_receipt(&mut self, now: Instant, receipt: &Receipt, reason: ReasonCode) {

@@ -5,8 +5,8 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 
-use crate::config::{CleanStart, Config, Credentials};
-use crate::connection::{Connection, Control, Identity, Phase, connect_packet_length};
+use crate::config::{CleanStart, Config};
+use crate::connection::{Connection, Control, Identity, Phase, Presented, connect_packet_length};
 use crate::interface::{
     Action, Answer, Disconnect, DropReason, EndReason, Ended, Event, Outcome, Refused, StoreError,
     TransportEvent,
@@ -35,7 +35,7 @@ impl Machine {
         }
         let config = self.next_config.as_ref().unwrap_or(&self.config);
         let identity = Identity { client_id: &config.client_id, clean_start: true };
-        connect_packet_length(config, &config.credentials, identity).map_err(Refused::Encode)?;
+        connect_packet_length(config, &Presented::of(config), identity).map_err(Refused::Encode)?;
         self.route.failed = 0;
         self.start_attempt(now);
         Ok(())
@@ -92,9 +92,9 @@ impl Machine {
             self.actions.push_back(Action::Prepare { id, server, failed: self.route.failed });
             return;
         }
-        let credentials = self.config.credentials.clone();
+        let presented = Presented::of(&self.config);
         match server {
-            Some(server) => self.open(id, server, credentials, deadline),
+            Some(server) => self.open(id, server, presented, deadline),
             None => {
                 self.state = State::Preparing { id, deadline };
                 self.end(now, EndReason::NoServer);
@@ -102,19 +102,25 @@ impl Machine {
         }
     }
 
-    fn open(&mut self, id: TransportId, server: Server, credentials: Credentials, deadline: Instant) {
+    fn open(&mut self, id: TransportId, server: Server, presented: Presented, deadline: Instant) {
         self.actions.push_back(Action::OpenTransport { id, server: server.clone() });
-        self.state = State::Opening { id, server, credentials, deadline };
+        self.state = State::Opening { id, server, presented, deadline };
     }
 
     pub(super) fn take_answer(&mut self, now: Instant, answer: Answer) {
         match answer {
-            Answer::Prepared { id, server, credentials } => {
+            Answer::Prepared { id, server, credentials, initial_data } => {
                 if let State::Preparing { id: asked, deadline } = self.state
                     && asked == id
                 {
-                    let credentials = credentials.unwrap_or_else(|| self.config.credentials.clone());
-                    self.open(id, server, credentials, deadline);
+                    let mut presented = Presented::of(&self.config);
+                    if let Some(credentials) = credentials {
+                        presented.credentials = credentials;
+                    }
+                    if initial_data.is_some() {
+                        presented.initial_data = initial_data;
+                    }
+                    self.open(id, server, presented, deadline);
                 }
             }
             Answer::NotPrepared { id, why } => {
@@ -146,17 +152,17 @@ impl Machine {
 
     pub(super) fn transport_event(&mut self, now: Instant, id: TransportId, event: TransportEvent) {
         match &mut self.state {
-            State::Opening { id: opening, server, credentials, deadline } if *opening == id => match event {
+            State::Opening { id: opening, server, presented, deadline } if *opening == id => match event {
                 TransportEvent::Opened => {
                     let clean_start = match self.config.clean_start {
                         CleanStart::Always => true,
                         CleanStart::FirstOnly => !self.ever_connected,
                         CleanStart::Never => false,
                     };
-                    let (server, credentials) = (server.clone(), core::mem::take(credentials));
+                    let (server, presented) = (server.clone(), core::mem::take(presented));
                     let mut connection =
                         Connection::new(id, server, &self.config, clean_start, now, *deadline);
-                    connection.queue(JournalSeq::ZERO, Control::Connect(credentials));
+                    connection.queue(JournalSeq::ZERO, Control::Connect(presented));
                     self.state = State::Live(Box::new(connection));
                     self.choose_client_id();
                 }

@@ -18,8 +18,8 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
-use crate::config::{Config, Credentials};
-use crate::connection::Connection;
+use crate::config::Config;
+use crate::connection::{Connection, Presented};
 use crate::interface::{
     Action, Answer, Capabilities, Command, Disconnect, Event, Input, Outcome, Receipt, Refused, Reply,
     StoreError, Subscribe, TransportEvent, Unsubscribe,
@@ -30,7 +30,7 @@ use crate::output::Output;
 use crate::reason::ReasonCode;
 use crate::session::{Session, SessionSnapshot};
 use crate::time::Instant;
-use crate::types::{JournalSeq, OpId, Server, TopicFilter, TransportId};
+use crate::types::{JournalSeq, OpId, Secret, Server, TopicFilter, TransportId};
 use rng::Rng;
 use route::Route;
 
@@ -63,7 +63,7 @@ enum State {
     /// The driver was asked for a server and credentials.
     Preparing { id: TransportId, deadline: Instant },
     /// The driver is opening a transport.
-    Opening { id: TransportId, server: Server, credentials: Credentials, deadline: Instant },
+    Opening { id: TransportId, server: Server, presented: Presented, deadline: Instant },
     /// A transport is open.
     Live(Box<Connection>),
     /// The next attempt waits for its time.
@@ -235,6 +235,7 @@ impl Machine {
                 Command::Disconnect(disconnect) => return accepted(self.disconnect(now, disconnect)),
                 Command::Connect => return done(self.connect(now)),
                 Command::Reconnect => return done(self.reconnect(now)),
+                Command::Reauthenticate(data) => return done(self.reauthenticate(now, data)),
                 Command::Settle(receipt, reason) => self.settle(now, receipt, reason),
                 Command::Reconfigure(config) => self.reconfigure(now, config),
             },
@@ -353,6 +354,18 @@ impl Machine {
         let op = self.begin_disconnect(now, disconnect)?;
         self.progress(now);
         Ok(op)
+    }
+
+    /// Authenticates again on the present connection (5.0, section 4.12.1) by the method that its CONNECT named: sends AUTH
+    /// with `data` as the first step. The server's steps come as [`Action::Authenticate`]; everything else goes on.
+    /// A server that does not agree ends the connection.
+    ///
+    /// # Errors
+    /// [`Refused`], with nothing changed: no connection, no method `[MQTT-4.12.1-1]`, an exchange of this kind that has not
+    /// ended, or more than 65,535 bytes.
+    pub fn reauthenticate(&mut self, now: Instant, data: Option<Secret>) -> Result<(), Refused> {
+        let _ = now;
+        self.begin_reauthentication(data)
     }
 
     /// The configuration from the next attempt on. The present connection keeps its own.

@@ -86,10 +86,10 @@ impl Machine {
         let before = out.remaining();
         let version = connection.version;
         let result = match control {
-            Control::Connect(credentials) => {
+            Control::Connect(presented) => {
                 let client_id = client_id_of(config, &self.session.client_id);
                 let identity = Identity { client_id: &client_id, clean_start: connection.clean_start };
-                write_connect(config, &credentials, identity, out.tail())
+                write_connect(config, &presented, identity, out.tail())
             }
             Control::Ack { kind, packet_id, reason } => {
                 let ack = Ack { reason, ..Ack::new(kind, packet_id) };

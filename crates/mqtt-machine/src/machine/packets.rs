@@ -23,6 +23,14 @@ use crate::types::{JournalSeq, PacketId, ProtocolVersion, QoS, Secret, Subscript
 use super::inbound::{Layout, PublishHead, violation};
 use super::{Machine, Resubscribe, State};
 
+/// The authentication data; none is the same as an empty one.
+fn data_of(properties: Properties<'_>) -> Secret {
+    match properties.find(PropertyId::AuthenticationData) {
+        Some(Property::AuthenticationData(data)) => Secret::new(Bytes::copy_from_slice(data)),
+        _ => Secret::default(),
+    }
+}
+
 /// Whether a packet other than PUBLISH, CONNACK and DISCONNECT, which always may, says why in words.
 fn has_problem_information(packet: &Packet<'_>) -> bool {
     let properties = match packet {
@@ -118,6 +126,10 @@ impl Machine {
         if !(connack.session_present && restored) && self.session.subscription_count() > 0 {
             self.resubscribe = Resubscribe::After(None);
         }
+        if method.is_some() {
+            let data = data_of(connack.properties);
+            self.actions.push_back(Action::Authenticate { id, finished: true, data });
+        }
         let client_id = match &self.session.client_id {
             known if known.is_empty() => self.config.client_id.clone(),
             known => known.clone(),
@@ -148,7 +160,7 @@ impl Machine {
     }
 
     fn on_auth(&mut self, auth: &Auth<'_>) -> Result<(), ProtocolViolation> {
-        let State::Live(connection) = &self.state else { return Ok(()) };
+        let State::Live(connection) = &mut self.state else { return Ok(()) };
         let Some(method) = &connection.authentication else {
             return Err(violation(
                 "AUTH although the client named no authentication method",
@@ -161,11 +173,11 @@ impl Machine {
         if !connection.is_established() && auth.reason != ReasonCode::ContinueAuthentication {
             return Err(violation("AUTH before CONNACK that does not go on", "MQTT-4.12.0-2"));
         }
-        let data = match auth.properties.find(PropertyId::AuthenticationData) {
-            Some(Property::AuthenticationData(data)) => Secret::new(Bytes::copy_from_slice(data)),
-            _ => Secret::default(),
-        };
+        let data = data_of(auth.properties);
         let finished = auth.reason == ReasonCode::Success;
+        if finished {
+            connection.reauthenticating = false;
+        }
         self.actions.push_back(Action::Authenticate { id: connection.id, finished, data });
         Ok(())
     }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::config::{Backoff, Config, Redirection};
-use crate::connection::{Identity, connect_packet_length};
+use crate::connection::{Identity, Presented, connect_packet_length};
 use crate::interface::{EndReason, Event, Feature};
 use crate::packet::{Property, PropertyId};
 use crate::reason::ReasonCode;
@@ -190,7 +190,7 @@ impl Machine {
         };
         let lower = Config { version, ..Config::clone(&self.config) };
         let identity = Identity { client_id: &lower.client_id, clean_start: true };
-        if version < lowest || connect_packet_length(&lower, &lower.credentials, identity).is_err() {
+        if version < lowest || connect_packet_length(&lower, &Presented::of(&lower), identity).is_err() {
             return false;
         }
         let without = self.unavailable_in(version);

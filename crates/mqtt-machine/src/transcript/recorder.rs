@@ -17,7 +17,7 @@ use crate::message::Message;
 use crate::output::Output;
 use crate::reason::ReasonCode;
 use crate::time::Instant;
-use crate::types::{JournalSeq, OpId, TransportId};
+use crate::types::{JournalSeq, OpId, Secret, TransportId};
 
 use super::entry::{Call, Header, Observed, Origin, Said, Standing, StopReason};
 use super::redaction::{Hidden, Vault};
@@ -201,6 +201,12 @@ impl Recorder {
                 return if bytes.is_empty() { Reply::Done } else { Reply::Unread(bytes) };
             }
             Input::Answer(answer) => self.answer(now, answer),
+            Input::Command(Command::Reauthenticate(data)) => {
+                return match self.reauthenticate(now, data) {
+                    Ok(()) => Reply::Done,
+                    Err(refused) => Reply::Refused(refused),
+                };
+            }
             Input::Command(Command::Reconfigure(config)) => self.reconfigure(now, config),
             input => {
                 self.tape.input(now, &input);
@@ -333,6 +339,21 @@ impl Recorder {
         self.begin(now, || Input::Command(Command::Disconnect(disconnect.clone())));
         let result = self.machine.disconnect(now, disconnect);
         self.end(|| Said::of_op(&result));
+        result
+    }
+
+    /// As [`Machine::reauthenticate`].
+    ///
+    /// # Errors
+    /// As [`Machine::reauthenticate`].
+    pub fn reauthenticate(&mut self, now: Instant, data: Option<Secret>) -> Result<(), Refused> {
+        let data = match &mut self.vault {
+            Some(vault) => vault.reauthenticate(&self.machine, data),
+            None => data,
+        };
+        self.begin(now, || Input::Command(Command::Reauthenticate(data.clone())));
+        let result = self.machine.reauthenticate(now, data);
+        self.end(|| Said::of_done(&result));
         result
     }
 

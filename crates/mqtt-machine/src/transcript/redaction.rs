@@ -17,7 +17,7 @@ use crate::config::{Authentication, Config, Credentials};
 use crate::interface::{Action, Answer, EndReason, Ended, Event};
 use crate::machine::Machine;
 use crate::packet::{Packet, PacketType, Properties, PropertiesBuf, Property, PropertyId, Sender};
-use crate::types::{ProtocolVersion, Secret, TransportId};
+use crate::types::{MAX_FIELD, ProtocolVersion, Secret, TransportId};
 use crate::wire;
 
 /// What stands for every byte of a secret.
@@ -28,7 +28,7 @@ pub(super) struct Vault {
     /// The configurations that the machine holds, each with the one that it stands for.
     configs: Vec<(Arc<Config>, Arc<Config>)>,
     /// What an answer said about an attempt.
-    prepared: Option<(TransportId, Credentials)>,
+    prepared: Option<Prepared>,
     /// The transport whose CONNECT has left.
     connected: Option<TransportId>,
     /// The client's steps of an authentication, in the order of their AUTH packets.
@@ -43,6 +43,13 @@ impl core::fmt::Debug for Vault {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Vault").finish_non_exhaustive()
     }
+}
+
+/// What [`Answer::Prepared`] said beyond the server.
+struct Prepared {
+    id: TransportId,
+    credentials: Option<Credentials>,
+    initial_data: Option<Secret>,
 }
 
 /// The server's secrets that were exchanged in the caller's input, until they are put back.
@@ -107,12 +114,13 @@ impl Vault {
 
     pub(super) fn answer(&mut self, machine: &Machine, answer: Answer) -> Answer {
         match answer {
-            Answer::Prepared { id, server, credentials: Some(credentials) } => {
-                let redacted = redacted_credentials(&credentials);
+            Answer::Prepared { id, server, credentials, initial_data } => {
+                let redacted = credentials.as_ref().map(redacted_credentials);
+                let redacted_data = initial_data.as_ref().map(redacted_secret);
                 if machine.asks_whom_to_call(id) {
-                    self.prepared = Some((id, credentials));
+                    self.prepared = Some(Prepared { id, credentials, initial_data });
                 }
-                Answer::Prepared { id, server, credentials: Some(redacted) }
+                Answer::Prepared { id, server, credentials: redacted, initial_data: redacted_data }
             }
             Answer::Authenticate { id, data: Some(data) } => {
                 let redacted = redacted_secret(&data);
@@ -121,10 +129,21 @@ impl Vault {
                 }
                 Answer::Authenticate { id, data: Some(redacted) }
             }
-            answer @ (Answer::Prepared { credentials: None, .. }
-            | Answer::NotPrepared { .. }
-            | Answer::Authenticate { data: None, .. }) => answer,
+            answer @ (Answer::NotPrepared { .. } | Answer::Authenticate { data: None, .. }) => answer,
         }
+    }
+
+    pub(super) fn reauthenticate(&mut self, machine: &Machine, data: Option<Secret>) -> Option<Secret> {
+        let redacted = data.as_ref().map(redacted_secret);
+        let fits = data.as_ref().is_none_or(|data| data.expose().len() <= MAX_FIELD);
+        if let Some(id) = machine.live()
+            && fits
+            && machine.may_reauthenticate().is_ok()
+        {
+            // The AUTH packet counts as a step also without data.
+            self.steps.push_back((id, data.unwrap_or_default()));
+        }
+        redacted
     }
 }
 
@@ -160,13 +179,16 @@ impl Vault {
         let data = data_range(frame, connect.properties);
         let real = self.configs.iter().find(|(redacted, _)| Arc::ptr_eq(redacted, machine.config()));
         let Some((_, config)) = real else { return };
-        let credentials = match &self.prepared {
-            Some((prepared, credentials)) if *prepared == id => credentials,
-            _ => &config.credentials,
+        let prepared = self.prepared.as_ref().filter(|prepared| prepared.id == id);
+        let credentials = prepared.and_then(|prepared| prepared.credentials.as_ref());
+        let credentials = credentials.unwrap_or(&config.credentials);
+        let initial_data = match prepared.and_then(|prepared| prepared.initial_data.as_ref()) {
+            Some(data) if !has_data(&config.user_properties) => Some(data.expose()),
+            _ => initial_data(config),
         };
         put(frame, username, credentials.username.as_deref().map(str::as_bytes));
         put(frame, password, credentials.password.as_ref().map(Secret::expose));
-        put(frame, data, initial_data(config));
+        put(frame, data, initial_data);
     }
 
     fn reveal_auth(&mut self, frame: &mut [u8]) {
@@ -245,7 +267,14 @@ impl Vault {
                     new = new.saturating_sub(1);
                     self.challenges.push_back(Secret::new(secret));
                 }
-                Kind::ConnAck => self.greetings.push_back((id, Secret::new(secret))),
+                Kind::ConnAck => {
+                    let secret = Secret::new(secret);
+                    if new > 0 {
+                        new = new.saturating_sub(1);
+                        self.challenges.push_back(secret.clone());
+                    }
+                    self.greetings.push_back((id, secret));
+                }
                 Kind::Auth => {}
             }
         }
@@ -330,6 +359,10 @@ fn with_data(properties: &PropertiesBuf, other: impl Fn(Secret) -> Secret) -> Pr
     list
 }
 
+fn has_data(properties: &PropertiesBuf) -> bool {
+    properties.as_properties().find(PropertyId::AuthenticationData).is_some()
+}
+
 /// The authentication data that CONNECT carries: what the caller put among the user properties goes first.
 fn initial_data(config: &Config) -> Option<&[u8]> {
     match config.user_properties.as_properties().find(PropertyId::AuthenticationData) {
@@ -338,10 +371,13 @@ fn initial_data(config: &Config) -> Option<&[u8]> {
     }
 }
 
-/// Where a server's CONNACK or AUTH has its authentication data. An AUTH without any has it nowhere, but has it.
+/// Where a server's CONNACK or AUTH has its authentication data. One of an exchange without any has it nowhere, but has it.
 fn server_data(frame: &[u8]) -> Option<Range<usize>> {
     match wire::decode(frame, ProtocolVersion::V5, Sender::Server).ok()? {
-        Packet::ConnAck(connack) => data_range(frame, connack.properties),
+        Packet::ConnAck(connack) => {
+            connack.properties.find(PropertyId::AuthenticationMethod)?;
+            Some(data_range(frame, connack.properties).unwrap_or(0..0))
+        }
         Packet::Auth(auth) => Some(data_range(frame, auth.properties).unwrap_or(0..0)),
         _ => None,
     }

@@ -57,6 +57,7 @@ pub(super) mod command {
     pub(crate) const RECONNECT: u8 = 6;
     pub(crate) const DISCONNECT: u8 = 7;
     pub(crate) const RECONFIGURE: u8 = 8;
+    pub(crate) const REAUTHENTICATE: u8 = 9;
 }
 
 /// Answers.
@@ -64,6 +65,8 @@ pub(super) mod answer {
     pub(crate) const PREPARED: u8 = 1;
     pub(crate) const NOT_PREPARED: u8 = 2;
     pub(crate) const AUTHENTICATE: u8 = 3;
+    /// As `PREPARED`, with authentication data behind it.
+    pub(crate) const PREPARED_WITH_DATA: u8 = 4;
 }
 
 /// What a call gave.

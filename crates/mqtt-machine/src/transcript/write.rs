@@ -332,6 +332,10 @@ fn command(out: &mut impl Sink, command: &Command) {
             out.byte(reason.to_u8());
             out.properties(properties);
         }
+        Command::Reauthenticate(data) => {
+            out.byte(tag::REAUTHENTICATE);
+            out.option(data.as_ref(), Sink::secret);
+        }
         Command::Reconfigure(config) => {
             out.byte(tag::RECONFIGURE);
             self::config(out, config);
@@ -349,13 +353,17 @@ pub(super) fn receipt(out: &mut impl Sink, receipt: &Receipt) {
 fn answer(out: &mut impl Sink, answer: &Answer) {
     use tag::answer as tag;
     match answer {
-        Answer::Prepared { id, server, credentials } => {
-            transport(out, tag::PREPARED, *id);
+        Answer::Prepared { id, server, credentials, initial_data } => {
+            let tag = if initial_data.is_some() { tag::PREPARED_WITH_DATA } else { tag::PREPARED };
+            transport(out, tag, *id);
             out.text(server.as_str());
             out.option(credentials.as_ref(), |out, Credentials { username, password }| {
                 out.option(username.as_ref(), |out, username| out.text(username));
                 out.option(password.as_ref(), Sink::secret);
             });
+            if let Some(data) = initial_data {
+                out.secret(data);
+            }
         }
         Answer::NotPrepared { id, why } => {
             transport(out, tag::NOT_PREPARED, *id);

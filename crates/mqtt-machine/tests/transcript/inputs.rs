@@ -141,15 +141,18 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (duration(), reason(), list()).prop_map(|(drain, reason, properties)| {
             Command::Disconnect(Disconnect::new(drain).reason(reason).properties(properties))
         }),
+        1 => option::of(secret()).prop_map(Command::Reauthenticate),
         1 => config().prop_map(|config| Command::Reconfigure(Arc::new(config))),
     ]
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
-        (transport_id(), text(), option::of(credentials())).prop_map(|(id, server, credentials)| {
-            Answer::Prepared { id, server: Server::new(server), credentials }
-        }),
+        (transport_id(), text(), option::of(credentials()), option::of(secret())).prop_map(
+            |(id, server, credentials, initial_data)| {
+                Answer::Prepared { id, server: Server::new(server), credentials, initial_data }
+            }
+        ),
         (transport_id(), text()).prop_map(|(id, why)| Answer::NotPrepared { id, why }),
         (transport_id(), option::of(secret())).prop_map(|(id, data)| Answer::Authenticate { id, data }),
     ]

@@ -13,7 +13,7 @@ use mqtt_machine::{
 
 const METHOD: &str = "SCRAM-SHA-256";
 /// Every secret of the test, each different from the others and from anything else in it.
-const SECRETS: [&str; 13] = [
+const SECRETS: [&str; 15] = [
     "user-of-config",
     "password-of-config",
     "client-first",
@@ -22,6 +22,8 @@ const SECRETS: [&str; 13] = [
     "server-final",
     "user-of-answer",
     "password-of-answer",
+    "first-of-answer",
+    "first-again",
     "user-after",
     "password-after",
     "first-after",
@@ -90,11 +92,13 @@ impl World {
         let Some(Action::Prepare { id, server: Some(server), .. }) = self.recorder.poll_action() else {
             panic!("no question")
         };
-        let answer = Answer::Prepared { id, server: server.clone(), credentials };
+        let initial_data = credentials.as_ref().map(|_| Secret::new(&b"first-of-answer"[..]));
+        let answer = Answer::Prepared { id, server: server.clone(), credentials, initial_data };
         self.recorder.handle(now, Input::Answer(answer));
         // One more is ignored, and so are its secrets.
         let credentials = Some(login("password-after", "user-after"));
-        self.recorder.answer(now, Answer::Prepared { id, server, credentials });
+        let initial_data = Some(Secret::new(&b"first-after"[..]));
+        self.recorder.answer(now, Answer::Prepared { id, server, credentials, initial_data });
         assert!(matches!(self.recorder.poll_action(), Some(Action::OpenTransport { .. })));
         self.id = id;
         self.output.clear();
@@ -181,6 +185,11 @@ impl World {
         let properties = step(server);
         let connack = ConnAck { session_present: false, reason, properties: properties.as_properties() };
         self.receive(&[Packet::ConnAck(connack)]);
+        let asked = self.recorder.poll_action();
+        if reason == ReasonCode::Success {
+            let Some(Action::Authenticate { finished: true, data, .. }) = asked else { panic!("{asked:?}") };
+            assert_eq!(data.expose(), server.as_bytes());
+        }
         self.recorder.poll_event()
     }
 }
@@ -207,6 +216,15 @@ fn run(recording: Recording, chunk: usize, mark: usize) -> Bytes {
     world.recorder.publish(now, large("behind")).unwrap();
     let mut output = Output::with_mark(1 << 20);
     output_of(&mut world, &mut output);
+    // Authenticating again, and once more, which is refused.
+    let again = || Some(Secret::new(&b"first-again"[..]));
+    world.recorder.reauthenticate(now, again()).unwrap();
+    assert!(world.recorder.reauthenticate(now, again()).is_err());
+    let frames = world.written();
+    let auth = wire::decode(frames.last().unwrap(), ProtocolVersion::V5, Sender::Client).unwrap();
+    let Packet::Auth(auth) = auth else { panic!("{auth:?}") };
+    assert_eq!(auth.reason, ReasonCode::ReAuthenticate);
+    assert_eq!(data(auth.properties), Some(&b"first-again"[..]));
     let other = TransportId::new(77);
     let stale = Answer::Authenticate { id: other, data: Some(Secret::new(&b"client-first"[..])) };
     world.recorder.answer(now, stale);
@@ -238,7 +256,7 @@ fn run(recording: Recording, chunk: usize, mark: usize) -> Bytes {
     world.recorder.reconfigure(now, Arc::new(after.clone()));
     world.recorder.reconfigure(now, Arc::new(after));
     reopen(&mut world, Some(login("user-of-answer", "password-of-answer")));
-    world.assert_connect("user-of-answer", "password-of-answer", "first-after");
+    world.assert_connect("user-of-answer", "password-of-answer", "first-of-answer");
     reopen(&mut world, None);
     world.assert_connect("user-after", "password-after", "first-after");
     let event = world.connack(ReasonCode::NotAuthorized, "server-refuses");

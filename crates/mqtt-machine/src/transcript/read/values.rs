@@ -383,6 +383,7 @@ fn command(input: &[u8]) -> Parsed<'_, Command> {
             reason: cursor.read(reason)?,
             properties: cursor.read(properties)?,
         }),
+        tag::REAUTHENTICATE => Command::Reauthenticate(cursor.read(|input| option(input, secret))?),
         tag::RECONFIGURE => Command::Reconfigure(Arc::new(cursor.read(config)?)),
         code => return fail(input, Wrong::Unknown { what: "command", code }),
     };
@@ -402,10 +403,14 @@ fn answer(input: &[u8]) -> Parsed<'_, Answer> {
     let code = cursor.read(be_u8)?;
     let id = cursor.read(transport_id)?;
     let answer = match code {
-        tag::PREPARED => Answer::Prepared {
+        tag::PREPARED | tag::PREPARED_WITH_DATA => Answer::Prepared {
             id,
             server: cursor.read(server)?,
             credentials: cursor.read(|input| option(input, credentials))?,
+            initial_data: match code {
+                tag::PREPARED_WITH_DATA => Some(cursor.read(secret)?),
+                _ => None,
+            },
         },
         tag::NOT_PREPARED => Answer::NotPrepared { id, why: cursor.read(string)? },
         tag::AUTHENTICATE => Answer::Authenticate { id, data: cursor.read(|input| option(input, secret))? },

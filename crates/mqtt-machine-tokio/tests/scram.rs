@@ -1,0 +1,147 @@
+//! Owns the proof that a client of this adapter authenticates by SCRAM and by methods of users' own, against the model broker
+//! on a loopback port. It must not know the messages of any method.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mqtt_machine_testkit::broker::BrokerConfig;
+use mqtt_machine_testkit::tcp::Broker;
+use mqtt_machine_tokio::{
+    AuthenticationError, Authenticator, Client, ClientEvent, CommandError, ConnectError, EndReason, Exchange,
+    Message, Options, Outcome, ProtocolVersion, QoS, ReasonCode, Scram, Secret,
+};
+use support::{options, within};
+
+fn broker() -> Broker {
+    Broker::start(BrokerConfig::new().scram_user("user", "pencil")).unwrap()
+}
+
+fn scram(broker: &Broker, method: impl Authenticator + 'static) -> Options {
+    options(&broker.url(), "prover", ProtocolVersion::V5).authenticator(method)
+}
+
+async fn publish(client: &Client) {
+    let message = Message::to("a", "!").unwrap().qos(QoS::AtLeastOnce);
+    let outcome = client.publish(message).await.unwrap().await;
+    assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_client_connects_reconnects_and_authenticates_again() {
+    for method in [Scram::sha256("user", "pencil"), Scram::sha512("user", "pencil")] {
+        within(20, async {
+            let broker = broker();
+            let client = Client::connect(scram(&broker, method)).await.unwrap();
+            let mut events = client.events();
+            publish(&client).await;
+            client.reauthenticate().unwrap();
+            let again = client.reauthenticate();
+            assert!(matches!(again, Err(CommandError::Refused(_))), "{again:?}");
+            publish(&client).await;
+            assert_eq!(events.recv().await, Some(ClientEvent::Reauthenticated));
+            // A new connection is a new exchange.
+            broker.cut_all();
+            assert!(matches!(events.recv().await, Some(ClientEvent::Disconnected { retry_at: Some(_), .. })));
+            assert!(matches!(events.recv().await, Some(ClientEvent::Connected(_))));
+            publish(&client).await;
+            client.disconnect().await.unwrap();
+            assert_eq!(broker.broker(|broker| broker.log().violations().count()), 0);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_and_an_unspoken_method_are_refused_for_good() {
+    let broker = broker();
+    let speaks_none = Broker::start(BrokerConfig::new()).unwrap();
+    for (broker, method, expected) in [
+        (&broker, Scram::sha256("user", "wrong"), ReasonCode::NotAuthorized),
+        (&broker, Scram::sha512("nobody", "pencil"), ReasonCode::NotAuthorized),
+        (&speaks_none, Scram::sha256("user", "pencil"), ReasonCode::BadAuthenticationMethod),
+    ] {
+        let error = within(10, Client::connect(scram(broker, method))).await.unwrap_err();
+        let ConnectError::GaveUp(EndReason::Refused { reason, .. }) = error else { panic!("{error:?}") };
+        assert_eq!(reason, expected);
+    }
+}
+
+#[tokio::test]
+async fn an_impostor_is_left_before_it_gets_anything() {
+    within(10, async {
+        let config = BrokerConfig::new().scram_user("user", "pencil").scram_impostor();
+        let broker = Broker::start(config).unwrap();
+        let (client, driver) = Client::with_driver(scram(&broker, Scram::sha256("user", "pencil"))).unwrap();
+        let mut events = client.events();
+        let waiting = client.publish(Message::to("secret", "plans").unwrap().qos(QoS::AtLeastOnce)).await;
+        tokio::spawn(driver);
+        let failed = loop {
+            match events.recv().await.unwrap() {
+                ClientEvent::Connected(_) => {}
+                ClientEvent::AuthenticationFailed { why } => assert!(!why.contains("pencil"), "{why}"),
+                ClientEvent::Disconnected { reason, retry_at } => break (reason, retry_at),
+                event => panic!("{event:?}"),
+            }
+        };
+        assert_eq!(failed, (EndReason::AuthenticationFailed, None));
+        let arrived = broker.broker(|broker| broker.log().count("secret", b"plans"));
+        assert_eq!(arrived, 0);
+        drop(waiting);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_too_little_work_is_left() {
+    let config = BrokerConfig::new().scram_user("user", "pencil").scram_iterations(1_000);
+    let broker = Broker::start(config).unwrap();
+    let error =
+        within(10, Client::connect(scram(&broker, Scram::sha256("user", "pencil")))).await.unwrap_err();
+    assert_eq!(error, ConnectError::GaveUp(EndReason::AuthenticationFailed));
+    // Who knows what he does may take it.
+    let tolerant = Scram::sha256("user", "pencil").iterations(1_000..=10_000);
+    within(10, Client::connect(scram(&broker, tolerant))).await.unwrap().disconnect().await.unwrap();
+}
+
+/// A method of a user's own that cannot begin at first: its token comes late.
+struct Late {
+    asked: Arc<AtomicUsize>,
+    then: Scram,
+}
+
+impl Authenticator for Late {
+    fn method(&self) -> &str {
+        self.then.method()
+    }
+
+    fn begin(&self) -> Result<(Box<dyn Exchange>, Option<Secret>), AuthenticationError> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) < 2 {
+            return Err(AuthenticationError("no token yet".to_owned()));
+        }
+        self.then.begin()
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_cannot_begin_is_asked_again_after_the_back_off() {
+    within(10, async {
+        let broker = broker();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let late = Late { asked: Arc::clone(&asked), then: Scram::sha256("user", "pencil") };
+        let client = Client::connect(scram(&broker, late)).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        client.disconnect().await.unwrap();
+        assert!(matches!(client.reauthenticate(), Err(CommandError::Closed)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_an_authenticator_there_is_nothing_to_begin_again() {
+    let broker = Broker::start(BrokerConfig::new()).unwrap();
+    let client = Client::connect(options(&broker.url(), "plain", ProtocolVersion::V5)).await.unwrap();
+    assert!(matches!(client.reauthenticate(), Err(CommandError::Refused(_))));
+    client.disconnect().await.unwrap();
+}
