@@ -155,6 +155,48 @@ fn a_challenge_of_another_method_breaks_the_protocol() {
     assert!(matches!(&ended.reason, EndReason::Protocol(violation) if violation.rule == "MQTT-4.12.0-5"));
 }
 
+/// A client that named the method X, accepted.
+fn authenticated() -> Bench {
+    let mut bench = authenticating();
+    let method = PropertiesBuf::new().with(Property::AuthenticationMethod("X")).unwrap();
+    bench.accept(false, method.as_properties());
+    let last = bench.machine.poll_action();
+    assert!(matches!(last, Some(Action::Authenticate { finished: true, .. })), "{last:?}");
+    bench
+}
+
+// 5.0: MQTT-4.12.1-1
+#[test]
+fn authenticating_again_begins_with_the_method_of_connect() {
+    let mut bench = authenticated();
+    bench.machine.reauthenticate(bench.now, Some(Secret::new(&b"again"[..]))).unwrap();
+    bench.machine.transmit(bench.now, &mut bench.output);
+    let bytes = bench.output.copy_to_bytes(bench.output.remaining());
+    let Ok(Packet::Auth(auth)) = wire::decode(&bytes, bench.version, Sender::Client) else { panic!() };
+    assert_eq!(auth.reason, ReasonCode::ReAuthenticate);
+    assert_eq!(auth.properties, properties(b"again").as_properties());
+}
+
+// 5.0: MQTT-4.12.1-2
+#[test]
+fn authenticating_again_in_vain_disconnects_and_closes() {
+    let mut bench = authenticated();
+    bench.machine.reauthenticate(bench.now, None).unwrap();
+    bench.machine.transmit(bench.now, &mut bench.output);
+    bench.output.clear();
+    challenge(&mut bench, b"challenge");
+    let Some(Action::Authenticate { id, .. }) = bench.machine.poll_action() else { panic!() };
+    bench.machine.answer(bench.now, Answer::Authenticate { id, data: None });
+    assert_eq!(bench.sent(), ["Disconnect 0x80"]);
+    // The close timeout at the latest.
+    bench.wake();
+    assert_eq!(bench.machine.poll_action(), Some(Action::CloseTransport { id }));
+    let events = bench.events();
+    assert!(
+        matches!(events.as_slice(), [Event::Disconnected(ended)] if ended.reason == EndReason::AuthenticationFailed)
+    );
+}
+
 #[test]
 fn a_reconnect_and_a_new_configuration_begin_with_the_next_attempt() {
     let mut bench = Bench::connected(config());
