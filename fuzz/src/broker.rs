@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use mqtt_machine::packet::{Connect, Packet, Sender};
 use mqtt_machine::{Instant, ProtocolVersion, wire};
 use mqtt_machine_testkit::broker::{Broker, BrokerConfig, ConnId};
+use mqtt_machine_testkit::generate::{self, Choices};
 
 /// Two connections, each greeted or not, that say whatever they like: no panic, and nothing that the broker says is
 /// malformed.
@@ -43,6 +44,41 @@ pub(crate) fn bytes(data: &[u8]) {
         if choice & (0x80 >> index) == 0 {
             check(said, version);
         }
+    }
+}
+
+/// Two greeted clients that send valid packets, in any order, cut anywhere: what the broker says is never malformed.
+pub(crate) fn packets(data: &[u8]) {
+    let Some((&choice, data)) = data.split_first() else { return };
+    let version = crate::version(choice);
+    let mut broker = Broker::new(BrokerConfig::new(), 7);
+    let mut now = Instant::ZERO;
+    let conns = [ConnId::new(1), ConnId::new(2)];
+    let mut said = [BytesMut::new(), BytesMut::new()];
+    for (conn, client_id) in conns.into_iter().zip(["one", "two"]) {
+        broker.open(now, conn);
+        broker.handle_input(now, conn, &connect(version, client_id));
+    }
+    let mut left = data.iter().copied();
+    // Each packet takes some of the fuzzer's bytes, so their end is the end.
+    while left.len() > 0 {
+        let mut draw = || left.next().unwrap_or(0);
+        let mut choices = Choices::drawn(&mut draw);
+        let conn = conns[choices.size(0..=1)];
+        let packet = generate::packet(&mut choices, version, Sender::Client);
+        let bytes = generate::encoded(&packet.packet(), version);
+        broker.handle_input(now, conn, &bytes);
+        if choices.one_in(8) {
+            now += Duration::from_secs(u64::from(choices.byte()));
+            broker.handle_timeout(now);
+        }
+        for (conn, said) in conns.iter().zip(&mut said) {
+            said.extend_from_slice(&broker.poll_output(*conn));
+        }
+        while broker.poll_close().is_some() {}
+    }
+    for said in &mut said {
+        check(said, version);
     }
 }
 

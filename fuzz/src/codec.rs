@@ -1,9 +1,11 @@
 //! Owns what holds for the codec and any bytes. It must not know a connection.
 
+use arbitrary::{Arbitrary, Unstructured};
 use bytes::BytesMut;
 use mqtt_machine::ProtocolVersion;
 use mqtt_machine::packet::{Packet, Sender};
 use mqtt_machine::wire::{DecodeError, decode, encode, encoded_len, frame_header};
+use mqtt_machine_testkit::generate::{Any, NearValid};
 
 /// Any bytes, as one frame of each version from each side: an answer, never a panic, and errors that print.
 pub(crate) fn decode_any(data: &[u8]) {
@@ -40,6 +42,15 @@ pub(crate) fn roundtrip(data: &[u8]) {
 
 fn is_old_refusal(data: &[u8], version: ProtocolVersion) -> bool {
     version == ProtocolVersion::V5 && data.len() == 4 && data[0] >> 4 == 2
+}
+
+/// A packet that breaks one rule is refused, with the blame on that rule's field; the same packet without the mistake is not.
+pub(crate) fn near_valid(data: &[u8]) {
+    let Ok(Any(case)) = Any::<NearValid>::arbitrary(&mut Unstructured::new(data)) else { return };
+    let NearValid { version, sender, bytes, sibling, rule } = &case;
+    assert!(decode(sibling, *version, *sender).is_ok(), "{case:?}");
+    let error = decode(bytes, *version, *sender).expect_err(rule.name);
+    assert_eq!(error.fault().field(), rule.field, "{case:?}");
 }
 
 /// A stream gives the same packets, and ends in the same error, whether it comes whole or byte by byte.

@@ -27,8 +27,10 @@ const fn target(name: &'static str, body: fn(&[u8])) -> Target {
 /// Every target.
 pub const TARGETS: &[Target] = &[
     target("broker_bytes", broker::bytes),
+    target("broker_packets", broker::packets),
     target("codec_decode", codec::decode_any),
     target("codec_differential", differential::compare),
+    target("codec_near_valid", codec::near_valid),
     target("codec_roundtrip", codec::roundtrip),
     target("codec_stream", codec::stream),
     target("endpoint", endpoint::parse),
@@ -36,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     target("layers", layers::input),
     target("machine_bytes", machine::bytes),
     target("machine_chunking", machine::chunking),
+    target("machine_script", machine::script),
     target("transcript", transcript::replay),
 ];
 

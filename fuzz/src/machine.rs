@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Buf, BytesMut};
 use mqtt_machine::packet::{ConnAck, Packet, Properties, Sender};
 use mqtt_machine::{
@@ -11,6 +12,8 @@ use mqtt_machine::{
     ProtocolVersion, QoS, ReasonCode, Receipt, Server, SessionSnapshot, Subscribe, TopicFilter,
     TransportEvent, TransportId, wire,
 };
+use mqtt_machine_testkit::generate::Any;
+use mqtt_machine_testkit::script::{Script, run};
 
 /// What everything in the machine may come to under [`config`], in bytes: the caps, and room for what is counted with
 /// them (tables, a frame at its limit, completions).
@@ -187,6 +190,12 @@ pub(crate) fn bytes(data: &[u8]) {
         }
     }
     assert!(rig.machine.is_idle(), "a disconnect did not end");
+}
+
+/// A script of commands, packets, raw bytes, pieces, time and faults through a machine with the reference model beside it.
+pub(crate) fn script(data: &[u8]) {
+    let Ok(Any(script)) = Any::<Script>::arbitrary(&mut Unstructured::new(data)) else { return };
+    run(&script);
 }
 
 /// What is left of a run: the bytes written, the events as text, the session.

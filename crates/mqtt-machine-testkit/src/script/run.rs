@@ -10,15 +10,15 @@ use mqtt_machine::packet::{
     Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, ReasonCodes, Sender, SubAck, UnsubAck,
 };
 use mqtt_machine::{
-    Action, Answer, Disconnect, Event, Instant, JournalSeq, Machine, Output, ProtocolVersion, QoS,
-    ReasonCode, Receipt, Secret, Server, StoreError, Subscribe, TransportEvent, TransportId, Unsubscribe,
-    wire,
+    Action, Answer, Disconnect, Event, Instant, JournalSeq, Output, ProtocolVersion, QoS, ReasonCode,
+    Receipt, Secret, Server, StoreError, Subscribe, TransportEvent, TransportId, Unsubscribe, wire,
 };
 
 use super::{Script, Setup, Step};
+use crate::invariants::Checked;
 
-/// What a script drives: a machine, or a checked one of the same surface.
-type Driven = Machine;
+/// What a script drives: a machine with its reference model beside it.
+type Driven = Checked;
 
 /// More rounds than this in one place are a machine that never comes to rest.
 const ROUNDS: usize = 100_000;
@@ -421,6 +421,8 @@ impl World {
         assert!(self.machine.is_idle(), "the machine is not idle after its end");
         let left: Vec<u64> = self.open.iter().filter(|(_, ended)| **ended == 0).map(|(op, _)| *op).collect();
         assert!(left.is_empty(), "commands that never ended: {left:?}");
+        self.machine.finish();
+        self.machine.assert_sound();
         self.report
     }
 }

@@ -2,7 +2,6 @@
 //! says is true for the peer as soon as the packet that says so is in the output.
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 use crate::interface::ProtocolViolation;
 use crate::reason::ReasonCode;
@@ -11,8 +10,8 @@ use crate::types::TopicName;
 /// Topics behind the aliases that the server uses towards this client.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IncomingAliases {
-    /// By alias less one.
-    topics: Vec<Option<TopicName>>,
+    /// A map, so that a server that begins at 65,535 costs one entry.
+    topics: BTreeMap<u16, TopicName>,
 }
 
 impl IncomingAliases {
@@ -34,18 +33,12 @@ impl IncomingAliases {
                 reason: ReasonCode::TopicAliasInvalid,
             });
         }
-        let place = usize::from(alias.saturating_sub(1));
         if let Some(topic) = topic {
-            if self.topics.len() <= place {
-                self.topics.resize(place.saturating_add(1), None);
-            }
             // The table outlives the frame: it owns its topics.
-            if let Some(entry) = self.topics.get_mut(place) {
-                *entry = Some(topic.detached());
-            }
+            self.topics.insert(alias, topic.detached());
             return Ok(topic);
         }
-        self.topics.get(place).cloned().flatten().ok_or(ProtocolViolation {
+        self.topics.get(&alias).cloned().ok_or(ProtocolViolation {
             what: "a topic alias that was never given a topic",
             rule: "5.0 section 3.3.2.3.4",
             reason: ReasonCode::ProtocolError,
@@ -53,12 +46,9 @@ impl IncomingAliases {
     }
 
     pub(super) fn memory_used(&self) -> usize {
-        let bytes = self
-            .topics
-            .iter()
-            .flatten()
-            .fold(0_usize, |sum, topic| sum.saturating_add(topic.as_bytes().len()));
-        bytes.saturating_add(self.topics.capacity().saturating_mul(size_of::<Option<TopicName>>()))
+        let bytes =
+            self.topics.values().fold(0_usize, |sum, topic| sum.saturating_add(topic.as_bytes().len()));
+        bytes.saturating_add(self.topics.len().saturating_mul(size_of::<(u16, TopicName)>()))
     }
 }
 
@@ -186,6 +176,14 @@ mod tests {
         let naming = aliases.naming(&topic(name), wanted);
         aliases.used(&topic(name), naming);
         naming
+    }
+
+    #[test]
+    fn the_highest_alias_costs_one_entry() {
+        let mut aliases = IncomingAliases::default();
+        aliases.resolve(u16::MAX, Some(topic("t")), u16::MAX).unwrap();
+        assert!(aliases.memory_used() < 100);
+        assert_eq!(aliases.resolve(u16::MAX, None, u16::MAX), Ok(topic("t")));
     }
 
     #[test]

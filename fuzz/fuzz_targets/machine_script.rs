@@ -1,0 +1,4 @@
+//! libFuzzer runs `machine_script`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mqtt_machine_fuzz::run("machine_script", data));
