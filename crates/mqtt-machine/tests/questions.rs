@@ -313,3 +313,28 @@ fn after_a_disconnect_began_no_command_is_accepted() {
     assert_eq!(bench.machine.disconnect(now, Disconnect::new(Duration::ZERO)), Err(Refused::Disconnecting));
     assert_eq!(bench.machine.connect(now), Err(Refused::Disconnecting));
 }
+
+#[test]
+fn a_caller_that_takes_no_events_does_not_make_the_machine_grow() {
+    let mut machine = Machine::new(Arc::new(config()), 1, Instant::ZERO);
+    let mut now = Instant::ZERO;
+    let op = machine.publish(now, Message::to("a", "x").unwrap()).unwrap();
+    machine.connect(now).unwrap();
+    for _ in 0..5_000 {
+        while let Some(action) = machine.poll_action() {
+            if let Action::OpenTransport { id, .. } = action {
+                machine.handle_transport(now, id, TransportEvent::OpenFailed("refused".into()));
+            }
+        }
+        now = machine.poll_timeout().unwrap();
+        machine.handle_timeout(now);
+    }
+    assert!(machine.memory_used() < 100_000, "{} bytes", machine.memory_used());
+    let ended = machine.disconnect(now, Disconnect::new(Duration::ZERO)).unwrap();
+    let events: Vec<Event> = std::iter::from_fn(|| machine.poll_event()).collect();
+    assert!((60..80).contains(&events.len()), "{} events", events.len());
+    // What ends a command is never forgotten.
+    for wanted in [op, ended] {
+        assert!(events.iter().any(|event| matches!(event, Event::Completed { op, .. } if *op == wanted)));
+    }
+}

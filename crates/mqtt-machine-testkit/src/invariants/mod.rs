@@ -44,7 +44,7 @@ pub use checked::Checked;
 
 /// Bytes that [`Machine::memory_used`](mqtt_machine::Machine::memory_used) may tell beyond what the model knows to be
 /// held, whatever is held: empty tables and queues that keep their room.
-pub const MEMORY_SLACK: usize = 256 << 10;
+pub const MEMORY_SLACK: usize = 512 << 10;
 
 /// Bytes that it may tell beyond that for every message, request, receipt, event or packet identifier that was ever held
 /// at once: entries, and the room of tables that double.

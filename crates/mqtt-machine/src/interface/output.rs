@@ -61,7 +61,8 @@ pub enum Action {
     },
 }
 
-/// What the machine tells.
+/// What the machine tells. Messages and completions wait, within the caps, until they are taken; of the rest the latest 64
+/// or so do.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {

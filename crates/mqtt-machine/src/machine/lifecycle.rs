@@ -22,6 +22,9 @@ use crate::wire::{self, reasons};
 use super::route::Reached;
 use super::{Drain, Machine, Resubscribe, State};
 
+/// How much news of connections waits for the caller before the oldest is forgotten.
+const MOST_NEWS: usize = 64;
+
 impl Machine {
     pub(super) fn begin(&mut self, now: Instant) -> Result<(), Refused> {
         if self.drain.is_some() {
@@ -302,8 +305,20 @@ impl Machine {
         };
         // Before what follows from it.
         self.events.insert(place, event);
+        self.forget_old_news();
         if requested {
             self.finish_disconnect();
+        }
+    }
+
+    /// A caller that takes no events does not make the machine grow: of the news of connections only the latest are kept.
+    fn forget_old_news(&mut self) {
+        let is_news = |event: &Event| !matches!(event, Event::Message { .. } | Event::Completed { .. });
+        let count = self.events.iter().filter(|event| is_news(event)).count();
+        for _ in MOST_NEWS..count {
+            let Some(place) = self.events.iter().position(is_news) else { return };
+            self.events.remove(place);
+            self.detached = self.detached.saturating_sub(usize::from(place < self.detached));
         }
     }
 

@@ -272,6 +272,10 @@ impl Machine {
 
     /// Time has passed. Calls before [`poll_timeout`](Self::poll_timeout), or repeated ones, change nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
+        // It has been quiet: what a burst needed is given back.
+        if self.events.is_empty() && self.events.capacity() > 32 {
+            self.events = VecDeque::new();
+        }
         self.time_passed(now);
         self.progress(now);
     }
