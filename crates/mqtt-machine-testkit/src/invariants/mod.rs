@@ -43,8 +43,9 @@ use mqtt_machine::Instant;
 pub use checked::Checked;
 
 /// Bytes that [`Machine::memory_used`](mqtt_machine::Machine::memory_used) may tell beyond what the model knows to be
-/// held, whatever is held: empty tables and queues that keep their room.
-pub const MEMORY_SLACK: usize = 512 << 10;
+/// held, whatever is held: empty tables and queues that keep their room, and the 4,096 control packets that may wait to be
+/// written before no further input is taken.
+pub const MEMORY_SLACK: usize = 1 << 20;
 
 /// Bytes that it may tell beyond that for every message, request, receipt, event or packet identifier that was ever held
 /// at once: entries, and the room of tables that double.

@@ -73,6 +73,8 @@ pub(super) struct Model {
     /// Operations that a lost session ended, until the record says so.
     lost: Vec<OpId>,
     most_events: usize,
+    /// The most that may have come and wait for its receipts under any configuration so far, in bytes.
+    incoming_cap: usize,
     spins: (Instant, u32),
 }
 
@@ -97,6 +99,7 @@ impl Model {
             disconnecting: false,
             lost: Vec::new(),
             most_events: 0,
+            incoming_cap: 0,
             spins: (Instant::ZERO, 0),
         }
     }
@@ -595,9 +598,11 @@ impl Model {
         let limits = &self.config.limits;
         // The topic behind an alias came in a packet of its own.
         let one = 2 * self.config.maximum_packet_size as usize + size_of::<Message>();
-        let cap = limits.incoming_bytes.saturating_add(one);
+        // What came under an earlier configuration may still be out.
+        let cap = self.incoming_cap.max(limits.incoming_bytes.saturating_add(one));
+        self.incoming_cap = cap;
         let credit = self.incoming.credit;
-        self.findings.ensure(self.reconfigured || credit <= cap, Invariant::Memory, || {
+        self.findings.ensure(credit <= cap, Invariant::Memory, || {
             format!("{credit} bytes came and wait for their receipts, {cap} are allowed")
         });
     }
