@@ -4,34 +4,13 @@
 
 mod bench;
 
-use bench::{Bench, list};
+use bench::{Bench, authenticating, config, connected, list, message};
 use mqtt_machine::packet::{Auth, ConnAck, Packet, PropertiesBuf, Property, Sender};
 use mqtt_machine::{
-    Action, Answer, Authentication, Config, EndReason, Message, ProtocolVersion, QoS, ReasonCode, Secret,
-    Server, Subscribe, TopicFilter, wire,
+    Action, Answer, EndReason, ProtocolVersion, QoS, ReasonCode, Secret, Subscribe, TopicFilter, wire,
 };
 
 use ProtocolVersion::V5;
-
-fn config(version: ProtocolVersion) -> Config {
-    Config::new(Server::new("broker")).client_id("test").version(version)
-}
-
-fn authenticating() -> Config {
-    let mut config = config(V5);
-    let initial_data = Some(Secret::new(&b"first"[..]));
-    config.authentication = Some(Authentication { method: "X".to_owned(), initial_data });
-    config
-}
-
-/// Connected to a server that says this in its CONNACK.
-fn connected<const N: usize>(config: Config, properties: [Property<'_>; N]) -> Bench {
-    Bench::connected_with(config, false, list(properties).as_properties())
-}
-
-fn message(qos: QoS) -> Message {
-    Message::to("a/b", "x").unwrap().qos(qos)
-}
 
 fn receive_auth(bench: &mut Bench, method: &str, reason: ReasonCode) {
     let properties =

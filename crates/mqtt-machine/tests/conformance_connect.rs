@@ -8,37 +8,17 @@ mod bench;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bench::{Bench, list};
+use bench::{Bench, authenticating, config, connected, list, message};
 use bytes::BytesMut;
 use mqtt_machine::packet::{ConnAck, Packet, Properties, PropertiesBuf, Property, PropertyId, Sender};
 use mqtt_machine::{
-    Action, Authentication, CleanStart, Config, DropReason, EndReason, Event, Instant, Message, Outcome,
-    ProtocolVersion, QoS, ReasonCode, Refused, Secret, Server, Subscribe, TopicAliases, TopicFilter, wire,
+    Action, CleanStart, Config, DropReason, EndReason, Event, Instant, Message, Outcome, ProtocolVersion,
+    QoS, ReasonCode, Refused, Subscribe, TopicAliases, TopicFilter, wire,
 };
 
 use ProtocolVersion::{V3_1_1, V5};
 
 const BOTH: [ProtocolVersion; 2] = [V3_1_1, V5];
-
-fn config(version: ProtocolVersion) -> Config {
-    Config::new(Server::new("broker")).client_id("test").version(version)
-}
-
-fn authenticating() -> Config {
-    let mut config = config(V5);
-    let initial_data = Some(Secret::new(&b"first"[..]));
-    config.authentication = Some(Authentication { method: "X".to_owned(), initial_data });
-    config
-}
-
-/// Connected to a server that says this in its CONNACK.
-fn connected<const N: usize>(config: Config, properties: [Property<'_>; N]) -> Bench {
-    Bench::connected_with(config, false, list(properties).as_properties())
-}
-
-fn message(qos: QoS) -> Message {
-    Message::to("a/b", "x").unwrap().qos(qos)
-}
 
 // 5.0: MQTT-3.1.0-1, MQTT-3.1.0-2
 // 3.1.1: MQTT-3.1.0-1, MQTT-3.1.0-2

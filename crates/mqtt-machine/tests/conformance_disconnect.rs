@@ -6,29 +6,14 @@ mod bench;
 
 use std::time::Duration;
 
-use bench::{Bench, incoming, list};
+use bench::{config, connected, incoming, list, message};
 use bytes::BytesMut;
 use mqtt_machine::packet::{Packet, Property, PropertyId, Sender};
-use mqtt_machine::{
-    Config, Disconnect, EndReason, Event, Message, ProtocolVersion, QoS, ReasonCode, Server, StoreError, wire,
-};
+use mqtt_machine::{Disconnect, EndReason, Event, ProtocolVersion, QoS, ReasonCode, StoreError, wire};
 
 use ProtocolVersion::{V3_1_1, V5};
 
 const BOTH: [ProtocolVersion; 2] = [V3_1_1, V5];
-
-fn config(version: ProtocolVersion) -> Config {
-    Config::new(Server::new("broker")).client_id("test").version(version)
-}
-
-/// Connected to a server that says this in its CONNACK.
-fn connected<const N: usize>(config: Config, properties: [Property<'_>; N]) -> Bench {
-    Bench::connected_with(config, false, list(properties).as_properties())
-}
-
-fn message(qos: QoS) -> Message {
-    Message::to("a/b", "x").unwrap().qos(qos)
-}
 
 // 5.0: MQTT-3.1.4-3, MQTT-4.13.2-1
 // 3.1.1: MQTT-3.1.4-2

@@ -13,8 +13,8 @@ use mqtt_machine::packet::{
     Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, Sender,
 };
 use mqtt_machine::{
-    Action, Config, EndReason, Event, Instant, Machine, Outcome, Output, PacketId, ProtocolVersion, QoS,
-    ReasonCode, Receipt, TransportEvent, TransportId, wire,
+    Action, Authentication, Config, EndReason, Event, Instant, Machine, Message, Outcome, Output, PacketId,
+    ProtocolVersion, QoS, ReasonCode, Receipt, Secret, Server, TransportEvent, TransportId, wire,
 };
 
 /// A machine and the far end of its present transport, written by hand.
@@ -228,4 +228,27 @@ pub fn line(packet: &Packet<'_>) -> String {
         Packet::Connect(connect) => format!("Connect clean={} id={}", connect.clean_start, connect.client_id),
         other => format!("{}", other.packet_type()),
     }
+}
+
+/// A client named `test` that speaks this version.
+pub fn config(version: ProtocolVersion) -> Config {
+    Config::new(Server::new("broker")).client_id("test").version(version)
+}
+
+/// One that names the authentication method X (5.0).
+pub fn authenticating() -> Config {
+    let mut config = config(ProtocolVersion::V5);
+    let initial_data = Some(Secret::new(&b"first"[..]));
+    config.authentication = Some(Authentication { method: "X".to_owned(), initial_data });
+    config
+}
+
+/// Connected to a server that says this in its CONNACK.
+pub fn connected<const N: usize>(config: Config, properties: [Property<'_>; N]) -> Bench {
+    Bench::connected_with(config, false, list(properties).as_properties())
+}
+
+/// A small message.
+pub fn message(qos: QoS) -> Message {
+    Message::to("a/b", "x").unwrap().qos(qos)
 }
