@@ -204,40 +204,29 @@ impl Machine {
 
     /// What the configuration and the session ask for and `version`, which is not 5.0, does not have.
     fn unavailable_in(&self, version: ProtocolVersion) -> Vec<Feature> {
+        let silent = (version == ProtocolVersion::V3_1).then_some(Feature::SessionPresent);
         let config = &self.config;
-        let of_5 = config.version == ProtocolVersion::V5;
-        let subscription = |options: SubscriptionOptions, identifier: Option<u32>| {
-            identifier.is_some() || options != SubscriptionOptions::new(options.qos)
-        };
-        let session = self.session.snapshot();
+        if config.version != ProtocolVersion::V5 {
+            return silent.into_iter().collect();
+        }
+        let will = config.will.as_ref().is_some_and(|will| !will.message.properties.is_empty());
+        let messages = self.session.outgoing.any_message(|message| !message.properties.is_empty());
+        let subscriptions = self.session.snapshot().subscriptions.iter().any(|(kept, identifier)| {
+            identifier.is_some() || kept.options != SubscriptionOptions::new(kept.options.qos)
+        });
         [
-            (of_5 && !config.session_expiry.is_zero(), Feature::SessionExpiry),
-            (of_5 && config.receive_maximum != u16::MAX, Feature::ReceiveMaximum),
-            (
-                of_5 && (config.topic_alias_maximum > 0 || config.topic_aliases.automatic),
-                Feature::TopicAliases,
-            ),
-            (of_5 && !config.user_properties.is_empty(), Feature::UserProperties),
-            (
-                of_5 && config.will.as_ref().is_some_and(|will| !will.message.properties.is_empty()),
-                Feature::WillProperties,
-            ),
-            (
-                of_5 && self.session.outgoing.any_message(|message| !message.properties.is_empty()),
-                Feature::MessageProperties,
-            ),
-            (
-                of_5 && session
-                    .subscriptions
-                    .iter()
-                    .any(|(kept, identifier)| subscription(kept.options, *identifier)),
-                Feature::SubscriptionOptions,
-            ),
-            (of_5 && config.request_response_information, Feature::ResponseInformation),
-            (version == ProtocolVersion::V3_1, Feature::SessionPresent),
+            (!config.session_expiry.is_zero(), Feature::SessionExpiry),
+            (config.receive_maximum != u16::MAX, Feature::ReceiveMaximum),
+            (config.topic_alias_maximum > 0 || config.topic_aliases.automatic, Feature::TopicAliases),
+            (!config.user_properties.is_empty(), Feature::UserProperties),
+            (will, Feature::WillProperties),
+            (messages, Feature::MessageProperties),
+            (subscriptions, Feature::SubscriptionOptions),
+            (config.request_response_information, Feature::ResponseInformation),
         ]
         .into_iter()
         .filter_map(|(is_lost, feature)| is_lost.then_some(feature))
+        .chain(silent)
         .collect()
     }
 
