@@ -4,7 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use mqtt_machine::{Answer, Secret, Server, TransportId};
+use mqtt_machine::{Answer, Secret, TransportId};
+
+use crate::prepare::{Choice, NotNow};
 
 /// Why an authentication cannot go on. The text is for people and must hold no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,10 +72,22 @@ impl PartialEq for Method {
 /// What the machine asks, or the user for it.
 #[derive(Debug)]
 pub(crate) enum Question {
-    Connect { id: TransportId, server: Option<Server> },
-    Again { id: TransportId },
-    Step { id: TransportId, data: Secret },
-    Finish { id: TransportId, data: Secret },
+    /// About an attempt, and what it was prepared with.
+    Connect {
+        id: TransportId,
+        prepared: Result<Choice, NotNow>,
+    },
+    Again {
+        id: TransportId,
+    },
+    Step {
+        id: TransportId,
+        data: Secret,
+    },
+    Finish {
+        id: TransportId,
+        data: Secret,
+    },
 }
 
 /// What is to be told about it.
@@ -118,17 +132,14 @@ impl Asker {
     /// Puts the question to the method. Not to be called under a lock.
     pub(crate) fn ask(&mut self, question: Question) -> Told {
         match question {
-            Question::Connect { id, server } => {
-                let Some(server) = server else {
-                    let why = "no server is configured".to_owned();
-                    return Told::Answer(Answer::NotPrepared { id, why });
-                };
-                match self.begin(id, false) {
-                    Ok(initial_data) => {
-                        Told::Answer(Answer::Prepared { id, server, credentials: None, initial_data })
-                    }
-                    Err(AuthenticationError(why)) => Told::Answer(Answer::NotPrepared { id, why }),
-                }
+            Question::Connect { id, prepared: Err(NotNow(why)) } => {
+                Told::Answer(Answer::NotPrepared { id, why })
+            }
+            Question::Connect { id, prepared: Ok(Choice { server, credentials }) } => {
+                Told::Answer(match self.begin(id, false) {
+                    Ok(initial_data) => Answer::Prepared { id, server, credentials, initial_data },
+                    Err(AuthenticationError(why)) => Answer::NotPrepared { id, why },
+                })
             }
             Question::Again { id } => match self.begin(id, true) {
                 Ok(data) => Told::Again(id, data),

@@ -127,11 +127,7 @@ impl Client {
 
     /// The error of having waited that long for a connection, with the reason of the last failure.
     pub fn connect_timeout(&self) -> ConnectError {
-        let last = match &self.shared().lock().phase {
-            Phase::Connecting(last) => last.clone(),
-            Phase::GaveUp(reason) => Some(reason.clone()),
-            Phase::Connected(_) | Phase::Closed => None,
-        };
+        let last = self.shared().lock().last_end();
         ConnectError::Timeout { after: self.connect_deadline(), last }
     }
 
@@ -186,7 +182,8 @@ impl Client {
     /// Sets the configuration of the next attempt to connect. The present connection keeps its own;
     /// [`reconnect`](Self::reconnect) ends it.
     pub fn reconfigure(&self, config: Config) {
-        let config = Arc::new(for_handle(config, self.shared().method.as_ref()));
+        let asks = self.shared().prepare.is_some();
+        let config = Arc::new(for_handle(config, self.shared().method.as_ref(), asks));
         self.shared().with(|state, now, _| state.machine.reconfigure(now, config));
     }
 

@@ -12,6 +12,7 @@ use mqtt_machine::{Action, Answer, Disconnect, EndReason, Output, TransportEvent
 
 use crate::authenticate::{Asker, AuthenticationError, Question, Told};
 use crate::events::ClientEvent;
+use crate::prepare::{Attempt, Preparer};
 use crate::record::Sink;
 use crate::shared::{Phase, Shared, State};
 use crate::wake::Wakes;
@@ -42,6 +43,7 @@ pub struct Driver {
     started: bool,
     wakes: Wakes,
     sink: Sink,
+    preparer: Preparer,
     asker: Asker,
 }
 
@@ -60,6 +62,7 @@ pub struct Turn {
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, sink: Sink) -> Self {
+        let preparer = Preparer::new(shared.prepare.clone());
         let asker = Asker::new(shared.method.clone());
         Self {
             shared,
@@ -71,6 +74,7 @@ impl Driver {
             started: false,
             wakes: Wakes::default(),
             sink,
+            preparer,
             asker,
         }
     }
@@ -115,9 +119,18 @@ impl Driver {
         };
         self.wakes.wake();
         self.keep(&recorded);
+        self.prepare(waker);
         let asked = !self.asker.questions.is_empty();
         self.authenticate();
         Turn { more: turn.more || asked, ..turn }
+    }
+
+    /// Goes on with the question before an attempt; when it is answered, the authenticator is next.
+    fn prepare(&mut self, waker: &Waker) {
+        let waits = |id| self.shared.lock().machine.is_preparing(id);
+        if let Some((id, prepared)) = self.preparer.poll(waker, waits) {
+            self.asker.questions.push(Question::Connect { id, prepared });
+        }
     }
 
     /// Asks the authenticator what was asked of the client, and tells the machine.
@@ -185,8 +198,8 @@ impl Driver {
     fn act(&mut self, state: &mut State, now: mqtt_machine::Instant, stale: &mut Stale) {
         while let Some(action) = state.machine.poll_action() {
             match action {
-                Action::Prepare { id, server, .. } if self.shared.method.is_some() => {
-                    self.asker.questions.push(Question::Connect { id, server });
+                Action::Prepare { id, server, failed } => {
+                    self.preparer.note(id, Attempt { server, failed, last: state.last_end() });
                 }
                 Action::Authenticate { id, finished, data } if self.shared.method.is_some() => {
                     self.asker.questions.push(if finished {
@@ -195,16 +208,7 @@ impl Driver {
                         Question::Step { id, data }
                     });
                 }
-                // No handle can be asked: go on with what is configured.
-                Action::Prepare { id, server, .. } => {
-                    let answer = match server {
-                        Some(server) => {
-                            Answer::Prepared { id, server, credentials: None, initial_data: None }
-                        }
-                        None => Answer::NotPrepared { id, why: "no server is configured".to_owned() },
-                    };
-                    state.machine.answer(now, answer);
-                }
+                // No handle can be asked.
                 Action::Authenticate { id, finished: false, .. } => {
                     state.machine.answer(now, Answer::Authenticate { id, data: None });
                 }

@@ -23,6 +23,7 @@ mod error;
 mod events;
 mod filter_map;
 mod options;
+mod prepare;
 mod publish;
 mod record;
 mod router;
@@ -41,6 +42,7 @@ pub use error::{CommandError, ConnectError, SubscribeError, TryRecvError};
 pub use events::{ClientEvent, Events};
 pub use filter_map::FilterMap;
 pub use options::Options;
+pub use prepare::{Attempt, NotNow, Prepared};
 pub use publish::{Delivery, Publish};
 pub use record::Record;
 #[cfg(feature = "scram")]

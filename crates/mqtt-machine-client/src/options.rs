@@ -10,6 +10,7 @@ use mqtt_machine::{Authentication, CleanStart, Config, ProtocolVersion, Secret, 
 use mqtt_machine_transport::{self as transport, Destination, Endpoint, EndpointError, Scheme};
 
 use crate::authenticate::{Authenticator, Method};
+use crate::prepare::{Attempt, NotNow, Prepare, Prepared};
 use crate::record::Record;
 
 /// Everything that a client is told before it runs: a URL makes them, setters refine them.
@@ -30,9 +31,10 @@ use crate::record::Record;
 pub struct Options {
     /// What the core is told. Each server is `host:port`, an IPv6 address in brackets; port 1883 may be left out.
     ///
-    /// A handle answers no questions and keeps no records, so `prepare` goes on with the configured server, an
-    /// enhanced `authentication` without an [`authenticator`](Self::authenticator) is given up when the server continues
-    /// it, and `durable` is taken as false.
+    /// A handle asks nobody but whom it was given, and keeps no records: `prepare` without a closure
+    /// ([`prepare`](Self::prepare), [`prepare_with`](Self::prepare_with)) goes on with the configured server, an enhanced
+    /// `authentication` without an [`authenticator`](Self::authenticator) is given up when the server continues it, and
+    /// `durable` is taken as false.
     pub config: Config,
     /// How long [`connected`](crate::Client::connected) waits for the first CONNACK. Default 30 s.
     pub connect_deadline: Duration,
@@ -40,6 +42,8 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Who speaks for the client in an enhanced authentication.
     pub(crate) method: Option<Method>,
+    /// Who is asked before every attempt.
+    pub(crate) prepare: Option<Prepare>,
     /// Where everything that the machine is told and answers is recorded. Default `None`: nowhere.
     pub record: Option<Record>,
 }
@@ -47,7 +51,8 @@ pub struct Options {
 impl Options {
     /// The options of `config`.
     pub const fn new(config: Config) -> Self {
-        Self { config, connect_deadline: Duration::from_secs(30), seed: None, record: None, method: None }
+        let connect_deadline = Duration::from_secs(30);
+        Self { config, connect_deadline, seed: None, record: None, method: None, prepare: None }
     }
 
     /// The options that a URL carries: `mqtt://[user[:password]@]host[:port][?option=value&...]` with the options of
@@ -96,14 +101,60 @@ impl Options {
         self
     }
 
+    /// Asks this closure before every attempt to connect: for a server, for credentials, or to be told "not now". It must answer at
+    /// once, since the driver waits for it; [`prepare_with`](Self::prepare_with) is for what takes its time. No lock is held.
+    ///
+    /// ```
+    /// use mqtt_machine_client::{NotNow, Options, Prepared};
+    ///
+    /// # fn token() -> Option<String> { None }
+    /// let options = Options::from_url("mqtt://broker.example")?.prepare(|attempt| {
+    ///     let Some(token) = token() else { return Err(NotNow("there is no token yet".to_owned())) };
+    ///     println!("attempt after {} failures, the last: {:?}", attempt.failed, attempt.last);
+    ///     Ok(Prepared::as_configured().username_password("me", token))
+    /// });
+    /// # Ok::<(), mqtt_machine_client::EndpointError>(())
+    /// ```
+    #[must_use]
+    pub fn prepare(
+        mut self,
+        ask: impl Fn(Attempt) -> Result<Prepared, NotNow> + Send + Sync + 'static,
+    ) -> Self {
+        self.prepare = Some(Prepare::at_once(ask));
+        self
+    }
+
+    /// As [`prepare`](Self::prepare), with an answer that takes its time: a token that is fetched, an endpoint that is looked
+    /// up. The driver polls the future as part of itself, so all else of the client goes on, and it may use what the adapter's
+    /// runtime offers. The connect timeout of the configuration covers it together with the rest of the attempt. When the attempt
+    /// is over before the answer is there, the future is dropped.
+    ///
+    /// ```
+    /// use mqtt_machine_client::{Options, Prepared, Server};
+    ///
+    /// # async fn nearest() -> String { String::new() }
+    /// let options = Options::from_url("mqtt://broker.example")?
+    ///     .prepare_with(|_| async { Ok(Prepared::as_configured().server(Server::new(nearest().await))) });
+    /// # Ok::<(), mqtt_machine_client::EndpointError>(())
+    /// ```
+    #[must_use]
+    pub fn prepare_with<F>(mut self, ask: impl Fn(Attempt) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Prepared, NotNow>> + Send + 'static,
+    {
+        self.prepare = Some(Prepare::slowly(ask));
+        self
+    }
+
     pub(crate) fn seed_or_random(&self) -> u64 {
         self.seed.unwrap_or_else(|| RandomState::new().hash_one(0))
     }
 }
 
-/// What the machine is told: a handle keeps no records, and asks the authenticator before every attempt.
-pub(crate) fn for_handle(config: Config, method: Option<&Method>) -> Config {
+/// What the machine is told: a handle keeps no records, and asks the closure and the authenticator before every attempt.
+pub(crate) fn for_handle(config: Config, method: Option<&Method>, asks: bool) -> Config {
     let mut config = config.durable(false);
+    config.prepare |= asks;
     if let Some(Method(method)) = method {
         config.prepare = true;
         config.authentication =

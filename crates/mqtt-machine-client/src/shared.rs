@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::error::CommandError;
 use crate::events::{ClientEvent, Feed};
 use crate::options::{Options, for_handle};
+use crate::prepare::Prepare;
 use crate::router::Router;
 use crate::slab::Slab;
 use crate::wake::{WaitList, Wakes};
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) connect_deadline: Duration,
     pub(crate) method: Option<Method>,
+    pub(crate) prepare: Option<Prepare>,
 }
 
 /// Where the client stands, as far as handles need to know.
@@ -97,7 +99,8 @@ impl Shared {
     pub(crate) fn new(options: Options, recording: Option<Recording>) -> Self {
         let clock = Clock::new();
         let seed = options.seed_or_random();
-        let config = Arc::new(for_handle(options.config, options.method.as_ref()));
+        let asks = options.prepare.is_some();
+        let config = Arc::new(for_handle(options.config, options.method.as_ref(), asks));
         let machine = Recorder::new(config, seed, clock.now(), recording);
         let state = State {
             machine,
@@ -120,6 +123,7 @@ impl Shared {
             clock,
             connect_deadline: options.connect_deadline,
             method: options.method,
+            prepare: options.prepare,
         }
     }
 
@@ -141,6 +145,15 @@ impl Shared {
 impl State {
     pub(crate) const fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
+    }
+
+    /// Why the last attempt or connection ended.
+    pub(crate) fn last_end(&self) -> Option<EndReason> {
+        match &self.phase {
+            Phase::Connecting(last) => last.clone(),
+            Phase::GaveUp(reason) => Some(reason.clone()),
+            Phase::Connected(_) | Phase::Closed => None,
+        }
     }
 
     /// Whether no message can arrive unless the user asks for a connection.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bench::Bench;
 use bytes::{Buf, BytesMut};
-use mqtt_machine::packet::{Auth, ConnAck, Packet, Properties, PropertiesBuf, Property, Sender};
+use mqtt_machine::packet::{self, Auth, ConnAck, Packet, Properties, PropertiesBuf, Property, Sender};
 use mqtt_machine::{
     Action, Answer, Authentication, Backoff, Command, Config, Credentials, Disconnect, EndReason, Event,
     Input, Instant, Machine, Message, Outcome, Output, QoS, ReasonCode, Refused, Reply, Secret, Server,
-    Subscribe, TopicFilter, TransportEvent, Unsubscribe, wire,
+    Subscribe, TopicFilter, TransportEvent, TransportId, Unsubscribe, wire,
 };
 
 fn config() -> Config {
@@ -63,6 +63,62 @@ fn every_attempt_asks_first_where_to_and_with_which_credentials() {
     assert_eq!((id, server), (second, Server::new("elsewhere")));
     machine.handle_transport(now, id, TransportEvent::Opened);
     assert_eq!(connect_packet(&mut machine, now), (Some("me".into()), Some(b"token".to_vec())));
+}
+
+#[test]
+fn credentials_of_an_answer_may_be_refused_and_asked_for_again_and_configured_ones_are_refused_for_good() {
+    let own = || Credentials { username: Some("me".into()), password: Some(Secret::new(&b"old"[..])) };
+    for (credentials, refusal, passes) in [
+        (Some(own()), ReasonCode::BadUserNameOrPassword, true),
+        (Some(own()), ReasonCode::NotAuthorized, true),
+        (Some(own()), ReasonCode::Banned, false),
+        (None, ReasonCode::BadUserNameOrPassword, false),
+        (None, ReasonCode::NotAuthorized, false),
+    ] {
+        let mut bench = Bench::new(config().prepare(true));
+        bench.machine.connect(bench.now).unwrap();
+        let Some(Action::Prepare { id, .. }) = bench.machine.poll_action() else { panic!() };
+        let server = Server::new("first");
+        let answer = Answer::Prepared { id, server: server.clone(), credentials, initial_data: None };
+        bench.machine.answer(bench.now, answer);
+        bench.open();
+        let refused = ConnAck { session_present: false, reason: refusal, properties: Properties::EMPTY };
+        bench.receive(&Packet::ConnAck(refused.clone()));
+        let Some(Event::ConnectFailed(ended)) = bench.machine.poll_event() else { panic!() };
+        assert_eq!(ended.retry_at.is_some(), passes, "{refusal}");
+        if !passes {
+            continue;
+        }
+        // What the answer to the last question gave is no word about this one: configured credentials are refused for good.
+        bench.now = ended.retry_at.unwrap();
+        bench.machine.handle_timeout(bench.now);
+        while bench.machine.poll_action().is_some_and(|action| !matches!(action, Action::Prepare { .. })) {}
+        let id = TransportId::new(2);
+        assert!(bench.machine.is_preparing(id));
+        bench
+            .machine
+            .answer(bench.now, Answer::Prepared { id, server, credentials: None, initial_data: None });
+        assert!(!bench.machine.is_preparing(id));
+        bench.open();
+        bench.receive(&Packet::ConnAck(refused));
+        let Some(Event::ConnectFailed(ended)) = bench.machine.poll_event() else { panic!() };
+        assert_eq!(ended.retry_at, None);
+    }
+}
+
+#[test]
+fn a_connection_whose_credentials_were_an_answer_may_be_ended_for_want_of_authorization() {
+    let mut bench = Bench::new(config().prepare(true));
+    bench.machine.connect(bench.now).unwrap();
+    let Some(Action::Prepare { id, .. }) = bench.machine.poll_action() else { panic!() };
+    let (server, credentials) = (Server::new("first"), Some(Credentials::default()));
+    bench.machine.answer(bench.now, Answer::Prepared { id, server, credentials, initial_data: None });
+    bench.open();
+    bench.accept(false, Properties::EMPTY);
+    let packet = packet::Disconnect { reason: ReasonCode::NotAuthorized, properties: Properties::EMPTY };
+    bench.receive(&Packet::Disconnect(packet));
+    let Some(Event::Disconnected(ended)) = bench.machine.poll_event() else { panic!() };
+    assert!(ended.reason.is_permanent() && ended.retry_at.is_some(), "an expired token is renewed");
 }
 
 #[test]

@@ -226,7 +226,8 @@ pub enum Answer {
         id: TransportId,
         /// Where to connect.
         server: Server,
-        /// With which user name and password; `None`: those of the configuration.
+        /// With which user name and password; `None`: those of the configuration. When the server refuses the ones given here, that
+        /// passes: the next attempt asks again.
         credentials: Option<Credentials>,
         /// With which Authentication Data in CONNECT; `None`: that of the configuration's
         /// [`Authentication`](crate::Authentication), without which it is not sent.

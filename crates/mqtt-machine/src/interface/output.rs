@@ -246,7 +246,9 @@ pub enum EndReason {
 
 impl EndReason {
     /// True when another attempt with the same configuration cannot succeed: bad credentials, a ban, a version that is
-    /// not spoken, a client identifier that is not accepted or that another connection has taken over.
+    /// not spoken, a client identifier that is not accepted or that another connection has taken over. The machine makes
+    /// another attempt all the same when it was only the credentials, and [`Answer::Prepared`](crate::Answer::Prepared) gave
+    /// them: the next answer may give others.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Refused { reason, .. } => matches!(
@@ -285,6 +287,17 @@ impl EndReason {
             | Self::Malformed(_)
             | Self::Protocol(_) => false,
         }
+    }
+}
+
+impl EndReason {
+    /// Whether it was the user name, the password or what they allow.
+    pub(crate) const fn refuses_credentials(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { reason: ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized, .. }
+                | Self::Disconnect { reason: ReasonCode::NotAuthorized, .. }
+        )
     }
 }
 

@@ -90,6 +90,7 @@ impl Machine {
         let id = TransportId::new(self.next_transport);
         let deadline = now + self.config.connect_timeout;
         let server = self.route.server(&self.config);
+        self.route.own_credentials = false;
         if self.config.prepare {
             self.state = State::Preparing { id, deadline };
             self.actions.push_back(Action::Prepare { id, server, failed: self.route.failed });
@@ -117,6 +118,7 @@ impl Machine {
                     && asked == id
                 {
                     let mut presented = Presented::of(&self.config);
+                    self.route.own_credentials = credentials.is_some();
                     if let Some(credentials) = credentials {
                         presented.credentials = credentials;
                     }

@@ -384,6 +384,12 @@ impl Machine {
         self.progress(now);
     }
 
+    /// Whether the answer to [`Action::Prepare`] for `id` would be taken: once the attempt is over, nobody waits for it.
+    #[must_use]
+    pub fn is_preparing(&self, id: TransportId) -> bool {
+        matches!(self.state, State::Preparing { id: asked, .. } if asked == id)
+    }
+
     /// The next thing to do.
     #[must_use]
     pub fn poll_action(&mut self) -> Option<Action> {

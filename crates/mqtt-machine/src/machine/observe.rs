@@ -19,11 +19,6 @@ impl Machine {
         }
     }
 
-    /// Whether the answer to [`Action::Prepare`] for `id` would be taken.
-    pub(crate) fn asks_whom_to_call(&self, id: TransportId) -> bool {
-        matches!(self.state, State::Preparing { id: asked, .. } if asked == id)
-    }
-
     /// Whether a step of an authentication on `id` would be sent.
     pub(crate) fn takes_authentication(&self, id: TransportId) -> bool {
         matches!(&self.state, State::Live(connection) if connection.id == id && !connection.is_closing())

@@ -32,6 +32,8 @@ pub(super) struct Route {
     moved: Vec<Server>,
     /// References followed since a connection was stable.
     hops: u8,
+    /// The credentials of the present attempt were given for it alone: the next one may have others.
+    pub(super) own_credentials: bool,
     fallback: Fallback,
 }
 
@@ -139,7 +141,10 @@ impl Machine {
             // No lower version helped: the next attempt begins from the top.
             self.config = wanted;
         }
-        if reason.is_permanent() || backoff.attempts.is_some_and(|most| self.route.failed >= most) {
+        let passes = self.route.own_credentials && reason.refuses_credentials();
+        if (reason.is_permanent() && !passes)
+            || backoff.attempts.is_some_and(|most| self.route.failed >= most)
+        {
             self.state = State::Idle;
             return None;
         }

@@ -117,7 +117,7 @@ impl Vault {
             Answer::Prepared { id, server, credentials, initial_data } => {
                 let redacted = credentials.as_ref().map(redacted_credentials);
                 let redacted_data = initial_data.as_ref().map(redacted_secret);
-                if machine.asks_whom_to_call(id) {
+                if machine.is_preparing(id) {
                     self.prepared = Some(Prepared { id, credentials, initial_data });
                 }
                 Answer::Prepared { id, server, credentials: redacted, initial_data: redacted_data }
