@@ -6,8 +6,8 @@
 //! and [`Layers`] one connection's TLS, WebSocket and proxies as one state machine over bytes. Nothing here opens, waits
 //! or sleeps; an adapter does, in a few lines:
 //!
-//! 1. Open a socket to [`Route::first_hop`], trying the addresses of its name as [`AddressAttempts`] says.
-//! 2. Make the [`Route::layers`] and tell them [`Layers::handle_open`].
+//! 1. Do the steps of a [`Dial`] until a socket is open: it looks up SRV records and names, and staggers the attempts.
+//! 2. It gives the [`Layers`] of the connection: tell them [`Layers::handle_open`].
 //! 3. What is read goes to [`Layers::handle_input`], what the core wants to send to [`Layers::handle_output`].
 //! 4. After each of these, also after an error, what [`Layers::transmit`] gives is written.
 //! 5. The transport is open when [`Layers::state`] says [`LayersState::Open`], not when the socket is.
@@ -88,6 +88,7 @@
 
 mod address;
 mod attempts;
+mod dial;
 mod endpoint;
 mod error;
 #[cfg(any(feature = "websocket", feature = "proxy"))]
@@ -105,6 +106,7 @@ mod websocket;
 
 pub use address::AddressSequence;
 pub use attempts::AddressAttempts;
+pub use dial::{Attempt, Dial, DialError, DialStep, SrvError, SrvOver, SrvQuestion, Target, next_framed};
 pub use endpoint::{
     Authority, CleanStart, Destination, Endpoint, EndpointOptions, Host, Password, Scheme, Version,
 };
@@ -119,10 +121,7 @@ pub use layer::{
 pub use proxy::{HttpConnect, Proxy, ProxyScheme, Socks5};
 pub use route::{Route, RouteOptions};
 #[cfg(feature = "srv")]
-pub use srv::{
-    SrvError, SrvLookup, SrvOutcome, SrvOver, SrvQuestion, SrvRecord, nameservers_in, next_framed,
-    order_records,
-};
+pub use srv::{SrvLookup, SrvOutcome, SrvRecord, nameservers_in, order_records};
 #[cfg(feature = "tls")]
 pub use tls::{KeyError, Tls, TlsClient, TlsOptions, rustls};
 #[cfg(feature = "websocket")]

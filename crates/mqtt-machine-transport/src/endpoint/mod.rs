@@ -180,6 +180,33 @@ impl Endpoint {
         })
     }
 
+    /// This endpoint with another server, `host` or `host:port`: reached in the same way, with the same path and options,
+    /// and without credentials. A service's servers are reached directly; what stands for a Unix socket is a TCP server.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); credentials are refused as [`EndpointError::UnencodedCredentials`].
+    pub fn at(&self, server: &str) -> Result<Self, EndpointError> {
+        if server.contains(['@', '/', '?', '#']) {
+            return Err(EndpointError::UnencodedCredentials);
+        }
+        let scheme = match self.scheme {
+            Scheme::MqttSrv | Scheme::Unix => Scheme::Mqtt,
+            Scheme::MqttsSrv => Scheme::Mqtts,
+            scheme => scheme,
+        };
+        let url = parse_url(&format!("{}://{server}", scheme.name()))?;
+        let mut options = self.options.clone();
+        options.nameserver = None;
+        Ok(Self {
+            scheme,
+            destination: Self::destination_of(scheme, &url)?,
+            path: self.path.clone(),
+            username: None,
+            password: None,
+            options,
+        })
+    }
+
     fn of_url(scheme: Scheme, url: &Url) -> Result<Self, EndpointError> {
         let destination = Self::destination_of(scheme, url)?;
         let username = percent_decode_str(url.username())

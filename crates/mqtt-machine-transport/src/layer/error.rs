@@ -24,6 +24,46 @@ pub enum LayerError {
     Custom(String),
 }
 
+impl LayerError {
+    /// Whether another attempt fails in the same way unless somebody changes something: a certificate, credentials, the
+    /// port of another protocol. A cut connection, or a server that is busy, is not.
+    pub const fn is_permanent(&self) -> bool {
+        match self {
+            Self::Tls(error) => {
+                !matches!(error, TlsError::Alert(_) | TlsError::Misbehaved(_) | TlsError::Other(_))
+            }
+            Self::WebSocket(error) => match error {
+                WebSocketError::Refused { status, .. } => is_client_error(*status),
+                WebSocketError::NotHttp
+                | WebSocketError::BadUpgrade { .. }
+                | WebSocketError::NoSubprotocol
+                | WebSocketError::WrongSubprotocol(_) => true,
+                _ => false,
+            },
+            Self::HttpProxy(error) => match error {
+                HttpProxyError::Refused { status, .. } => is_client_error(*status),
+                HttpProxyError::AuthenticationRequired | HttpProxyError::NotHttp => true,
+                HttpProxyError::HeadTooLong => false,
+            },
+            Self::Socks5(error) => match error {
+                Socks5Error::NotSocks5
+                | Socks5Error::NoAcceptableMethod
+                | Socks5Error::BadCredentials
+                | Socks5Error::UnofferedMethod(_) => true,
+                // Not allowed by the rule set.
+                Socks5Error::Refused(reply) => reply.0 == 2,
+                Socks5Error::Malformed => false,
+            },
+            Self::Truncated(_) | Self::Custom(_) => false,
+        }
+    }
+}
+
+/// Whether an HTTP status blames the request, and not only for now: 408 and 429 pass.
+const fn is_client_error(status: u16) -> bool {
+    matches!(status, 400..=499) && !matches!(status, 408 | 429)
+}
+
 /// Which layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

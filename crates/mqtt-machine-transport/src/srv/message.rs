@@ -3,8 +3,8 @@
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, TYPE, header_buffer};
 
-use super::SrvError;
 use super::order::SrvRecord;
+use crate::dial::SrvError;
 use crate::endpoint::{Authority, Host};
 
 /// The most records of one answer that are looked at.

@@ -4,14 +4,14 @@
 mod message;
 mod order;
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 pub use order::{SrvRecord, order_records};
 
 use self::message::Answer;
+use crate::dial::{SrvError, SrvOver, SrvQuestion};
 use crate::endpoint::Authority;
 
 /// How long one question waits for its answer.
@@ -60,46 +60,6 @@ enum Phase {
     Done(Result<SrvOutcome, SrvError>),
 }
 
-/// What a question is sent over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SrvOver {
-    /// One datagram, one answer.
-    Udp,
-    /// A connection; messages stand behind their length ([`SrvQuestion::framed`], [`next_framed`]).
-    Tcp,
-}
-
-/// A question to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SrvQuestion {
-    /// The name server.
-    pub to: SocketAddr,
-    /// How.
-    pub over: SrvOver,
-    /// The message, without a length before it.
-    pub message: Bytes,
-}
-
-impl SrvQuestion {
-    /// The message behind its length in two bytes, as it goes over TCP.
-    pub fn framed(&self) -> Bytes {
-        let mut framed = BytesMut::new();
-        framed.put_u16(u16::try_from(self.message.len()).unwrap_or(u16::MAX));
-        framed.put_slice(&self.message);
-        framed.freeze()
-    }
-}
-
-/// The next message in what was read from TCP, without its length; `None` until it is whole. At most 64 KiB are ever needed.
-pub fn next_framed(input: &mut BytesMut) -> Option<Bytes> {
-    let length = usize::from(u16::from_be_bytes([*input.first()?, *input.get(1)?]));
-    if input.len() < length.saturating_add(2) {
-        return None;
-    }
-    input.advance(2);
-    Some(input.split_to(length).freeze())
-}
-
 /// What a lookup found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -111,33 +71,6 @@ pub enum SrvOutcome {
     /// The domain says that it does not have this service.
     NotOffered,
 }
-
-/// Why a lookup found nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SrvError {
-    /// The name is no domain name.
-    BadName,
-    /// There is no name server to ask.
-    NoNameserver,
-    /// No name server answered.
-    NoAnswer,
-    /// A name server could not, or would not, tell; this is its response code (2: failure, 5: refused).
-    Failed(u8),
-}
-
-impl fmt::Display for SrvError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadName => f.write_str("the name has no form that DNS could look up"),
-            Self::NoNameserver => f.write_str("there is no name server to ask"),
-            Self::NoAnswer => f.write_str("no name server answered"),
-            Self::Failed(code) => write!(f, "the name server could not tell (response code {code})"),
-        }
-    }
-}
-
-impl std::error::Error for SrvError {}
 
 impl SrvLookup {
     /// A lookup of `name` (as `Route::service_name` gives it) by these name servers, the first three of which are asked in
