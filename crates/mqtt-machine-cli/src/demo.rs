@@ -192,10 +192,10 @@ fn tell(event: &ClientEvent, who: &str, clock: Clock) {
                 if connected.session_present { "its session was kept" } else { "with a new session" };
             clock.say(who, format_args!("connected again, {session}"));
         }
-        ClientEvent::Disconnected { reason, retry_at } => {
+        ClientEvent::Disconnected { reason, retry_at, .. } => {
             clock.say(who, format_args!("disconnected: {reason}{}", Next(*retry_at)));
         }
-        ClientEvent::ConnectFailed { reason, retry_at } => {
+        ClientEvent::ConnectFailed { reason, retry_at, .. } => {
             clock.say(who, format_args!("not connected: {reason}{}", Next(*retry_at)));
         }
         _ => {}

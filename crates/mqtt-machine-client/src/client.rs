@@ -16,8 +16,9 @@ use crate::events::Events;
 use crate::options::{Options, for_handle};
 use crate::publish::{Delivery, Publish, publish_now};
 use crate::record::Sink;
-use crate::shared::{Phase, Shared};
+use crate::shared::{Failure, Phase, Shared};
 use crate::subscription::{IntoFilter, Subscribing, Subscription};
+use crate::transport::Routes;
 use crate::wake::Place;
 
 /// How long a disconnect lets what was accepted come to its end, unless told otherwise.
@@ -50,12 +51,17 @@ impl Drop for Handle {
 impl Client {
     /// A client and its driver. Nothing happens until an adapter runs the driver; streams that are made before miss
     /// nothing, also not what the server kept for a session that is resumed.
-    pub fn new(options: impl Into<Options>) -> (Self, Driver) {
-        let options = options.into();
+    ///
+    /// # Errors
+    /// [`ConnectError::Transport`] when a way to a server cannot be made ready: a certificate's file, for instance.
+    pub fn new(options: impl Into<Options>) -> Result<(Self, Driver), ConnectError> {
+        let mut options = options.into();
+        let routes = Routes::new(options.like.take(), std::mem::take(&mut options.routes));
+        routes.prepare(&options.config.servers)?;
         let (sink, recording) = Sink::open(options.record.as_ref());
         let shared = Arc::new(Shared::new(options, recording));
-        let driver = Driver::new(Arc::clone(&shared), sink);
-        (Self { handle: Arc::new(Handle { shared }) }, driver)
+        let driver = Driver::new(Arc::clone(&shared), sink, routes);
+        Ok((Self { handle: Arc::new(Handle { shared }) }, driver))
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -114,8 +120,9 @@ impl Client {
         Events::new(self.shared())
     }
 
-    /// Waits for a connection: ready at once when there is one. Passing failures are not told here, only that the
-    /// client gave up or has ended.
+    /// Waits for a connection: ready at once when there is one. Failures that may pass are not told here, only that the
+    /// client gave up or has ended, or that the way to the server [fails](ConnectError::Transport) in a way that does not
+    /// pass by itself, such as a certificate that is not trusted. After the latter the client still tries.
     pub fn connected(&self) -> Connecting {
         Connecting { shared: Arc::clone(self.shared()), place: None }
     }
@@ -127,8 +134,9 @@ impl Client {
 
     /// The error of having waited that long for a connection, with the reason of the last failure.
     pub fn connect_timeout(&self) -> ConnectError {
-        let last = self.shared().lock().last_end();
-        ConnectError::Timeout { after: self.connect_deadline(), last }
+        let (last, cause) =
+            self.shared().lock().last_failure().map(|failure| (failure.reason, failure.cause)).unzip();
+        ConnectError::Timeout { after: self.connect_deadline(), last, cause: cause.flatten().map(Box::new) }
     }
 
     /// Ends the client: what was accepted is brought to its end within 5 s, then the server is told. The future is
@@ -228,12 +236,16 @@ impl Future for Connecting {
         let Self { shared, place } = self.get_mut();
         let mut state = shared.lock();
         let result = match &state.phase {
+            Phase::Connecting(Some(Failure { cause: Some(cause), .. })) if cause.is_permanent() => {
+                Err(ConnectError::Transport(cause.clone()))
+            }
             Phase::Connecting(_) => {
                 state.phase_waiters.wait(place, context.waker());
                 return Poll::Pending;
             }
             Phase::Connected(connected) => Ok((**connected).clone()),
-            Phase::GaveUp(reason) => Err(ConnectError::GaveUp(reason.clone())),
+            Phase::GaveUp(Failure { cause: Some(cause), .. }) => Err(ConnectError::Transport(cause.clone())),
+            Phase::GaveUp(Failure { reason, cause: None }) => Err(ConnectError::GaveUp(reason.clone())),
             Phase::Closed => Err(ConnectError::Closed),
         };
         state.phase_waiters.leave(place);

@@ -8,43 +8,75 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use mqtt_machine::transcript::StopReason;
-use mqtt_machine::{Action, Answer, Disconnect, EndReason, Output, TransportEvent, TransportId};
+use mqtt_machine::{Action, Answer, Disconnect, EndReason, Output, Server, TransportEvent, TransportId};
+use mqtt_machine_transport::{Layers, Route};
 
 use crate::authenticate::{Asker, AuthenticationError, Question, Told};
 use crate::events::ClientEvent;
+use crate::pipe::{HANDSHAKE_READ, News, Pipe};
 use crate::prepare::{Attempt, Preparer};
 use crate::record::Sink;
 use crate::shared::{Phase, Shared, State};
+use crate::socket::SocketOptions;
+use crate::transport::{Routes, TransportError};
 use crate::wake::Wakes;
 
 /// What an adapter holds to drive a client. It runs
 ///
 /// 1. [`turn`](Self::turn), which gives everything that happened to the machine and takes everything out;
-/// 2. the actions of [`next_action`](Self::next_action): [`Action::OpenTransport`], answered by
-///    [`opened`](Self::opened) or [`open_failed`](Self::open_failed), and [`Action::CloseTransport`], which also
+/// 2. the tasks of [`next_task`](Self::next_task): [`Task::Open`], for which it opens a socket as [`dial`](crate::dial) does
+///    and answers with [`opened`](Self::opened) or [`open_failed`](Self::open_failed), and [`Task::Close`], which also
 ///    cancels an opening;
 /// 3. a write of [`output`](Self::output), which is told by [`wrote`](Self::wrote);
 /// 4. a read of at most [`Turn::read_capacity`] bytes behind the end of [`input`](Self::input);
 ///
 /// and all of it again as long as any of it made progress; then it waits for the socket, the deadline of the last turn
-/// or the waker that the turn was given. When [`Turn::done`] says so, it is over. When a connection ends by itself,
-/// [`closed`](Self::closed) tells.
+/// or the waker that the turn was given. When [`Turn::done`] says so, it is over. When the socket ends by itself,
+/// [`ended`](Self::ended) or [`failed`](Self::failed) tells. TLS, WebSocket and proxies are in here: what is written and
+/// read are the socket's bytes.
 ///
 /// Dropping the driver ends the client at once: what was accepted ends as not sent or unknown, and streams end.
 #[derive(Debug)]
 pub struct Driver {
     shared: Arc<Shared>,
+    routes: Routes,
     transport: Option<TransportId>,
+    /// The transport that the machine has given up in this turn.
+    parting: Option<TransportId>,
+    /// What lies between the machine and the transport; `None`: nothing.
+    pipe: Option<Box<Pipe>>,
+    /// For the socket.
     output: Output,
+    /// From the socket, or from the layers.
     input: BytesMut,
-    /// Written and not yet told the machine.
+    /// Bytes of the machine's that were written and not yet told it.
     written: usize,
-    actions: VecDeque<Action>,
+    tasks: VecDeque<Task>,
     started: bool,
     wakes: Wakes,
     sink: Sink,
     preparer: Preparer,
     asker: Asker,
+}
+
+/// What an adapter is to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Task {
+    /// Open a socket to the server, or a pipe of whatever kind.
+    Open {
+        /// Names the transport.
+        id: TransportId,
+        /// Where to; [`Driver::route`] is the way there.
+        server: Server,
+    },
+    /// Close a transport, or stop opening it.
+    Close {
+        /// Which.
+        id: TransportId,
+        /// The last words of its layers: write as much of them as can be written at once.
+        farewell: Output,
+    },
 }
 
 /// What a turn says about the time until the next one.
@@ -61,16 +93,19 @@ pub struct Turn {
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, sink: Sink) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, sink: Sink, routes: Routes) -> Self {
         let preparer = Preparer::new(shared.prepare.clone());
         let asker = Asker::new(shared.method.clone());
         Self {
             shared,
+            routes,
             transport: None,
+            parting: None,
+            pipe: None,
             output: Output::new(),
             input: BytesMut::new(),
             written: 0,
-            actions: VecDeque::new(),
+            tasks: VecDeque::new(),
             started: false,
             wakes: Wakes::default(),
             sink,
@@ -82,9 +117,10 @@ impl Driver {
     /// One turn of the machine: tells it what was written and read and what time it is, hands its events to streams
     /// and futures, collects its actions and fills the output. `waker` is woken when a handle wants another turn.
     pub fn turn(&mut self, waker: &Waker) -> Turn {
+        self.rise();
         let shared = Arc::clone(&self.shared);
         let now = shared.clock.now();
-        let mut stale = Stale::default();
+        let mut stale = BytesMut::new();
         let (turn, recorded) = {
             let state = &mut *shared.lock();
             match &mut state.driver {
@@ -93,36 +129,52 @@ impl Driver {
             }
             state.burst = 0;
             self.start(state, now);
-            let more = self.tell(state, now);
+            let more = self.transport.is_some_and(|id| self.tell(state, id, now));
             let due = state.machine.poll_timeout().is_some_and(|deadline| deadline <= now);
             if due {
                 state.machine.handle_timeout(now);
             }
             state.dispatch(now, &shared.clock, &mut self.wakes);
-            self.act(state, now, &mut stale);
+            self.act(state, now);
             // Until a server is known to be the right one nothing leaves for it.
             if self.transport.is_some() && self.asker.questions.is_empty() {
-                state.machine.transmit(now, &mut self.output);
+                match &mut self.pipe {
+                    None => state.machine.transmit(now, &mut self.output),
+                    Some(pipe) if pipe.is_open() => state.machine.transmit(now, &mut pipe.plain),
+                    Some(_) => {}
+                }
             }
             // What was transmitted, or could not be, may have ended commands.
             state.dispatch(now, &shared.clock, &mut self.wakes);
-            self.act(state, now, &mut stale);
+            self.act(state, now);
             if due && self.input.is_empty() {
                 // Nothing has come for a while: an idle client keeps no read buffer.
-                stale.input = std::mem::take(&mut self.input);
+                stale = std::mem::take(&mut self.input);
+                if let Some(pipe) = &mut self.pipe {
+                    pipe.shrink();
+                }
             }
-            let read_capacity = if self.transport.is_some() { state.machine.read_capacity() } else { 0 };
+            let read_capacity = match (&self.transport, &self.pipe) {
+                (None, _) => 0,
+                (_, Some(pipe)) if !pipe.is_open() => HANDSHAKE_READ,
+                _ => state.machine.read_capacity(),
+            };
             state.reads_blocked = read_capacity == 0;
             let deadline = state.machine.poll_timeout().map(|deadline| shared.clock.to_std(deadline));
             let turn = Turn { read_capacity, deadline, more, done: state.is_closed() };
             (turn, Recorded::take(state))
         };
         self.wakes.wake();
+        drop(stale);
         self.keep(&recorded);
+        self.part();
+        let before = self.transport;
+        self.sink();
+        let over = self.transport != before;
         self.prepare(waker);
         let asked = !self.asker.questions.is_empty();
         self.authenticate();
-        Turn { more: turn.more || asked, ..turn }
+        Turn { more: turn.more || asked || over, ..turn }
     }
 
     /// Goes on with the question before an attempt; when it is answered, the authenticator is next.
@@ -175,13 +227,12 @@ impl Driver {
             return;
         }
         if let Err(mqtt_machine::Refused::Encode(error)) = state.machine.connect(now) {
-            state.enter(Phase::GaveUp(EndReason::Config(error)), &mut self.wakes);
+            state.enter(Phase::GaveUp(EndReason::Config(error).into()), &mut self.wakes);
         }
     }
 
     /// Tells the machine what was written and read. True when input was taken and some is left.
-    fn tell(&mut self, state: &mut State, now: mqtt_machine::Instant) -> bool {
-        let Some(id) = self.transport else { return false };
+    fn tell(&mut self, state: &mut State, id: TransportId, now: mqtt_machine::Instant) -> bool {
         let written = std::mem::take(&mut self.written);
         if written > 0 {
             state.machine.handle_sent(now, id, written);
@@ -194,12 +245,13 @@ impl Driver {
         !self.input.is_empty() && self.input.len() < before
     }
 
-    /// Collects the actions for the adapter.
-    fn act(&mut self, state: &mut State, now: mqtt_machine::Instant, stale: &mut Stale) {
+    /// Collects the tasks for the adapter.
+    fn act(&mut self, state: &mut State, now: mqtt_machine::Instant) {
         while let Some(action) = state.machine.poll_action() {
             match action {
                 Action::Prepare { id, server, failed } => {
-                    self.preparer.note(id, Attempt { server, failed, last: state.last_end() });
+                    let last = state.last_failure().map(|failure| failure.reason);
+                    self.preparer.note(id, Attempt { server, failed, last });
                 }
                 Action::Authenticate { id, finished, data } if self.shared.method.is_some() => {
                     self.asker.questions.push(if finished {
@@ -212,15 +264,13 @@ impl Driver {
                 Action::Authenticate { id, finished: false, .. } => {
                     state.machine.answer(now, Answer::Authenticate { id, data: None });
                 }
-                Action::OpenTransport { .. } => self.actions.push_back(action),
+                Action::OpenTransport { id, server } => self.tasks.push_back(Task::Open { id, server }),
                 Action::CloseTransport { id } => {
                     if self.transport == Some(id) {
                         self.transport = None;
-                        stale.output = std::mem::take(&mut self.output);
-                        stale.input = std::mem::take(&mut self.input);
-                        self.written = 0;
+                        self.parting = Some(id);
                     }
-                    self.actions.push_back(action);
+                    self.tasks.push_back(Task::Close { id, farewell: Output::new() });
                 }
                 // Records are kept with `durable` only, which a handle does not take.
                 _ => {}
@@ -235,44 +285,153 @@ impl Driver {
         }
     }
 
-    /// The next thing to do: [`Action::OpenTransport`] or [`Action::CloseTransport`].
-    pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+    /// The next thing to do.
+    pub fn next_task(&mut self) -> Option<Task> {
+        self.tasks.pop_front()
     }
 
-    /// The transport `id` is open.
-    pub fn opened(&mut self, id: TransportId) {
+    /// The way to a server, for [`dial`](crate::dial): made once and kept across connections.
+    ///
+    /// # Errors
+    /// Why there is none; to be told by [`open_failed`](Self::open_failed).
+    pub fn route(&self, server: &Server) -> Result<Arc<Route>, TransportError> {
+        self.routes.route(server)
+    }
+
+    /// The layers on a pipe of the user's own to a server, as its URL says; none where there is no URL.
+    ///
+    /// # Errors
+    /// Why they cannot be made; to be told by [`open_failed`](Self::open_failed).
+    pub fn layers(&self, server: &Server) -> Result<Layers, TransportError> {
+        self.routes.layers(server)
+    }
+
+    /// What is set on TCP sockets.
+    pub fn socket_options(&self) -> SocketOptions {
+        self.shared.socket
+    }
+
+    /// The socket of the transport `id` is open, and `layers` lie on it.
+    pub fn opened(&mut self, id: TransportId, layers: Layers) {
         self.output = Output::new();
         self.input.clear();
         self.written = 0;
         self.transport = Some(id);
-        self.report(id, TransportEvent::Opened);
+        self.pipe = None;
+        if layers.is_plain() {
+            self.report(id, TransportEvent::Opened, None);
+            return;
+        }
+        let mut pipe = Box::new(Pipe::new(layers));
+        let news = pipe.open();
+        self.pipe = Some(pipe);
+        self.sink();
+        self.digest(news);
     }
 
-    /// The transport `id` could not be opened; `why` is for people.
-    pub fn open_failed(&mut self, id: TransportId, why: String) {
-        self.report(id, TransportEvent::OpenFailed(why));
+    /// The transport `id` could not be opened.
+    pub fn open_failed(&mut self, id: TransportId, error: impl Into<TransportError>) {
+        let error = error.into();
+        self.report(id, TransportEvent::OpenFailed(error.to_string()), Some(error));
     }
 
-    /// The transport `id` is gone: the server closed it, or it failed with `why`.
-    pub fn closed(&mut self, id: TransportId, why: Option<String>) {
-        // What was read before counts.
+    /// The server has ended its direction of the socket, which is closed.
+    pub fn ended(&mut self, id: TransportId) {
+        if self.transport == Some(id) {
+            self.rise();
+            let news = self.pipe.as_mut().map_or(News::Ended, |pipe| pipe.end());
+            self.digest(news);
+            self.forget_close(id);
+        }
+    }
+
+    /// The socket of the transport `id` failed, and is closed.
+    pub fn failed(&mut self, id: TransportId, error: std::io::Error) {
+        if self.transport == Some(id) {
+            self.rise();
+            self.over(Some(error.into()));
+            self.forget_close(id);
+        }
+    }
+
+    /// Nobody need close the socket of `id` any more.
+    fn forget_close(&mut self, id: TransportId) {
+        self.tasks.retain(|task| !matches!(task, Task::Close { id: closing, .. } if *closing == id));
+    }
+
+    /// Lets what was read through the layers.
+    fn rise(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return };
+        let news = pipe.rise(&mut self.input);
+        if pipe.is_spent() {
+            self.pipe = None;
+        }
+        self.digest(news);
+    }
+
+    /// Lets what is to be sent through the layers.
+    fn sink(&mut self) {
+        if let Some(pipe) = &mut self.pipe {
+            let news = pipe.sink(&mut self.output);
+            self.digest(news);
+        }
+    }
+
+    fn digest(&mut self, news: News) {
+        match (news, self.transport) {
+            (News::Opened, Some(id)) => self.report(id, TransportEvent::Opened, None),
+            (News::Ended, _) => self.over(None),
+            (News::Failed(error), _) => self.over(Some(error.into())),
+            (News::Nothing | News::Opened, _) => {}
+        }
+    }
+
+    /// The transport has ended by itself. Its socket is to be closed, with the last words of its layers.
+    fn over(&mut self, cause: Option<TransportError>) {
+        let Some(id) = self.transport.take() else { return };
         {
+            // What was read before counts.
             let shared = Arc::clone(&self.shared);
             let state = &mut *shared.lock();
-            self.tell(state, shared.clock.now());
+            self.tell(state, id, shared.clock.now());
         }
-        if self.transport == Some(id) {
-            self.transport = None;
-            self.output = Output::new();
-            self.input = BytesMut::new();
-            self.written = 0;
-        }
-        self.report(id, TransportEvent::Closed(why));
+        let was_open = self.pipe.as_ref().is_none_or(|pipe| pipe.was_open());
+        let why = cause.as_ref().map(ToString::to_string);
+        let event = if was_open {
+            TransportEvent::Closed(why)
+        } else {
+            TransportEvent::OpenFailed(why.unwrap_or_else(|| "the server closed the connection".to_owned()))
+        };
+        self.report(id, event, cause);
+        self.parting = Some(id);
+        self.tasks.push_back(Task::Close { id, farewell: Output::new() });
+        self.part();
     }
 
-    fn report(&self, id: TransportId, event: TransportEvent) {
-        self.shared.with(|state, now, _| state.machine.handle_transport(now, id, event));
+    /// Takes leave of the transport that has been given up, outside of the lock.
+    fn part(&mut self) {
+        let Some(parting) = self.parting.take() else { return };
+        self.input = BytesMut::new();
+        self.written = 0;
+        let mut output = std::mem::take(&mut self.output);
+        match self.pipe.take() {
+            Some(mut pipe) => pipe.close(&mut output),
+            // Without layers the machine has seen to it that its last word has left.
+            None => output = Output::new(),
+        }
+        for task in &mut self.tasks {
+            match task {
+                Task::Close { id, farewell } if *id == parting => std::mem::swap(farewell, &mut output),
+                _ => {}
+            }
+        }
+    }
+
+    fn report(&self, id: TransportId, event: TransportEvent, cause: Option<TransportError>) {
+        self.shared.with(|state, now, _| {
+            state.cause = cause.map(|cause| (id, cause));
+            state.machine.handle_transport(now, id, event);
+        });
     }
 
     /// What is to be written next, as a [`bytes::Buf`]; tell how far that came by [`wrote`](Self::wrote).
@@ -280,15 +439,17 @@ impl Driver {
         &self.output
     }
 
-    /// `count` bytes of the output were handed to the transport.
+    /// `count` bytes of the output were handed to the socket.
     pub fn wrote(&mut self, count: usize) {
         bytes::Buf::advance(&mut self.output, count);
-        self.written = self.written.saturating_add(count);
+        let own = self.pipe.as_mut().map_or(count, |pipe| pipe.wrote(count));
+        self.written = self.written.saturating_add(own);
+        self.sink();
     }
 
     /// Where to read to: append what was read. Room of its own choice may be reserved.
-    pub const fn input(&mut self) -> &mut BytesMut {
-        &mut self.input
+    pub fn input(&mut self) -> &mut BytesMut {
+        self.pipe.as_mut().map_or(&mut self.input, |pipe| &mut pipe.raw)
     }
 }
 
@@ -303,13 +464,6 @@ impl Recorded {
     fn take(state: &mut State) -> Self {
         Self { bytes: state.machine.take_recorded(), stopped: state.machine.stopped() }
     }
-}
-
-/// What is dropped once the lock is released.
-#[derive(Debug, Default)]
-struct Stale {
-    output: Output,
-    input: BytesMut,
 }
 
 impl Drop for Driver {

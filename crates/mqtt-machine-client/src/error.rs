@@ -7,12 +7,17 @@ use std::time::Duration;
 use mqtt_machine::{Codes, EndReason, Outcome, Refused, TopicError};
 use mqtt_machine_transport::EndpointError;
 
+use crate::transport::TransportError;
+
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The text is no URL of a server.
     Endpoint(EndpointError),
+    /// The way to the server fails for a reason that does not pass by itself, such as a certificate that is not trusted; or
+    /// it failed and the attempts are used up.
+    Transport(TransportError),
     /// The client does not try again: the server refused it for good, or the attempts are used up.
     GaveUp(EndReason),
     /// No server accepted the client in time.
@@ -21,6 +26,8 @@ pub enum ConnectError {
         after: Duration,
         /// Why the last attempt failed, if one did.
         last: Option<EndReason>,
+        /// What failed of its transport, if that was it.
+        cause: Option<Box<TransportError>>,
     },
     /// The client has ended: it was disconnected, or its driver is gone.
     Closed,
@@ -32,8 +39,9 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Endpoint(error) => error.fmt(f),
+            Self::Transport(error) => error.fmt(f),
             Self::GaveUp(reason) => reason.fmt(f),
-            Self::Timeout { after, last } => {
+            Self::Timeout { after, last, cause: _ } => {
                 write!(f, "not connected after {after:?}")?;
                 match last {
                     Some(reason) => write!(f, "; the last attempt: {reason}"),
@@ -50,7 +58,18 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Endpoint(error) => Some(error),
+            Self::Transport(error) => Some(error),
+            Self::Timeout { cause: Some(error), .. } => Some(error),
             _ => None,
+        }
+    }
+}
+
+impl From<TransportError> for ConnectError {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Endpoint(error) => Self::Endpoint(error),
+            error => Self::Transport(error),
         }
     }
 }

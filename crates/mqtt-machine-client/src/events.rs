@@ -12,6 +12,7 @@ use mqtt_machine::{Connected, EndReason, Ended, Feature, ProtocolVersion, Reason
 
 use crate::clock::Clock;
 use crate::shared::Shared;
+use crate::transport::TransportError;
 use crate::wake::Wakes;
 
 /// What happened to the connection.
@@ -24,6 +25,8 @@ pub enum ClientEvent {
     ConnectFailed {
         /// Why.
         reason: EndReason,
+        /// What failed of the transport, if that was it.
+        cause: Option<TransportError>,
         /// When the next attempt begins; `None`: there is none until [`reconnect`](crate::Client::reconnect).
         retry_at: Option<Instant>,
     },
@@ -31,6 +34,8 @@ pub enum ClientEvent {
     Disconnected {
         /// Why.
         reason: EndReason,
+        /// What failed of the transport, if that was it.
+        cause: Option<TransportError>,
         /// When the next attempt begins; `None`: there is none until [`reconnect`](crate::Client::reconnect).
         retry_at: Option<Instant>,
     },
@@ -60,14 +65,14 @@ pub enum ClientEvent {
 }
 
 impl ClientEvent {
-    pub(crate) fn connect_failed(ended: &Ended, clock: &Clock) -> Self {
+    pub(crate) fn connect_failed(ended: &Ended, cause: Option<TransportError>, clock: &Clock) -> Self {
         let retry_at = ended.retry_at.map(|at| clock.to_std(at));
-        Self::ConnectFailed { reason: ended.reason.clone(), retry_at }
+        Self::ConnectFailed { reason: ended.reason.clone(), cause, retry_at }
     }
 
-    pub(crate) fn disconnected(ended: &Ended, clock: &Clock) -> Self {
+    pub(crate) fn disconnected(ended: &Ended, cause: Option<TransportError>, clock: &Clock) -> Self {
         let retry_at = ended.retry_at.map(|at| clock.to_std(at));
-        Self::Disconnected { reason: ended.reason.clone(), retry_at }
+        Self::Disconnected { reason: ended.reason.clone(), cause, retry_at }
     }
 }
 

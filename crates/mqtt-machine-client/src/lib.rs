@@ -18,11 +18,13 @@
 mod authenticate;
 mod client;
 mod clock;
+mod dial;
 mod driver;
 mod error;
 mod events;
 mod filter_map;
 mod options;
+mod pipe;
 mod prepare;
 mod publish;
 mod record;
@@ -31,13 +33,18 @@ mod router;
 mod scram;
 mod shared;
 mod slab;
+mod socket;
+mod stack;
+
 mod subscription;
+mod transport;
 mod wake;
 
 pub use authenticate::{AuthenticationError, Authenticator, Exchange};
 pub use client::{Client, Connecting, Disconnecting};
 pub use clock::Clock;
-pub use driver::{Driver, Turn};
+pub use dial::{Network, NetworkFuture, dial};
+pub use driver::{Driver, Task, Turn};
 pub use error::{CommandError, ConnectError, SubscribeError, TryRecvError};
 pub use events::{ClientEvent, Events};
 pub use filter_map::FilterMap;
@@ -47,7 +54,12 @@ pub use publish::{Delivery, Publish};
 pub use record::Record;
 #[cfg(feature = "scram")]
 pub use scram::Scram;
+pub use socket::SocketOptions;
+pub use stack::Stack;
+
 pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
+
+pub use transport::TransportError;
 
 pub use mqtt_machine::{
     Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
@@ -55,4 +67,13 @@ pub use mqtt_machine::{
     Redirection, Refused, Secret, Server, Subscribe, SubscriptionOptions, TopicAliases, TopicError,
     TopicFilter, TopicName, TransportId, Unsupported, Will,
 };
-pub use mqtt_machine_transport::EndpointError;
+pub use mqtt_machine_transport::{
+    ConfigError, DialError, Endpoint, EndpointError, HttpProxyError, LayerError, Layers, Route, RouteOptions,
+    Socks5Error, Target, TlsError, WebSocketError,
+};
+#[cfg(feature = "proxy")]
+pub use mqtt_machine_transport::{Proxy, ProxyUrlError};
+#[cfg(feature = "tls")]
+pub use mqtt_machine_transport::{TlsClient, TlsOptions, rustls};
+#[cfg(feature = "websocket")]
+pub use mqtt_machine_transport::{UpgradeRequest, WebSocketOptions};

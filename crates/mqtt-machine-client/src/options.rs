@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mqtt_machine::{Authentication, CleanStart, Config, ProtocolVersion, Secret, Server};
-use mqtt_machine_transport::{self as transport, Destination, Endpoint, EndpointError, Scheme};
+use mqtt_machine_transport::{self as transport, Destination, Endpoint, EndpointError, RouteOptions};
 
 use crate::authenticate::{Authenticator, Method};
 use crate::prepare::{Attempt, NotNow, Prepare, Prepared};
 use crate::record::Record;
+use crate::socket::SocketOptions;
 
 /// Everything that a client is told before it runs: a URL makes them, setters refine them.
 ///
@@ -26,10 +27,12 @@ use crate::record::Record;
 /// assert_eq!(options.config.client_id, "kitchen");
 /// # Ok::<(), mqtt_machine_client::EndpointError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// What the core is told. Each server is `host:port`, an IPv6 address in brackets; port 1883 may be left out.
+    /// What the core is told. Each server is a URL without credentials, or `host:port`, an IPv6 address in brackets: then it is
+    /// reached as the URL of these options says, and over TCP where there is none. The port may be left out. With a
+    /// connector of your own a server's name may be anything.
     ///
     /// A handle asks nobody but whom it was given, and keeps no records: `prepare` without a closure
     /// ([`prepare`](Self::prepare), [`prepare_with`](Self::prepare_with)) goes on with the configured server, an enhanced
@@ -46,23 +49,73 @@ pub struct Options {
     pub(crate) prepare: Option<Prepare>,
     /// Where everything that the machine is told and answers is recorded. Default `None`: nowhere.
     pub record: Option<Record>,
+    /// TLS, WebSocket and proxies, beside what the URL says of them.
+    pub routes: RouteOptions,
+    /// What is set on TCP sockets.
+    pub socket: SocketOptions,
+    /// How a server is reached that is named as `host:port`.
+    pub(crate) like: Option<Endpoint>,
 }
 
 impl Options {
     /// The options of `config`.
-    pub const fn new(config: Config) -> Self {
-        let connect_deadline = Duration::from_secs(30);
-        Self { config, connect_deadline, seed: None, record: None, method: None, prepare: None }
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            connect_deadline: Duration::from_secs(30),
+            seed: None,
+            method: None,
+            prepare: None,
+            record: None,
+            routes: RouteOptions::new(),
+            socket: SocketOptions::DEFAULT,
+            like: None,
+        }
     }
 
-    /// The options that a URL carries: `mqtt://[user[:password]@]host[:port][?option=value&...]` with the options of
-    /// [`EndpointOptions`](mqtt_machine_transport::EndpointOptions).
+    /// The options that a URL carries: `scheme://[user[:password]@]host[:port][/path][?option=value&...]`, with the schemes
+    /// of [`Endpoint`] and the options of [`EndpointOptions`](mqtt_machine_transport::EndpointOptions).
     ///
     /// # Errors
-    /// An [`EndpointError`], which never holds credentials; [`EndpointError::SchemeNotSupported`] for every scheme but
-    /// `mqtt`, which is the only one that adapters open so far.
+    /// An [`EndpointError`], which never holds credentials.
     pub fn from_url(url: &str) -> Result<Self, EndpointError> {
-        Self::try_from(Endpoint::parse(url)?)
+        Ok(Self::from(Endpoint::parse(url)?))
+    }
+
+    /// With another server, whose turn comes after those that are there: a URL with its own scheme and options of
+    /// transport, or `host:port` for a server that is reached as the URL of these options says.
+    ///
+    /// # Errors
+    /// An [`EndpointError`]: [`EndpointError::CredentialsNotAllowed`] since all servers get the same credentials (answer
+    /// `Prepare` for others).
+    pub fn server(mut self, server: &str) -> Result<Self, EndpointError> {
+        let server = Server::new(server);
+        endpoint_of(&server, self.like.as_ref())?;
+        self.config.servers.push(server);
+        Ok(self)
+    }
+
+    /// With what `change` makes of the present [`routes`](Self::routes): TLS, WebSocket, proxies.
+    ///
+    /// ```
+    /// use mqtt_machine_client::Options;
+    ///
+    /// let options = Options::from_url("mqtts://broker.example")?;
+    /// # #[cfg(feature = "tls")]
+    /// let options = options.route(|route| route.tls(mqtt_machine_client::TlsOptions::new().ca_file("ca.pem")));
+    /// # Ok::<(), mqtt_machine_client::EndpointError>(())
+    /// ```
+    #[must_use]
+    pub fn route(mut self, change: impl FnOnce(RouteOptions) -> RouteOptions) -> Self {
+        self.routes = change(self.routes);
+        self
+    }
+
+    /// With these options of TCP sockets.
+    #[must_use]
+    pub const fn socket(mut self, socket: SocketOptions) -> Self {
+        self.socket = socket;
+        self
     }
 
     /// With the configuration that `change` makes of the present one.
@@ -151,6 +204,20 @@ impl Options {
     }
 }
 
+/// The endpoint that a server's name stands for: a URL itself, or `host:port`, which is reached as `like` is.
+pub(crate) fn endpoint_of(server: &Server, like: Option<&Endpoint>) -> Result<Endpoint, EndpointError> {
+    let name = server.as_str();
+    if name.contains("://") {
+        let endpoint = Endpoint::parse(name)?;
+        let has_credentials = endpoint.username.is_some() || endpoint.password.is_some();
+        return if has_credentials { Err(EndpointError::CredentialsNotAllowed) } else { Ok(endpoint) };
+    }
+    match like {
+        Some(like) => like.at(name),
+        None => Endpoint::parse("mqtt://localhost")?.at(name),
+    }
+}
+
 /// What the machine is told: a handle keeps no records, and asks the closure and the authenticator before every attempt.
 pub(crate) fn for_handle(config: Config, method: Option<&Method>, asks: bool) -> Config {
     let mut config = config.durable(false);
@@ -175,19 +242,18 @@ impl From<&Self> for Options {
     }
 }
 
-impl TryFrom<Endpoint> for Options {
-    type Error = EndpointError;
-
-    fn try_from(endpoint: Endpoint) -> Result<Self, EndpointError> {
-        // Nobody may believe that this connection is encrypted.
-        let (Scheme::Mqtt, Destination::Server(authority)) = (endpoint.scheme, endpoint.destination) else {
-            return Err(EndpointError::SchemeNotSupported { scheme: endpoint.scheme.name() });
+impl From<Endpoint> for Options {
+    fn from(mut endpoint: Endpoint) -> Self {
+        let server = match &endpoint.destination {
+            Destination::Server(authority) => authority.to_string(),
+            // Another kind of server is named by its whole URL, which has no credentials as it prints.
+            _ => endpoint.to_string(),
         };
-        let mut config = Config::new(Server::new(authority.to_string()));
-        config.credentials.username = endpoint.username;
+        let mut config = Config::new(Server::new(server));
+        config.credentials.username = endpoint.username.take();
         config.credentials.password =
-            endpoint.password.map(|password| Secret::new(Bytes::copy_from_slice(password.as_bytes())));
-        let options = endpoint.options;
+            endpoint.password.take().map(|password| Secret::new(Bytes::copy_from_slice(password.as_bytes())));
+        let options = endpoint.options.clone();
         if let Some(client_id) = options.client_id {
             config.client_id = client_id;
         }
@@ -209,7 +275,7 @@ impl TryFrom<Endpoint> for Options {
         if let Some(seconds) = options.connect_timeout_seconds {
             config.connect_timeout = Duration::from_secs(seconds.get().into());
         }
-        Ok(Self::new(config))
+        Self { like: Some(endpoint), ..Self::new(config) }
     }
 }
 
@@ -257,10 +323,22 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_that_no_adapter_opens_is_refused_rather_than_opened_in_plain() {
-        for scheme in ["mqtts", "ws", "wss", "mqtt+srv", "mqtts+srv"] {
-            let refused = Options::from_url(&format!("{scheme}://host")).unwrap_err();
-            assert_eq!(refused, EndpointError::SchemeNotSupported { scheme });
-        }
+    fn a_url_says_how_every_server_is_reached() {
+        let servers = |options: &Options| {
+            options.config.servers.iter().map(|server| server.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let options = Options::from_url("wss://u:p@one.example/path").unwrap();
+        let options = options.server("two.example:444").unwrap().server("mqtt://three.example").unwrap();
+        assert_eq!(servers(&options), ["one.example:443", "two.example:444", "mqtt://three.example"]);
+        let unix = Options::from_url("unix://u:p@/run/broker.sock").unwrap();
+        assert_eq!(servers(&unix), ["unix:///run/broker.sock"]);
+        let service = Options::from_url("mqtts+srv://u:p@example.org").unwrap();
+        assert_eq!(servers(&service), ["mqtts+srv://example.org"]);
+        assert!(service.config.credentials.password.is_some());
+
+        let with = |server: &str| Options::from_url("mqtt://host").unwrap().server(server).map(|_| ());
+        assert_eq!(with("mqtt://u:p@host"), Err(EndpointError::CredentialsNotAllowed));
+        assert_eq!(with("u:p@host"), Err(EndpointError::UnencodedCredentials));
+        assert_eq!(with("nonsense://host"), Err(EndpointError::UnknownScheme { scheme: "nonsense".into() }));
     }
 }

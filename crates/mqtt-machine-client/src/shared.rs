@@ -10,7 +10,7 @@ use std::time::Duration;
 use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
     Connected, Disconnect, EndReason, Ended, Event, Instant, OpId, Outcome, ReasonCode, Receipt, Refused,
-    TopicFilter, Unsubscribe,
+    TopicFilter, TransportId, Unsubscribe,
 };
 
 use crate::authenticate::Method;
@@ -21,6 +21,8 @@ use crate::options::{Options, for_handle};
 use crate::prepare::Prepare;
 use crate::router::Router;
 use crate::slab::Slab;
+use crate::socket::SocketOptions;
+use crate::transport::TransportError;
 use crate::wake::{WaitList, Wakes};
 
 /// What handles, streams and the driver share.
@@ -31,16 +33,31 @@ pub(crate) struct Shared {
     pub(crate) connect_deadline: Duration,
     pub(crate) method: Option<Method>,
     pub(crate) prepare: Option<Prepare>,
+    pub(crate) socket: SocketOptions,
+}
+
+/// Why the last attempt failed or the last connection ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: EndReason,
+    /// What failed of the transport, if that was it.
+    pub(crate) cause: Option<TransportError>,
+}
+
+impl From<EndReason> for Failure {
+    fn from(reason: EndReason) -> Self {
+        Self { reason, cause: None }
+    }
 }
 
 /// Where the client stands, as far as handles need to know.
 #[derive(Debug)]
 pub(crate) enum Phase {
     /// There is no connection, and one is being made or will be; with the reason why the last one failed or ended.
-    Connecting(Option<EndReason>),
+    Connecting(Option<Failure>),
     Connected(Box<Connected>),
     /// There is no connection, and none will be made unless the user asks for one.
-    GaveUp(EndReason),
+    GaveUp(Failure),
     /// The client has ended.
     Closed,
 }
@@ -93,6 +110,8 @@ pub(crate) struct State {
     unused: Vec<TopicFilter>,
     /// The user wants to authenticate again, and the driver does not know it yet.
     pub(crate) reauthenticate: bool,
+    /// What failed of a transport whose end the machine was told and has not told yet.
+    pub(crate) cause: Option<(TransportId, TransportError)>,
 }
 
 impl Shared {
@@ -117,6 +136,7 @@ impl Shared {
             pending: HashMap::default(),
             unused: Vec::new(),
             reauthenticate: false,
+            cause: None,
         };
         Self {
             state: Mutex::new(state),
@@ -124,6 +144,7 @@ impl Shared {
             connect_deadline: options.connect_deadline,
             method: options.method,
             prepare: options.prepare,
+            socket: options.socket,
         }
     }
 
@@ -148,10 +169,10 @@ impl State {
     }
 
     /// Why the last attempt or connection ended.
-    pub(crate) fn last_end(&self) -> Option<EndReason> {
+    pub(crate) fn last_failure(&self) -> Option<Failure> {
         match &self.phase {
-            Phase::Connecting(last) => last.clone(),
-            Phase::GaveUp(reason) => Some(reason.clone()),
+            Phase::Connecting(failure) => failure.clone(),
+            Phase::GaveUp(failure) => Some(failure.clone()),
             Phase::Connected(_) | Phase::Closed => None,
         }
     }
@@ -239,12 +260,14 @@ impl State {
                     self.enter(Phase::Connected(Box::new(connected)), wakes);
                 }
                 Event::ConnectFailed(ended) => {
-                    self.tell(&ClientEvent::connect_failed(&ended, clock), wakes);
-                    self.ended(ended, wakes);
+                    let cause = self.take_cause(ended.id);
+                    self.tell(&ClientEvent::connect_failed(&ended, cause.clone(), clock), wakes);
+                    self.ended(ended, cause, wakes);
                 }
                 Event::Disconnected(ended) => {
-                    self.tell(&ClientEvent::disconnected(&ended, clock), wakes);
-                    self.ended(ended, wakes);
+                    let cause = self.take_cause(ended.id);
+                    self.tell(&ClientEvent::disconnected(&ended, cause.clone(), clock), wakes);
+                    self.ended(ended, cause, wakes);
                 }
                 Event::Resubscribed(codes) => self.tell(&ClientEvent::Resubscribed(codes), wakes),
                 Event::FellBack { version, without } => {
@@ -269,12 +292,17 @@ impl State {
         }
     }
 
+    fn take_cause(&mut self, id: TransportId) -> Option<TransportError> {
+        self.cause.take_if(|(of, _)| *of == id).map(|(_, cause)| cause)
+    }
+
     /// The connection that `ended` speaks of is no more.
-    fn ended(&mut self, ended: Ended, wakes: &mut Wakes) {
+    fn ended(&mut self, ended: Ended, cause: Option<TransportError>, wakes: &mut Wakes) {
         if !self.is_closed() {
+            let failure = Failure { reason: ended.reason, cause };
             let phase = match ended.retry_at {
-                Some(_) => Phase::Connecting(Some(ended.reason)),
-                None => Phase::GaveUp(ended.reason),
+                Some(_) => Phase::Connecting(Some(failure)),
+                None => Phase::GaveUp(failure),
             };
             self.enter(phase, wakes);
         }

@@ -1,21 +1,18 @@
-//! Owns the driver task: resolve, open, loop { act, write, wait, read }. It must not know MQTT.
+//! Owns the driver task: open, loop { act, write, wait, read }. It must not know MQTT.
 
-use std::future::{Future, poll_fn};
-use std::io::{self, ErrorKind, IoSlice};
-use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::future::Future;
+use std::io::{ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Buf;
-use mqtt_machine_client::{Action, Driver, Server, TransportId, Turn};
-use mqtt_machine_transport::AddressAttempts;
-use tokio::io::AsyncWrite;
-use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{Sleep, sleep, sleep_until};
+use mqtt_machine_client::{Driver, Layers, Server, Task, TransportError, TransportId, Turn, dial};
+use tokio::time::{Sleep, sleep_until};
 
-/// The port of a server that names none.
-const DEFAULT_PORT: u16 = 1883;
+use crate::network::Tokio;
+use crate::socket::{Connector, Socket};
+
 /// The room made for reading, and for a larger frame as much at a time as has come of it already.
 const READ_ROOM: usize = 64 << 10;
 /// Room is made when less than this is left, so that small reads share one buffer.
@@ -23,17 +20,18 @@ const LEAST_ROOM: usize = 4 << 10;
 /// Turns within one poll before other tasks are let in.
 const TURNS: usize = 32;
 
-type Opening = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<(Socket, Layers), TransportError>> + Send>>;
 
 enum Link {
     None,
     Opening(TransportId, Opening),
-    Open(TransportId, TcpStream),
+    Open(TransportId, Socket),
 }
 
 /// The driver task of one client.
 pub(crate) struct Run {
     driver: Driver,
+    connector: Option<Connector>,
     link: Link,
     timer: Option<Pin<Box<Sleep>>>,
     /// What the timer is set to.
@@ -41,28 +39,35 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) const fn new(driver: Driver) -> Self {
-        Self { driver, link: Link::None, timer: None, armed: None }
+    pub(crate) const fn new(driver: Driver, connector: Option<Connector>) -> Self {
+        Self { driver, connector, link: Link::None, timer: None, armed: None }
     }
 
     fn act(&mut self, context: &mut Context<'_>) {
-        while let Some(action) = self.driver.next_action() {
-            match action {
-                Action::OpenTransport { id, server } => self.link = Link::Opening(id, Box::pin(open(server))),
-                Action::CloseTransport { id } => {
-                    match &mut self.link {
-                        Link::Open(present, stream) if *present == id => {
-                            // To a socket this is one call that never waits; what was written still arrives.
-                            let _ = Pin::new(stream).poll_shutdown(context);
-                        }
-                        Link::Opening(present, _) if *present == id => {}
-                        _ => continue,
+        while let Some(task) = self.driver.next_task() {
+            match task {
+                Task::Open { id, server } => self.link = Link::Opening(id, self.open(server)),
+                Task::Close { id, farewell } => match &mut self.link {
+                    Link::Open(present, socket) if *present == id => {
+                        close(socket, farewell, context);
+                        self.link = Link::None;
                     }
-                    self.link = Link::None;
-                }
+                    Link::Opening(present, _) if *present == id => self.link = Link::None,
+                    _ => {}
+                },
+                // There is no other kind of task.
                 _ => {}
             }
         }
+    }
+
+    fn open(&self, server: Server) -> Opening {
+        if let Some(connector) = &self.connector {
+            let (layers, opening) = (self.driver.layers(&server), connector.open(server));
+            return Box::pin(async move { Ok((opening.await?, layers?)) });
+        }
+        let (route, network) = (self.driver.route(&server), Tokio(self.driver.socket_options()));
+        Box::pin(async move { Ok(dial(&network, route?).await?) })
     }
 
     /// True when something moved.
@@ -73,36 +78,37 @@ impl Run {
                 let id = *id;
                 match opening.as_mut().poll(context) {
                     Poll::Pending => return false,
-                    Poll::Ready(Ok(stream)) => {
-                        self.link = Link::Open(id, stream);
-                        self.driver.opened(id);
+                    Poll::Ready(Ok((socket, layers))) => {
+                        self.link = Link::Open(id, socket);
+                        self.driver.opened(id, layers);
                     }
                     Poll::Ready(Err(error)) => {
                         self.link = Link::None;
-                        self.driver.open_failed(id, error.to_string());
+                        self.driver.open_failed(id, error);
                     }
                 }
                 true
             }
-            Link::Open(id, stream) => {
+            Link::Open(id, socket) => {
                 let id = *id;
-                let wrote = write(stream, &mut self.driver, context);
+                let wrote = write(socket, &mut self.driver, context);
                 // A server that closes may have said why: that is read also when nothing can be written any more.
-                let read = read(stream, &mut self.driver, turn.read_capacity, context);
+                let read = read(socket, &mut self.driver, turn.read_capacity, context);
                 match (wrote, read) {
                     (_, Ok(Read::Some)) => {}
                     (Ok(wrote), Ok(Read::Nothing)) => return wrote,
-                    (_, Ok(Read::End)) => self.closed(id, None),
-                    (Err(error), _) | (_, Err(error)) => self.closed(id, Some(error.to_string())),
+                    (_, Ok(Read::End)) => {
+                        self.link = Link::None;
+                        self.driver.ended(id);
+                    }
+                    (Err(error), _) | (_, Err(error)) => {
+                        self.link = Link::None;
+                        self.driver.failed(id, error);
+                    }
                 }
                 true
             }
         }
-    }
-
-    fn closed(&mut self, id: TransportId, why: Option<String>) {
-        self.link = Link::None;
-        self.driver.closed(id, why);
     }
 
     /// Sets the timer when the deadline has changed. True when it has struck.
@@ -141,72 +147,34 @@ impl Future for Run {
     }
 }
 
-/// Connects to the address of the server's name that answers first.
-async fn open(server: Server) -> io::Result<TcpStream> {
-    let name = server.as_str();
-    let bare = name.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err());
-    let name = if bare { format!("{name}:{DEFAULT_PORT}") } else { name.to_owned() };
-    let stream = connect(&name, AddressAttempts::new(lookup_host(&name).await?)).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Makes the attempts that are due, beside each other, until one succeeds or all have failed. The machine bounds their
-/// time together.
-async fn connect(name: &str, mut attempts: AddressAttempts) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(ErrorKind::NotFound, format!("{name} has no address"));
-    let mut running: Vec<(SocketAddr, Opening)> = Vec::new();
-    let mut delay = pin!(sleep(Duration::ZERO));
-    poll_fn(|context| {
-        loop {
-            while let Some(address) = attempts.poll_attempt(tokio::time::Instant::now().into_std()) {
-                running.push((address, Box::pin(TcpStream::connect(address))));
-            }
-            let mut failed = Vec::new();
-            for (address, opening) in &mut running {
-                match opening.as_mut().poll(context) {
-                    Poll::Pending => {}
-                    Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
-                    Poll::Ready(Err(error)) => {
-                        last = io::Error::new(error.kind(), format!("{address}: {error}"));
-                        failed.push(*address);
-                    }
-                }
-            }
-            running.retain(|(address, _)| !failed.contains(address));
-            failed.iter().for_each(|address| attempts.handle_failed(*address));
-            if attempts.is_exhausted() {
-                return Poll::Ready(Err(std::mem::replace(&mut last, ErrorKind::Other.into())));
-            }
-            if !failed.is_empty() {
-                continue;
-            }
-            let Some(deadline) = attempts.deadline() else { return Poll::Pending };
-            delay.as_mut().reset(deadline.into());
-            ready!(delay.as_mut().poll(context));
+/// Says goodbye. To a socket these are calls that never wait; what was written still arrives.
+fn close(socket: &mut Socket, mut farewell: impl Buf, context: &mut Context<'_>) {
+    while farewell.has_remaining() {
+        match socket.poll_write(&[IoSlice::new(farewell.chunk())], context) {
+            Poll::Ready(Ok(count)) if count > 0 => farewell.advance(count),
+            _ => break,
         }
-    })
-    .await
+    }
+    let _ = socket.poll_shutdown(context);
 }
 
 /// Writes until the socket or the output has had enough. True when anything left.
-fn write(stream: &TcpStream, driver: &mut Driver, context: &mut Context<'_>) -> io::Result<bool> {
+fn write(socket: &mut Socket, driver: &mut Driver, context: &mut Context<'_>) -> std::io::Result<bool> {
     let mut wrote = false;
     while driver.output().has_remaining() {
-        let Poll::Ready(ready) = stream.poll_write_ready(context) else { break };
-        ready?;
         let mut slices = [IoSlice::new(&[]); 32];
         let count = driver.output().chunks_vectored(&mut slices);
-        match stream.try_write_vectored(slices.get(..count).unwrap_or_default()) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(bytes) => {
+        match socket.poll_write(slices.get(..count).unwrap_or_default(), context)? {
+            Poll::Pending => break,
+            Poll::Ready(0) => return Err(ErrorKind::WriteZero.into()),
+            Poll::Ready(bytes) => {
                 driver.wrote(bytes);
                 wrote = true;
             }
-            // Asked again, the socket says when it is ready.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
         }
+    }
+    if let Poll::Ready(result) = socket.poll_flush(context) {
+        result?;
     }
     Ok(wrote)
 }
@@ -219,64 +187,21 @@ enum Read {
 
 /// Reads once.
 fn read(
-    stream: &TcpStream,
+    socket: &mut Socket,
     driver: &mut Driver,
     capacity: usize,
     context: &mut Context<'_>,
-) -> io::Result<Read> {
+) -> std::io::Result<Read> {
     if capacity == 0 {
         return Ok(Read::Nothing);
     }
-    loop {
-        let Poll::Ready(ready) = stream.poll_read_ready(context) else { return Ok(Read::Nothing) };
-        ready?;
-        let input = driver.input();
-        if input.capacity().saturating_sub(input.len()) < capacity.min(LEAST_ROOM) {
-            input.reserve(capacity.min(READ_ROOM.max(input.len())));
-        }
-        match stream.try_read_buf(input) {
-            Ok(0) => return Ok(Read::End),
-            Ok(_) => return Ok(Read::Some),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
+    let input = driver.input();
+    if input.capacity().saturating_sub(input.len()) < capacity.min(LEAST_ROOM) {
+        input.reserve(capacity.min(READ_ROOM.max(input.len())));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_address_that_does_not_answer_holds_nobody_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let good = listener.local_addr().unwrap();
-        // A listener whose queue is full: connections to it neither succeed nor fail.
-        let deaf = tokio::net::TcpSocket::new_v4().unwrap();
-        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let deaf = deaf.listen(1).unwrap();
-        let silent = deaf.local_addr().unwrap();
-        let mut filling = Vec::new();
-        while let Ok(stream) =
-            tokio::time::timeout(Duration::from_millis(50), TcpStream::connect(silent)).await
-        {
-            filling.push(stream.unwrap());
-            assert!(filling.len() < 100, "the queue never fills");
-        }
-        let begin = Instant::now();
-        let stream = connect("name", AddressAttempts::new([silent, good])).await.unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), good);
-        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
-    }
-
-    #[tokio::test]
-    async fn the_last_reason_is_told_when_every_address_refuses() {
-        let refused: Vec<SocketAddr> = ["127.0.0.1:1", "[::1]:1"].map(|text| text.parse().unwrap()).to_vec();
-        let error = connect("name", AddressAttempts::new(refused)).await.unwrap_err();
-        assert!(error.to_string().contains(":1: "), "{error}");
-        let none = connect("name", AddressAttempts::new([])).await.unwrap_err();
-        assert_eq!(none.to_string(), "name has no address");
+    match socket.poll_read(input, context)? {
+        Poll::Pending => Ok(Read::Nothing),
+        Poll::Ready(0) => Ok(Read::End),
+        Poll::Ready(_) => Ok(Read::Some),
     }
 }

@@ -244,7 +244,7 @@ async fn a_client_waits_for_a_broker_that_restarts(broker: &mut Broker) {
     let mut events = client.events();
     tokio::task::block_in_place(|| broker.stop());
     let event = within(10, events.recv()).await.unwrap();
-    let ClientEvent::Disconnected { reason, retry_at: Some(_) } = event else { panic!("{event:?}") };
+    let ClientEvent::Disconnected { reason, retry_at: Some(_), .. } = event else { panic!("{event:?}") };
     println!("{} stops: {reason}", broker.kind.name());
     tokio::task::block_in_place(|| broker.run());
     within(30, client.connected()).await.unwrap();

@@ -368,7 +368,7 @@ async fn a_client_that_is_told_of_a_take_over_does_not_come_back() {
         let mut stream = first.subscribe("same", QoS::AtMostOnce).await.unwrap();
         let second = Client::connect(options(&broker.url(), "same", V5)).await.unwrap();
         let event = events.recv().await.unwrap();
-        let ClientEvent::Disconnected { reason, retry_at: None } = event else { panic!("{event:?}") };
+        let ClientEvent::Disconnected { reason, retry_at: None, .. } = event else { panic!("{event:?}") };
         assert!(
             matches!(reason, EndReason::Disconnect { reason: ReasonCode::SessionTakenOver, .. }),
             "{reason}"

@@ -76,7 +76,7 @@ async fn every_attempt_brings_the_token_of_its_time() {
             let mut events = client.events();
             broker.cut_all();
             let refused = loop {
-                if let Some(ClientEvent::ConnectFailed { reason, retry_at }) = events.recv().await {
+                if let Some(ClientEvent::ConnectFailed { reason, retry_at, .. }) = events.recv().await {
                     break (reason, retry_at);
                 }
             };

@@ -81,7 +81,7 @@ async fn an_impostor_is_left_before_it_gets_anything() {
             match events.recv().await.unwrap() {
                 ClientEvent::Connected(_) => {}
                 ClientEvent::AuthenticationFailed { why } => assert!(!why.contains("pencil"), "{why}"),
-                ClientEvent::Disconnected { reason, retry_at } => break (reason, retry_at),
+                ClientEvent::Disconnected { reason, retry_at, .. } => break (reason, retry_at),
                 event => panic!("{event:?}"),
             }
         };

@@ -17,11 +17,8 @@ use crate::tls::KeyError;
 pub enum EndpointError {
     /// The text does not begin with `scheme://`.
     NotAUrl,
-    /// A known scheme that whoever asked cannot connect to.
-    SchemeNotSupported {
-        /// The scheme.
-        scheme: &'static str,
-    },
+    /// Credentials, where all servers get the same.
+    CredentialsNotAllowed,
     /// A scheme that has nothing to do with MQTT.
     UnknownScheme {
         /// The scheme, in lower case; at most 64 characters of it.
@@ -91,9 +88,7 @@ impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAUrl => f.write_str("an endpoint is a URL such as mqtt://host:1883"),
-            Self::SchemeNotSupported { scheme } => {
-                write!(f, "the scheme `{scheme}` is not supported here yet; `mqtt` and its other name `tcp` are")
-            }
+            Self::CredentialsNotAllowed => f.write_str("only the first server's URL has credentials, which all get"),
             Self::UnknownScheme { scheme } => {
                 write!(f, "unknown scheme `{scheme}`; there are")?;
                 for (at, scheme) in Scheme::ALL.into_iter().enumerate() {

@@ -61,6 +61,22 @@ impl Output {
         self.chunks.push_back(payload.clone());
     }
 
+    /// Appends bytes of a layer between the machine and the transport, and leaves `bytes` empty: large ones are chained
+    /// without a copy, of small ones the buffer is kept.
+    ///
+    /// For those who send other bytes than the machine's own. Tell [`Machine::handle_sent`](crate::Machine::handle_sent) how
+    /// many of *its* bytes have left.
+    pub fn put(&mut self, bytes: &mut BytesMut) {
+        if bytes.len() < CHAIN_FROM {
+            self.tail.extend_from_slice(bytes);
+            bytes.clear();
+            return;
+        }
+        self.seal();
+        self.chained = self.chained.saturating_add(bytes.len());
+        self.chunks.push_back(core::mem::take(bytes).freeze());
+    }
+
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.chained = self.chained.saturating_add(self.tail.len());
@@ -175,6 +191,20 @@ mod tests {
         assert!(!output.is_full());
         output.clear();
         assert_eq!(output.remaining(), 0);
+    }
+
+    #[test]
+    fn bytes_of_a_layer_stand_behind_the_machines_own() {
+        let mut output = Output::new();
+        output.tail().extend_from_slice(b"own");
+        let (mut small, mut large) = (BytesMut::from(&b"small"[..]), BytesMut::zeroed(CHAIN_FROM));
+        let (room, place) = (small.capacity(), large.as_ptr());
+        output.put(&mut small);
+        output.put(&mut large);
+        assert!(small.is_empty() && small.capacity() == room && large.is_empty());
+        assert_eq!((output.remaining(), output.chunk()), (8 + CHAIN_FROM, &b"ownsmall"[..]));
+        output.advance(8);
+        assert_eq!(output.chunk().as_ptr(), place);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::Args;
 use mqtt_machine::ProtocolVersion;
 use mqtt_machine_testkit::fuzz_broker::{Campaign, Case, Class, Ending, Finding, Verdict};
-use mqtt_machine_transport::{Destination, Endpoint, EndpointError, Scheme};
+use mqtt_machine_transport::{Destination, Endpoint, Scheme};
 
 use crate::demo::Version;
 use link::{Target, Watchdog, is_silence};
@@ -81,7 +81,7 @@ fn addresses(arguments: &FuzzBroker) -> Result<Vec<SocketAddr>, Trouble> {
     // Cases are raw bytes over TCP.
     let (Scheme::Mqtt, Destination::Server(authority)) = (endpoint.scheme, &endpoint.destination) else {
         let scheme = endpoint.scheme.name();
-        return Err(EndpointError::SchemeNotSupported { scheme }.to_string());
+        return Err(format!("brokers are fuzzed over `mqtt` (or `tcp`) only, not over `{scheme}`"));
     };
     let authority = authority.to_string();
     let addresses: Vec<SocketAddr> = authority

@@ -26,6 +26,7 @@ use crate::srv::{SrvLookup, SrvOutcome};
 /// How long the last address of a server is waited for before the next server is tried beside it.
 const SERVER_DELAY: Duration = Duration::from_secs(2);
 /// How many servers of one service are tried in one go.
+#[cfg(feature = "srv")]
 const MAX_SERVERS: usize = 16;
 
 /// What to do next; see [`Dial`].

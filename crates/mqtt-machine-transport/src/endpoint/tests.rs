@@ -279,3 +279,17 @@ fn options_of_tls_and_srv_are_read_where_they_belong() {
         assert!(matches!(told, EndpointError::BadOptionValue { name: told, .. } if told == name), "{told:?}");
     }
 }
+
+#[test]
+fn another_server_is_reached_in_the_same_way_and_has_no_credentials() {
+    let like = |url: &str| Endpoint::parse(url).unwrap();
+    let at = |url: &str, server: &str| like(url).at(server).map(|endpoint| endpoint.to_string());
+    assert_eq!(at("wss://u:p@one/path?version=5", "two:444").unwrap(), "wss://two:444/path?version=5");
+    assert_eq!(at("mqtts+srv://one?nameserver=127.0.0.1", "two").unwrap(), "mqtts://two:8883");
+    assert_eq!(at("mqtt+srv://one", "[::1]:5").unwrap(), "mqtt://[::1]:5");
+    assert_eq!(at("unix:///socket", "two").unwrap(), "mqtt://two:1883");
+    assert!(like("mqtt://u:p@one").at("two").unwrap().username.is_none());
+    for wrong in ["u:p@two", "two/path", "two?version=5", "two#x", ""] {
+        at("mqtt://one", wrong).unwrap_err();
+    }
+}

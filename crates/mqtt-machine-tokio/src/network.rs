@@ -1,0 +1,127 @@
+//! Owns what tokio can do to get to a server: names, sockets, a timer. It must not know which of it is needed when.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use mqtt_machine_client::{Network, NetworkFuture, SocketOptions, Target};
+use mqtt_machine_transport::{Authority, SrvOver, SrvQuestion, next_framed};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
+use tokio::time::sleep_until;
+
+use crate::socket::Socket;
+
+/// The most that an answer of a name server over UDP has.
+const DATAGRAM: usize = 4 << 10;
+
+pub(crate) struct Tokio(pub(crate) SocketOptions);
+
+impl Network for Tokio {
+    type Socket = Socket;
+
+    fn resolve(&self, name: Authority) -> NetworkFuture<io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(lookup_host((name.host.name(), name.port)).await?.collect()) })
+    }
+
+    fn connect(&self, target: Target) -> NetworkFuture<io::Result<Socket>> {
+        let options = self.0;
+        Box::pin(async move {
+            match target {
+                Target::Tcp(address) => {
+                    let socket = TcpSocket::from_std_stream(options.socket(address)?.into());
+                    Ok(Socket::Tcp(socket.connect(address).await?))
+                }
+                #[cfg(unix)]
+                Target::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+                _ => Err(io::ErrorKind::Unsupported.into()),
+            }
+        })
+    }
+
+    fn ask(&self, question: SrvQuestion) -> NetworkFuture<io::Result<Bytes>> {
+        Box::pin(async move {
+            let mut answer = BytesMut::with_capacity(DATAGRAM);
+            match question.over {
+                SrvOver::Udp => {
+                    let socket = UdpSocket::bind(any_like(question.to)).await?;
+                    socket.connect(question.to).await?;
+                    socket.send(&question.message).await?;
+                    socket.recv_buf(&mut answer).await?;
+                    Ok(answer.freeze())
+                }
+                SrvOver::Tcp => {
+                    let mut stream = TcpStream::connect(question.to).await?;
+                    stream.write_all(&question.framed()).await?;
+                    loop {
+                        if let Some(message) = next_framed(&mut answer) {
+                            return Ok(message);
+                        }
+                        if stream.read_buf(&mut answer).await? == 0 {
+                            return Err(io::ErrorKind::UnexpectedEof.into());
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    fn sleep_until(&self, then: Instant) -> NetworkFuture<()> {
+        Box::pin(sleep_until(then.into()))
+    }
+}
+
+/// Any local address of the family of `to`.
+fn any_like(to: SocketAddr) -> SocketAddr {
+    match to {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use mqtt_machine_client::{DialError, Endpoint, Route, RouteOptions, dial};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn failure(url: &str) -> DialError {
+        match to(url).await {
+            Ok(_) => panic!("{url} is there"),
+            Err(error) => error,
+        }
+    }
+
+    async fn to(url: &str) -> Result<Socket, DialError> {
+        let route = Route::new(Endpoint::parse(url).unwrap(), &RouteOptions::new()).unwrap();
+        dial(&Tokio(SocketOptions::DEFAULT), Arc::new(route)).await.map(|(socket, _)| socket)
+    }
+
+    #[tokio::test]
+    async fn a_name_leads_to_a_socket_with_the_options_that_were_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let Socket::Tcp(stream) = to(&format!("mqtt://localhost:{port}")).await.unwrap() else {
+            panic!("TCP")
+        };
+        assert_eq!(stream.peer_addr().unwrap().port(), port);
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_last_reason_is_told_when_every_address_refuses() {
+        let begin = Instant::now();
+        let error = failure("mqtt://localhost:1").await;
+        assert!(error.to_string().contains(":1: "), "{error}");
+        assert!(begin.elapsed() < Duration::from_secs(5));
+        let nowhere = failure("unix:///no/such/socket").await;
+        assert!(matches!(nowhere, DialError::Connect { kind: io::ErrorKind::NotFound, .. }), "{nowhere}");
+    }
+}
