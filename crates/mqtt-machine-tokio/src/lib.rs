@@ -21,7 +21,10 @@
 //! Everything but how a client begins is [`mqtt_machine_client::Client`], which this crate's [`Client`] dereferences to:
 //! the same calls in every adapter.
 
+mod helpers;
 mod network;
+#[cfg(feature = "quic")]
+mod quic;
 mod run;
 mod socket;
 
@@ -30,6 +33,7 @@ use std::ops::Deref;
 
 pub use mqtt_machine_client::*;
 
+pub use helpers::{publish_multiple, publish_single, subscribe_callback, subscribe_simple};
 pub use socket::Connector;
 
 use run::Run;

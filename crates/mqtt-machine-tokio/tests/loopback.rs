@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,8 +14,9 @@ use std::time::Duration;
 use mqtt_machine_testkit::broker::BrokerConfig;
 use mqtt_machine_testkit::tcp::Broker;
 use mqtt_machine_tokio::{
-    Client, ClientEvent, CommandError, ConnectError, EndReason, Limits, Message, Options, Outcome,
-    ProtocolVersion, QoS, ReasonCode, SubscribeError, Subscription, TryRecvError,
+    Client, ClientEvent, CommandError, ConnectError, EndReason, Limits, Message, OneShotError, Options,
+    Outcome, ProtocolVersion, QoS, ReasonCode, SubscribeError, Subscription, TryRecvError, publish_multiple,
+    publish_single, subscribe_callback, subscribe_simple,
 };
 use support::{VERSIONS, free_port, options, within};
 
@@ -59,6 +61,37 @@ async fn messages_of_every_qos_and_version_come_back() {
             .await;
         }
     }
+}
+
+#[tokio::test]
+async fn the_helpers_do_one_thing_and_leave_no_session() {
+    let broker = broker();
+    within(20, async {
+        let url = broker.url();
+        let hello = |n: u8| message(&format!("once/{n}"), "hello").qos(QoS::AtLeastOnce).retain(true);
+        let outcome = publish_single(url.as_str(), hello(0)).await.unwrap();
+        assert!(matches!(outcome, Outcome::Acknowledged(_)), "{outcome:?}");
+        let outcomes = publish_multiple(url.as_str(), (1..5).map(hello)).await.unwrap();
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Acknowledged(_))), "{outcomes:?}");
+        let got = subscribe_simple(url.as_str(), ["once/+"], QoS::AtLeastOnce, 5).await.unwrap();
+        assert!(got.iter().all(|message| message.retain && message.payload_lossy() == "hello"), "{got:?}");
+        let mut topics = BTreeSet::new();
+        subscribe_callback(url.as_str(), ["once/#", "else"], QoS::AtMostOnce, |message| {
+            topics.insert(message.topic.to_string());
+            if topics.len() == 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .await
+        .unwrap();
+        assert_eq!(topics.first().map(String::as_str), Some("once/0"));
+        assert!(subscribe_simple(url.as_str(), ["x"], QoS::AtMostOnce, 0).await.unwrap().is_empty());
+        assert_eq!(broker.broker(|broker| broker.session_count()), 0);
+
+        let refused = subscribe_simple(url.as_str(), ["not/#/a/filter"], QoS::AtMostOnce, 1).await;
+        assert!(matches!(refused, Err(OneShotError::Subscribe(SubscribeError::Filter(_)))), "{refused:?}");
+        let nowhere = publish_single("http://host", hello(0)).await;
+        assert!(matches!(nowhere, Err(OneShotError::Connect(ConnectError::Endpoint(_)))), "{nowhere:?}");
+    })
+    .await;
 }
 
 #[tokio::test]

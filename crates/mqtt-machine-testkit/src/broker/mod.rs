@@ -313,6 +313,11 @@ impl Broker {
         self.conns.keys().copied()
     }
 
+    /// How many sessions it keeps.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Whether there is a session of this client, connected or not.
     pub fn has_session(&self, client_id: &str) -> bool {
         self.sessions.contains_key(client_id)

@@ -31,6 +31,11 @@ impl TlsClient {
         Self { config, server_name: None }
     }
 
+    /// The configuration that its connections share.
+    pub const fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+
     /// With another name than the URL's host for the server to prove, and to be asked for by (SNI).
     ///
     /// # Errors
@@ -38,10 +43,6 @@ impl TlsClient {
     pub fn server_name(mut self, name: &str) -> Result<Self, ConfigError> {
         self.server_name = Some(server_name(name)?);
         Ok(self)
-    }
-
-    pub(crate) const fn config(&self) -> &Arc<ClientConfig> {
-        &self.config
     }
 
     /// The name to prove for a server of this host.

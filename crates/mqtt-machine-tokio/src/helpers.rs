@@ -1,0 +1,105 @@
+//! Owns the helpers for those who want one thing done and no client. It must not know how it is done.
+
+use std::ops::ControlFlow;
+
+use mqtt_machine_client::{
+    ConnectError, Incoming, IntoFilter, Message, OneShotError, Options, Outcome, QoS, one_shot,
+};
+
+use crate::Client;
+
+async fn connect<O>(options: O) -> Result<Client, OneShotError>
+where
+    O: TryInto<Options>,
+    ConnectError: From<O::Error>,
+{
+    let options = options.try_into().map_err(ConnectError::from)?;
+    Ok(Client::connect::<Options>(one_shot::options(options)).await?)
+}
+
+/// Connects, publishes one message, waits for its outcome and disconnects. Without a client identifier no session is left
+/// behind.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use mqtt_machine_tokio::{Message, QoS, publish_single};
+///
+/// let message = Message::to("sensors/1", "21.5")?.qos(QoS::AtLeastOnce);
+/// println!("{:?}", publish_single("mqtt://localhost", message).await?);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`OneShotError::Connect`], or [`OneShotError::Command`] when the message can never be accepted. What the server says to it is
+/// the outcome.
+pub async fn publish_single<O>(options: O, message: Message) -> Result<Outcome, OneShotError>
+where
+    O: TryInto<Options>,
+    ConnectError: From<O::Error>,
+{
+    let outcomes = publish_multiple(options, [message]).await?;
+    Ok(outcomes.into_iter().next().unwrap_or(Outcome::Unknown))
+}
+
+/// Connects, publishes every message, waits for all outcomes and disconnects. The outcomes stand in the order of the messages.
+///
+/// # Errors
+/// As [`publish_single`]; messages before one that can never be accepted are published all the same.
+pub async fn publish_multiple<O>(
+    options: O,
+    messages: impl IntoIterator<Item = Message>,
+) -> Result<Vec<Outcome>, OneShotError>
+where
+    O: TryInto<Options>,
+    ConnectError: From<O::Error>,
+{
+    one_shot::publish(&*connect(options).await?, messages).await
+}
+
+/// Connects, subscribes to the filters, waits for so many messages and disconnects.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use mqtt_machine_tokio::{QoS, subscribe_simple};
+///
+/// for message in subscribe_simple("mqtt://localhost", ["sensors/#"], QoS::AtLeastOnce, 3).await? {
+///     println!("{} {}", message.topic, message.payload_lossy());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// [`OneShotError::Connect`], [`OneShotError::Subscribe`] when no filter is granted, [`OneShotError::Ended`] when the client gives
+/// up connecting again.
+pub async fn subscribe_simple<O, F: IntoFilter>(
+    options: O,
+    filters: impl IntoIterator<Item = F>,
+    qos: QoS,
+    count: usize,
+) -> Result<Vec<Message>, OneShotError>
+where
+    O: TryInto<Options>,
+    ConnectError: From<O::Error>,
+{
+    one_shot::take(&*connect(options).await?, filters, qos, count).await
+}
+
+/// Connects, subscribes to the filters, hands each message to `take` until that breaks, and disconnects. A message is
+/// acknowledged when `take` has returned.
+///
+/// # Errors
+/// As [`subscribe_simple`].
+pub async fn subscribe_callback<O, F: IntoFilter>(
+    options: O,
+    filters: impl IntoIterator<Item = F>,
+    qos: QoS,
+    take: impl FnMut(Incoming) -> ControlFlow<()>,
+) -> Result<(), OneShotError>
+where
+    O: TryInto<Options>,
+    ConnectError: From<O::Error>,
+{
+    one_shot::receive(&*connect(options).await?, filters, qos, take).await
+}
