@@ -16,6 +16,7 @@ use crate::events::Events;
 use crate::options::{Options, for_handle};
 use crate::publish::{Delivery, Publish, publish_now};
 use crate::record::Sink;
+use crate::request::{RequestOptions, Requester};
 use crate::shared::{Failure, Phase, Shared};
 use crate::subscription::{IntoFilter, Subscribing, Subscription};
 use crate::transport::Routes;
@@ -113,6 +114,16 @@ impl Client {
     pub fn messages(&self) -> Subscription {
         let stream = self.shared().lock().router.add(Vec::new());
         Subscription::new(Arc::clone(self.shared()), stream)
+    }
+
+    /// Who asks and gets the answers (5.0, section 4.10; 3.x by a convention), with the defaults.
+    pub fn requester(&self) -> Requester {
+        self.requester_with(RequestOptions::default())
+    }
+
+    /// As [`requester`](Self::requester), with other options.
+    pub fn requester_with(&self, options: RequestOptions) -> Requester {
+        Requester::new(self.shared(), options)
     }
 
     /// What happens to the connection, from now on.

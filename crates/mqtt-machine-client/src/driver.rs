@@ -160,7 +160,7 @@ impl Driver {
                 _ => state.machine.read_capacity(),
             };
             state.reads_blocked = read_capacity == 0;
-            let deadline = state.machine.poll_timeout().map(|deadline| shared.clock.to_std(deadline));
+            let deadline = state.deadline().map(|deadline| shared.clock.to_std(deadline));
             let turn = Turn { read_capacity, deadline, more, done: state.is_closed() };
             (turn, Recorded::take(state))
         };

@@ -29,6 +29,7 @@ mod pipe;
 mod prepare;
 mod publish;
 mod record;
+mod request;
 mod router;
 #[cfg(feature = "scram")]
 mod scram;
@@ -54,6 +55,10 @@ pub use options::Options;
 pub use prepare::{Attempt, NotNow, Prepared};
 pub use publish::{Delivery, Publish};
 pub use record::Record;
+pub use request::{
+    Dropped, NotARequest, REPLY_LEVEL, Request, RequestError, RequestOptions, Requester, request_filters,
+    requested_topic, response_to,
+};
 #[cfg(feature = "scram")]
 pub use scram::Scram;
 pub use socket::SocketOptions;

@@ -19,6 +19,7 @@ use crate::error::CommandError;
 use crate::events::{ClientEvent, Feed};
 use crate::options::{Options, for_handle};
 use crate::prepare::Prepare;
+use crate::request::Requests;
 use crate::router::Router;
 use crate::slab::Slab;
 use crate::socket::SocketOptions;
@@ -102,6 +103,7 @@ pub(crate) struct State {
     /// Bytes accepted since the driver had its turn.
     pub(crate) burst: usize,
     pub(crate) router: Router,
+    pub(crate) requests: Requests,
     pub(crate) feeds: Slab<Feed>,
     pub(crate) closing: Option<OpId>,
     pub(crate) unrouted: u64,
@@ -130,6 +132,7 @@ impl Shared {
             room: WaitList::default(),
             burst: 0,
             router: Router::default(),
+            requests: Requests::default(),
             feeds: Slab::default(),
             closing: None,
             unrouted: 0,
@@ -253,9 +256,12 @@ impl State {
                 }
                 Event::Completed { op, outcome } => {
                     completed = true;
+                    self.requests.completed(op, &outcome, &mut self.router, wakes);
                     self.complete(op, outcome, wakes);
                 }
                 Event::Connected(connected) => {
+                    let Self { requests, machine, router, .. } = self;
+                    requests.connected(now, &connected, machine, router, wakes);
                     self.tell(&ClientEvent::Connected(connected.clone()), wakes);
                     self.enter(Phase::Connected(Box::new(connected)), wakes);
                 }
@@ -269,7 +275,10 @@ impl State {
                     self.tell(&ClientEvent::disconnected(&ended, cause.clone(), clock), wakes);
                     self.ended(ended, cause, wakes);
                 }
-                Event::Resubscribed(codes) => self.tell(&ClientEvent::Resubscribed(codes), wakes),
+                Event::Resubscribed(codes) => {
+                    self.requests.resubscribed(&codes, &mut self.router, wakes);
+                    self.tell(&ClientEvent::Resubscribed(codes), wakes);
+                }
                 Event::FellBack { version, without } => {
                     self.tell(&ClientEvent::FellBack { version, without }, wakes);
                 }
@@ -277,6 +286,10 @@ impl State {
                 #[allow(unreachable_patterns)]
                 _ => {}
             }
+        }
+        let unused = self.requests.serve(now, &mut self.machine, &mut self.router, wakes);
+        if !unused.is_empty() {
+            self.unsubscribe_unused(now, unused);
         }
         if completed && !self.unused.is_empty() {
             let unused = std::mem::take(&mut self.unused);
@@ -313,7 +326,16 @@ impl State {
         self.phase_waiters.wake_all(wakes);
         if self.is_over() {
             self.router.wake_all(wakes);
+            self.requests.wake_all(wakes);
             self.feeds.iter_mut().for_each(|feed| feed.wake(wakes));
+        }
+    }
+
+    /// When the driver has something to do if nothing else happens.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match (self.machine.poll_timeout(), self.requests.deadline()) {
+            (Some(machine), Some(requests)) => Some(machine.min(requests)),
+            (machine, requests) => machine.or(requests),
         }
     }
 

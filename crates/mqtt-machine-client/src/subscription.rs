@@ -198,8 +198,7 @@ impl Subscription {
             }
         }
         let item = self.batch.pop_front().ok_or(TryRecvError::Empty)?;
-        let shared = Arc::clone(&self.shared);
-        Ok(Incoming { message: item.message, credit: Some((item.credit, shared)) })
+        Ok(Incoming::new(item.message, item.credit, Arc::clone(&self.shared)))
     }
 
     /// Unsubscribes from those filters that no other stream uses and waits for the server's answer: one code for each
@@ -299,6 +298,10 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    pub(crate) const fn new(message: Message, credit: Credit, shared: Arc<Shared>) -> Self {
+        Self { message, credit: Some((credit, shared)) }
+    }
+
     /// Settles it: it was taken care of.
     pub fn ack(mut self) {
         self.settle(ReasonCode::Success);

@@ -367,6 +367,8 @@ setters! {
     unsupported: Unsupported;
     /// What becomes of a server's word that another one is to be used.
     redirection: Redirection;
+    /// Response information is wanted.
+    request_response_information: bool;
     /// What becomes of QoS 0 messages without a connection.
     offline: Offline;
     /// What becomes of QoS 2 messages when the server lost the session.

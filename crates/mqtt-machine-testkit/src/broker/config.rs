@@ -45,6 +45,8 @@ pub struct BrokerConfig {
     pub subscription_identifiers: bool,
     /// Takes shared subscriptions. Default true.
     pub shared_subscriptions: bool,
+    /// What Response Information begins with (5.0): `<this>/<client identifier>` is told to who asks. Default none.
+    pub response_information: Option<String>,
     /// How long a connection may take to its CONNECT. Default 10 s.
     pub connect_timeout: Duration,
     /// Every packet leaves this much later than it was made. Default zero.
@@ -83,6 +85,7 @@ impl Default for BrokerConfig {
             wildcard_subscriptions: true,
             subscription_identifiers: true,
             shared_subscriptions: true,
+            response_information: None,
             connect_timeout: Duration::from_secs(10),
             delay: Duration::ZERO,
             max_connections: 256,
@@ -161,6 +164,13 @@ impl BrokerConfig {
     #[must_use]
     pub const fn maximum_qos(mut self, qos: QoS) -> Self {
         self.maximum_qos = qos;
+        self
+    }
+
+    /// With Response Information that begins with this.
+    #[must_use]
+    pub fn response_information(mut self, prefix: impl Into<String>) -> Self {
+        self.response_information = Some(prefix.into());
         self
     }
 

@@ -75,15 +75,14 @@ impl Broker {
         connect: &Connect<'_>,
         proved: Option<(Mechanism, &[u8])>,
     ) {
-        let assigned = connect.client_id.is_empty();
-        let client_id: Arc<str> = if assigned {
+        let client_id: Arc<str> = if connect.client_id.is_empty() {
             Arc::from(format!("auto-{:016x}", self.random.next_u64()))
         } else {
             Arc::from(connect.client_id)
         };
         self.take_over(&client_id);
         let session_present = self.begin_session(conn, &client_id, connect);
-        let mut properties = self.connack_properties(connect, assigned.then_some(&client_id));
+        let mut properties = self.connack_properties(connect, &client_id);
         if let Some((mechanism, data)) = proved {
             let _ = properties.push(Property::AuthenticationMethod(mechanism.name()));
             let _ = properties.push(Property::AuthenticationData(data));
@@ -245,7 +244,7 @@ impl Broker {
         self.config.session_expiry_maximum.map_or(asked, |most| asked.min(most))
     }
 
-    fn connack_properties(&self, connect: &Connect<'_>, assigned: Option<&Arc<str>>) -> PropertiesBuf {
+    fn connack_properties(&self, connect: &Connect<'_>, client_id: &str) -> PropertiesBuf {
         let mut properties = PropertiesBuf::new();
         if connect.version != ProtocolVersion::V5 {
             return properties;
@@ -253,6 +252,11 @@ impl Broker {
         let config = &self.config;
         let asked = number(connect.properties, PropertyId::SessionExpiryInterval).unwrap_or(0);
         let granted = self.granted_expiry(asked);
+        // Never to who does not ask `[MQTT-3.1.2-28]`.
+        let asks = connect.properties.find(PropertyId::RequestResponseInformation);
+        let asks = asks == Some(Property::RequestResponseInformation(true));
+        let information = config.response_information.as_ref().filter(|_| asks);
+        let information = information.map(|prefix| format!("{prefix}/{client_id}"));
         let list = [
             (granted != asked).then_some(Property::SessionExpiryInterval(granted)),
             (config.receive_maximum != u16::MAX).then_some(Property::ReceiveMaximum(config.receive_maximum)),
@@ -261,7 +265,8 @@ impl Broker {
             (!config.retain_available).then_some(Property::RetainAvailable(false)),
             (config.maximum_packet_size < 268_435_460)
                 .then_some(Property::MaximumPacketSize(config.maximum_packet_size)),
-            assigned.map(|client_id| Property::AssignedClientIdentifier(client_id)),
+            connect.client_id.is_empty().then_some(Property::AssignedClientIdentifier(client_id)),
+            information.as_deref().map(Property::ResponseInformation),
             (config.topic_alias_maximum > 0)
                 .then_some(Property::TopicAliasMaximum(config.topic_alias_maximum)),
             (!config.wildcard_subscriptions).then_some(Property::WildcardSubscriptionAvailable(false)),
