@@ -14,6 +14,8 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod judge;
+mod report;
 mod run;
 mod shrink;
 
@@ -25,7 +27,7 @@ use mqtt_machine::{LostSession, ProtocolVersion, QoS};
 use super::{Options, Settle};
 use crate::broker::BrokerConfig;
 use crate::random::Random;
-pub use run::{Failure, Report};
+pub use report::{Failure, Report};
 
 /// Something that is done to the simulation.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,154 +1,38 @@
-//! Owns the playing of a schedule, and the judgement at its end: what both ends saw.
-//! It must not know how steps are drawn.
+//! Owns the playing of a schedule.
+//! It must not know how steps are drawn, nor what must hold at the end.
 
-use core::fmt;
-use core::ops::AddAssign;
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
-    Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, Outcome, QoS, Subscribe,
-    TopicFilter,
+    Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, QoS, Subscribe, TopicFilter,
 };
 
 use super::super::{Client, Sim, config, server};
-use super::{Promise, Schedule, Step, What};
+use super::{Failure, Promise, Report, Schedule, Step, What};
 use crate::broker::SessionCopy;
 use crate::invariants::{Invariant, Violation};
 
 /// The virtual time within which every schedule must have delivered everything.
 const PATIENCE: Duration = Duration::from_secs(3_600);
 
-/// What a run that held saw. Sums of reports tell whether the faults happened at all.
-#[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct Report {
-    /// Schedules in this report.
-    pub schedules: u64,
-    /// Connections made by all clients.
-    pub connections: u64,
-    /// Of those, connections on which the server had lost the session.
-    pub sessions_lost: u64,
-    /// PUBLISH packets that were sent with DUP.
-    pub resent: u64,
-    /// The most publications that one client had in flight.
-    pub most_in_flight: usize,
-    /// Messages accepted from applications.
-    pub messages: u64,
-    /// Messages that applications got.
-    pub delivered: u64,
-    /// Crashes of processes; each is followed by a restart.
-    pub crashes: u64,
-    /// Messages that a crash took before they were durable.
-    pub vanished: u64,
-    /// Times that a server went down.
-    pub fail_overs: u64,
-    /// Jumps of the clock.
-    pub jumps: u64,
-    /// Suspended processes.
-    pub suspended: u64,
-    /// Links that broke for the client alone or fell silent.
-    pub stranded: u64,
-    /// Second clients under the same identifier, and sessions resurrected.
-    pub confused: u64,
-    /// The virtual time that it took.
-    pub took: Duration,
-    /// Steps of the simulation.
-    pub steps: u64,
-}
-
-impl AddAssign for Report {
-    fn add_assign(&mut self, other: Self) {
-        self.schedules += other.schedules;
-        self.connections += other.connections;
-        self.sessions_lost += other.sessions_lost;
-        self.resent += other.resent;
-        self.most_in_flight = self.most_in_flight.max(other.most_in_flight);
-        self.messages += other.messages;
-        self.delivered += other.delivered;
-        self.crashes += other.crashes;
-        self.vanished += other.vanished;
-        self.fail_overs += other.fail_overs;
-        self.jumps += other.jumps;
-        self.suspended += other.suspended;
-        self.stranded += other.stranded;
-        self.confused += other.confused;
-        self.took += other.took;
-        self.steps += other.steps;
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} schedules: {} connections ({} lost sessions), {} messages, {} delivered, {} resent, {} crashes \
-             ({} messages vanished), {} fail-overs, {} jumps, {} suspended, {} stranded, {} confused, {} steps",
-            self.schedules,
-            self.connections,
-            self.sessions_lost,
-            self.messages,
-            self.delivered,
-            self.resent,
-            self.crashes,
-            self.vanished,
-            self.fail_overs,
-            self.jumps,
-            self.suspended,
-            self.stranded,
-            self.confused,
-            self.steps
-        )
-    }
-}
-
-/// What did not hold in a run.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Failure {
-    /// Every violation, the first one first.
-    pub violations: Vec<Violation>,
-    /// What happened, if it was asked for.
-    pub trace: Vec<String>,
-    /// The transcript of each machine with a name for it, if it was asked for; a crash ends one and begins another.
-    pub transcripts: Vec<(String, Bytes)>,
-}
-
-impl Failure {
-    /// The rule that did not hold first.
-    pub fn invariant(&self) -> Option<Invariant> {
-        self.violations.first().map(|violation| violation.invariant)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for violation in &self.violations {
-            writeln!(f, "{violation}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Failure {}
-
 /// A message that an application gave away.
-struct Sent {
-    client: usize,
-    life: u32,
-    op: OpId,
-    message: Message,
+pub(super) struct Sent {
+    pub(super) client: usize,
+    pub(super) life: u32,
+    pub(super) op: OpId,
+    pub(super) message: Message,
 }
 
 /// A schedule as it is played.
-struct Play<'a> {
-    schedule: &'a Schedule,
-    sim: Sim,
-    sent: Vec<Sent>,
+pub(super) struct Play<'a> {
+    pub(super) schedule: &'a Schedule,
+    pub(super) sim: Sim,
+    pub(super) sent: Vec<Sent>,
     copies: Vec<Option<SessionCopy>>,
-    wrong: Vec<Violation>,
+    pub(super) wrong: Vec<Violation>,
     report: Report,
 }
 
@@ -181,7 +65,7 @@ impl Schedule {
         violations.map_err(|violations| Failure { violations, trace, transcripts })
     }
 
-    fn name(&self, client: usize) -> String {
+    pub(super) fn name(&self, client: usize) -> String {
         match client.checked_sub(self.publishers) {
             None => format!("publisher-{client}"),
             Some(client) => format!("subscriber-{client}"),
@@ -226,7 +110,7 @@ fn caught(play: impl FnOnce() -> (Vec<Violation>, Report)) -> Result<Report, Vec
 }
 
 impl<'a> Play<'a> {
-    fn new(schedule: &'a Schedule, traced: bool) -> Self {
+    pub(super) fn new(schedule: &'a Schedule, traced: bool) -> Self {
         let mut sim = Sim::new(schedule.options.clone(), schedule.seed);
         sim.options_mut().recording = traced.then(Recording::new);
         if traced {
@@ -258,7 +142,7 @@ impl<'a> Play<'a> {
         all
     }
 
-    fn wrong(&mut self, invariant: Invariant, detail: String) {
+    pub(super) fn wrong(&mut self, invariant: Invariant, detail: String) {
         self.wrong.push(Violation::new(invariant, self.sim.now, detail));
     }
 
@@ -266,7 +150,7 @@ impl<'a> Play<'a> {
         0..self.sim.clients().len()
     }
 
-    fn play(&mut self) {
+    pub(super) fn play(&mut self) {
         self.subscribe();
         for Step { after, what } in &self.schedule.steps {
             self.sim.run_for(*after);
@@ -444,97 +328,6 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn judge(&mut self) {
-        let promise = self.schedule.promise();
-        let mut wrong = Vec::new();
-        for sent in &self.sent {
-            wrong.extend(self.judge_message(sent, promise));
-        }
-        if promise == Promise::Delivered {
-            for client in self.schedule.publishers..self.schedule.publishers + self.schedule.subscribers {
-                self.judge_subscriber(client, &mut wrong);
-            }
-        }
-        for (invariant, detail) in wrong {
-            self.wrong(invariant, detail);
-        }
-    }
-
-    /// What became of one message at the brokers, and what its application was told.
-    fn judge_message(&self, sent: &Sent, promise: Promise) -> Option<(Invariant, String)> {
-        let Sent { client, life, op, message } = sent;
-        let owner = self.sim.client(*client);
-        let count = self.sim.count(message.topic.as_str(), &message.payload);
-        let name =
-            format!("message {} (QoS {}) of {}", text(message), message.qos, self.schedule.name(*client));
-        if message.qos == QoS::AtMostOnce {
-            return (count > 1)
-                .then(|| (Invariant::ExactlyOnce, format!("{name} was accepted {count} times")));
-        }
-        if owner.vanished.contains(&(*life, *op)) {
-            let what =
-                format!("{name} was accepted {count} times, and was not durable when its client crashed");
-            return (count > 0).then_some((Invariant::Durable, what));
-        }
-        let outcome = owner.outcomes.get(op);
-        let success = matches!(outcome, Some(Outcome::Acknowledged(ack)) if !ack.reason.is_failure());
-        if promise == Promise::Own {
-            let lost = success && message.qos == QoS::AtLeastOnce && count == 0;
-            return lost
-                .then(|| (Invariant::AtLeastOnce, format!("{name} was acknowledged and not accepted")));
-        }
-        // A message whose PUBREC came is no longer kept here: nobody can tell what a server that forgot made of it.
-        let may_be_unknown = promise < Promise::Delivered && message.qos == QoS::ExactlyOnce;
-        let unknown = may_be_unknown && outcome == Some(&Outcome::Unknown);
-        if !success && !unknown && !owner.untold.contains(op) {
-            return Some((Invariant::Outcome, format!("{name} ended as {outcome:?}")));
-        }
-        let once = message.qos == QoS::ExactlyOnce && promise == Promise::Delivered;
-        let invariant = if once { Invariant::ExactlyOnce } else { Invariant::AtLeastOnce };
-        let reported = unknown || (may_be_unknown && owner.untold.contains(op));
-        let wrong = (count == 0 && !reported) || (once && count > 1);
-        wrong.then(|| (invariant, format!("{name} was accepted {count} times by the brokers")))
-    }
-
-    /// QoS 2 once, QoS 1 at least once, and the first occurrences of each publisher's in the order of publishing.
-    fn judge_subscriber(&self, client: usize, wrong: &mut Vec<(Invariant, String)>) {
-        let subscriber = self.sim.client(client);
-        let owed = self.sent.iter().filter(|sent| {
-            let gone = self.sim.client(sent.client).vanished.contains(&(sent.life, sent.op));
-            sent.message.qos != QoS::AtMostOnce && !gone
-        });
-        let owed: Vec<&Sent> = owed.collect();
-        let is = |got: &&Message, sent: &Message| got.topic == sent.topic && got.payload == sent.payload;
-        for Sent { message, .. } in &owed {
-            let count = subscriber.messages.iter().filter(|got| is(got, message)).count();
-            let once = message.qos == QoS::ExactlyOnce;
-            if count == 0 || (once && count > 1) {
-                let invariant = if once { Invariant::ExactlyOnce } else { Invariant::AtLeastOnce };
-                let (name, number) = (self.schedule.name(client), text(message));
-                wrong.push((
-                    invariant,
-                    format!("{name} got message {number} (QoS {}) {count} times", message.qos),
-                ));
-            }
-        }
-        let mut places = std::collections::BTreeMap::new();
-        for sent in owed {
-            let qos = sent.message.qos;
-            // Which of its unsettled messages come again after a crash depends on the order of its receipts.
-            if qos == QoS::AtLeastOnce && subscriber.lives > 0 {
-                continue;
-            }
-            let Some(place) = subscriber.messages.iter().position(|got| is(&got, &sent.message)) else {
-                continue;
-            };
-            let lane = (sent.client, sent.message.topic.as_str().to_owned(), qos.to_u8());
-            if places.insert(lane, place).is_some_and(|before| before > place) {
-                let (name, number) = (self.schedule.name(client), text(&sent.message));
-                wrong.push((Invariant::Order, format!("{name} got message {number} (QoS {qos}) too early")));
-            }
-        }
-    }
-
     fn count(&mut self) {
         let report = &mut self.report;
         report.schedules = 1;
@@ -553,98 +346,12 @@ impl<'a> Play<'a> {
     }
 }
 
-fn text(message: &Message) -> String {
-    message.payload_lossy().trim_end_matches('.').trim_end().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use mqtt_machine::ProtocolVersion;
     use mqtt_machine::transcript::{Replay, Transcript};
 
     use super::*;
-    use crate::broker::ConnId;
-
-    /// A run that held, of a schedule with messages of both QoS that promises everything.
-    fn held() -> Schedule {
-        let seeds = (0..1_000).map(|seed| Schedule::from_seed(ProtocolVersion::V5, seed));
-        let promising = seeds.filter(|schedule| schedule.promise() == Promise::Delivered);
-        let sends = |schedule: &Schedule, wanted: QoS| {
-            schedule.steps.iter().any(|step| matches!(step.what, What::Publish { qos, .. } if qos == wanted))
-        };
-        let crashes = |step: &Step| matches!(step.what, What::Crash(..) | What::Suspend(..));
-        let mut found = promising.filter(|schedule| {
-            sends(schedule, QoS::AtLeastOnce)
-                && sends(schedule, QoS::ExactlyOnce)
-                && !schedule.steps.iter().any(crashes)
-        });
-        found.next().expect("one of a thousand")
-    }
-
-    /// What is found when `tamper` changes what a run that held left behind.
-    fn found(tamper: impl FnOnce(&mut Play<'_>)) -> Vec<Invariant> {
-        let schedule = held();
-        let mut play = Play::new(&schedule, false);
-        play.play();
-        assert_eq!(play.wrong, []);
-        tamper(&mut play);
-        play.judge();
-        play.wrong.extend(play.sim.accusations());
-        play.wrong.iter().map(|violation| violation.invariant).collect()
-    }
-
-    fn place_of(play: &Play<'_>, qos: QoS) -> usize {
-        let subscriber = play.sim.client(play.schedule.publishers);
-        subscriber.messages.iter().position(|message| message.qos == qos).expect("one came")
-    }
-
-    #[test]
-    fn a_message_that_does_not_arrive_is_seen() {
-        for (qos, invariant) in
-            [(QoS::AtLeastOnce, Invariant::AtLeastOnce), (QoS::ExactlyOnce, Invariant::ExactlyOnce)]
-        {
-            let found = found(|play| {
-                let lost = play.sim.client(play.schedule.publishers).messages[place_of(play, qos)].clone();
-                let subscriber = play.sim.client_mut(play.schedule.publishers);
-                subscriber.messages.retain(|message| message.payload != lost.payload);
-            });
-            assert_eq!(found, [invariant]);
-        }
-    }
-
-    #[test]
-    fn a_message_of_qos_2_that_arrives_twice_is_seen_and_one_of_qos_1_is_not() {
-        for (qos, expected) in
-            [(QoS::AtLeastOnce, &[][..]), (QoS::ExactlyOnce, &[Invariant::ExactlyOnce][..])]
-        {
-            let found = found(|play| {
-                let place = place_of(play, qos);
-                let subscriber = play.sim.client_mut(play.schedule.publishers);
-                subscriber.messages.push(subscriber.messages[place].clone());
-            });
-            assert_eq!(found, expected);
-        }
-    }
-
-    #[test]
-    fn a_message_that_left_though_a_crash_took_it_is_seen() {
-        let found = found(|play| {
-            let sent = play.sent.iter().find(|sent| sent.message.qos == QoS::AtLeastOnce).expect("one");
-            let (client, gone) = (sent.client, (sent.life, sent.op));
-            play.sim.client_mut(client).vanished.insert(gone);
-        });
-        assert_eq!(found, [Invariant::Durable]);
-    }
-
-    #[test]
-    fn a_client_that_a_strict_server_accuses_is_seen() {
-        let found = found(|play| {
-            let (now, conn) = (play.sim.now, ConnId::new(u64::MAX));
-            play.sim.broker.open(now, conn);
-            play.sim.broker.handle_input(now, conn, &[0xC0, 0]);
-        });
-        assert_eq!(found, [Invariant::Client]);
-    }
 
     #[test]
     fn the_transcripts_of_a_schedule_replay() {

@@ -1,8 +1,7 @@
 //! Owns the shrinking of a schedule that fails: the smallest one that fails by the same rule.
 //! It must not know why it fails.
 
-use super::run::Failure;
-use super::{Schedule, Step, ms};
+use super::{Failure, Schedule, Step, ms};
 use crate::invariants::Invariant;
 use crate::sim::Settle;
 

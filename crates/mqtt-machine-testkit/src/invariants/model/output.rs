@@ -1,0 +1,226 @@
+//! Owns what the machine does: packets that it writes, actions that it asks for, and what it tells.
+//! It must not know what was asked of it, nor what the server says.
+
+use bytes::BytesMut;
+use mqtt_machine::journal::Record;
+use mqtt_machine::packet::{Ack, AckKind, Packet, Publish};
+use mqtt_machine::{
+    Action, DropReason, Event, OpId, Outcome, PacketId, ProtocolVersion, QoS, ReasonCode, TransportId,
+};
+
+use super::super::Invariant;
+use super::super::journal::Step;
+use super::super::wire_rules::{Stage, Wire, is_receivers};
+use super::{Asked, Model, Request};
+
+impl Model {
+    /// The machine put these bytes into its output.
+    pub(in crate::invariants) fn transmitted(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() && self.wire.is_none() {
+            return self.findings.report(Invariant::Wire, "bytes were written without a transport");
+        }
+        let frames = Wire::frames(&mut BytesMut::from(bytes), &mut self.findings);
+        for frame in &frames {
+            let Some(wire) = &mut self.wire else { return };
+            let Some(packet) = wire.decode(frame, &mut self.findings) else { return };
+            wire.sees(&packet, frame.len(), &mut self.findings);
+            self.writes(&packet);
+        }
+    }
+
+    fn writes(&mut self, packet: &Packet<'_>) {
+        match packet {
+            Packet::Publish(publish) => {
+                let window = self.window();
+                if let Some(packet_id) = publish.packet_id {
+                    self.free_of_requests(packet_id);
+                    self.journal.leaves(Step::Assigned, packet_id, &mut self.findings);
+                }
+                let Some(wire) = &self.wire else { return };
+                let end = wire.written;
+                let publish = Publish { topic: wire.topic_of(publish), ..publish.clone() };
+                self.outgoing.publish(&publish, window, end, &mut self.findings);
+            }
+            Packet::Ack(ack) => self.acknowledges(ack),
+            Packet::Subscribe(subscribe) => {
+                self.requests_under(subscribe.packet_id, Request::Subscribe(subscribe.filters.len()));
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                self.requests_under(unsubscribe.packet_id, Request::Unsubscribe(unsubscribe.filters.len()));
+            }
+            _ => {}
+        }
+    }
+
+    fn window(&self) -> usize {
+        let own = usize::from(self.config.limits.in_flight.max(1));
+        self.wire.as_ref().map_or(0, |wire| wire.receive_maximum.min(own))
+    }
+
+    fn acknowledges(&mut self, ack: &Ack<'_>) {
+        if !ack.reason.is_failure() {
+            let known = ack.reason == ReasonCode::Success;
+            let step = match ack.kind {
+                AckKind::PubRec => Some(Step::Received),
+                AckKind::PubRel if self.outgoing.is_released(ack.packet_id) => Some(Step::Released),
+                // In 3.x this also answers a PUBREL that nothing is known of.
+                AckKind::PubComp if known && self.is_v5() => Some(Step::Completed),
+                _ => None,
+            };
+            if let Some(step) = step {
+                self.journal.leaves(step, ack.packet_id, &mut self.findings);
+            }
+        }
+        if is_receivers(ack.kind) {
+            self.incoming.acknowledged(ack.kind, ack.packet_id, ack.reason, &mut self.findings);
+        } else {
+            self.outgoing.pubrel(ack.packet_id, &mut self.findings);
+        }
+    }
+
+    fn is_v5(&self) -> bool {
+        self.wire.as_ref().is_some_and(|wire| wire.version == ProtocolVersion::V5)
+    }
+
+    fn free_of_requests(&mut self, packet_id: PacketId) {
+        let free = !self.requests.contains_key(&packet_id);
+        self.findings.ensure(free, Invariant::Identifiers, || {
+            format!("a PUBLISH uses {packet_id}, the identifier of a request in flight")
+        });
+    }
+
+    fn requests_under(&mut self, packet_id: PacketId, request: Request) {
+        let taken = self.outgoing.uses(packet_id) || self.requests.contains_key(&packet_id);
+        self.findings.ensure(!taken, Invariant::Identifiers, || {
+            format!("a request uses packet identifier {packet_id}, which is in flight")
+        });
+        self.requests.insert(packet_id, request);
+    }
+
+    /// The output has room and the machine wrote all that it wanted: nothing that could be written is left.
+    pub(in crate::invariants) fn wrote_all(&mut self) {
+        let established = self.wire.as_ref().is_some_and(|wire| wire.stage == Stage::Established);
+        if !established || !self.journal.is_settled() {
+            return;
+        }
+        let ready = self.outgoing.ready(self.window(), self.findings.now);
+        self.findings.ensure(ready.is_none(), Invariant::Progress, || {
+            format!("{ready:?} may be written, there is room, and it is not")
+        });
+        let owes = self.incoming.owes();
+        self.findings.ensure(!owes, Invariant::Progress, || {
+            "an acknowledgement is due, there is room, and it is not written".into()
+        });
+    }
+
+    pub(in crate::invariants) fn action(&mut self, action: &Action) {
+        match action {
+            Action::Prepare { id, .. } => self.attempts(*id, true),
+            Action::OpenTransport { id, .. } => self.attempts(*id, false),
+            Action::CloseTransport { id } => self.closed(*id),
+            Action::Store { seq, record } => {
+                let lost = match record {
+                    Record::SessionLost { .. } => core::mem::take(&mut self.lost),
+                    _ => Vec::new(),
+                };
+                if let Record::Assigned { op, packet_id } = record {
+                    self.outgoing.assigned(*op, *packet_id);
+                }
+                self.journal.stored(*seq, record, &lost, &mut self.findings);
+            }
+            _ => {}
+        }
+    }
+
+    fn attempts(&mut self, id: TransportId, asks: bool) {
+        if !asks {
+            let busy = self.asked_for.is_some_and(|open| open != id);
+            self.findings.ensure(!busy, Invariant::Identifiers, || {
+                format!("{id:?} is opened while {:?} is not closed", self.asked_for)
+            });
+            self.asked_for = Some(id);
+        }
+        if id.to_u64() == self.attempt {
+            // Prepared before.
+            self.findings.ensure(!asks, Invariant::Identifiers, || format!("{id:?} names two attempts"));
+            return;
+        }
+        self.findings.ensure(id.to_u64() > self.attempt, Invariant::Identifiers, || {
+            format!("{id:?} names an attempt and the last was number {}", self.attempt)
+        });
+        self.attempt = id.to_u64();
+        if let Some(config) = self.next.take() {
+            self.config = config;
+            self.outgoing.may_lower(self.lowers());
+        }
+    }
+
+    pub(in crate::invariants) fn event(&mut self, event: &Event) {
+        match event {
+            Event::Message { message, receipt } => {
+                self.incoming.told(message, receipt, &mut self.findings);
+            }
+            Event::Completed { op, outcome } => self.completed(*op, outcome),
+            _ => {}
+        }
+    }
+
+    /// Every event was taken.
+    pub(in crate::invariants) fn told_everything(&mut self) {
+        self.incoming.all_told(&mut self.findings);
+        let untold = self.outgoing.expected.iter().next();
+        let holds = untold.is_none() || !self.journal.is_settled();
+        self.findings
+            .ensure(holds, Invariant::EndsOnce, || format!("{untold:?} is how it ended, and is not told"));
+    }
+
+    fn completed(&mut self, op: OpId, outcome: &Outcome) {
+        let Some(asked) = self.open.remove(&op) else {
+            return self.findings.report(
+                Invariant::EndsOnce,
+                format!("{op:?} ended and was not accepted, or ended twice: {outcome:?}"),
+            );
+        };
+        let wrong = |what: &str| format!("{op:?} ended as {outcome:?}, {what}");
+        match (&asked, outcome) {
+            (Asked::Publish(QoS::AtMostOnce), Outcome::Dropped(DropReason::Offline)) => {
+                let held = self.outgoing.expected.remove(&op).is_some();
+                self.findings.ensure(!held, Invariant::Outcome, || wrong("and was queued"));
+            }
+            (Asked::Publish(qos), _) => {
+                if *qos != QoS::AtMostOnce {
+                    self.journal.tells(op, &mut self.findings);
+                }
+                self.outgoing.completed(op, outcome, &mut self.findings);
+            }
+            (Asked::Subscribe(filters), Outcome::Subscribed(codes)) => {
+                for (filter, code) in filters.iter().zip(&codes.codes) {
+                    if !code.is_failure() {
+                        self.journal.grants(filter, &mut self.findings);
+                    }
+                }
+                self.answer(Request::Subscribe(filters.len()), &codes.codes, wrong("which no SUBACK says"));
+            }
+            (Asked::Unsubscribe, Outcome::Unsubscribed(codes)) => {
+                let request = Request::Unsubscribe(codes.codes.len());
+                self.answer(request, &codes.codes, wrong("which no UNSUBACK says"));
+            }
+            (
+                Asked::Subscribe(_) | Asked::Unsubscribe,
+                Outcome::NotSent | Outcome::Unknown | Outcome::Dropped(_),
+            )
+            | (Asked::Disconnect, Outcome::Disconnected { .. }) => {}
+            _ => self.findings.report(Invariant::Outcome, wrong("which is no end of such a command")),
+        }
+    }
+
+    fn answer(&mut self, request: Request, codes: &[ReasonCode], wrong: String) {
+        let said = self.answers.iter().position(|(of, said)| *of == request && said == codes);
+        match said {
+            Some(place) => {
+                self.answers.swap_remove(place);
+            }
+            None => self.findings.report(Invariant::Outcome, wrong),
+        }
+    }
+}
