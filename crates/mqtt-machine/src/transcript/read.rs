@@ -10,9 +10,6 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use bytes::Bytes;
-use nom::bytes::complete::take;
-use nom::error::{ErrorKind, ParseError};
-use nom::number::complete::{be_u8, le_u32};
 
 use crate::error::TopicError;
 use crate::journal::Record;
@@ -79,10 +76,10 @@ impl fmt::Display for ReadError {
 
 impl core::error::Error for ReadError {}
 
-/// What a parser of the format returns.
-type Parsed<'a, T> = nom::IResult<&'a [u8], T, Broken>;
+/// A value of the format, or why there is none.
+type Read<T> = Result<T, Broken>;
 
-/// A parser's failure: what, and how many bytes were left.
+/// Why there is no value: what is wrong, and how many bytes were left there.
 #[derive(Debug)]
 struct Broken {
     left: usize,
@@ -95,45 +92,17 @@ impl Broken {
     }
 }
 
-impl ParseError<&[u8]> for Broken {
-    fn from_error_kind(input: &[u8], _: ErrorKind) -> Self {
-        // nom's own primitives fail only where the input ends.
-        Self { left: input.len(), what: Wrong::Truncated }
-    }
-
-    fn append(_: &[u8], _: ErrorKind, other: Self) -> Self {
-        other
-    }
+fn fail<T>(at: &[u8], what: Wrong) -> Read<T> {
+    Err(Broken { left: at.len(), what })
 }
 
-fn fail<T>(input: &[u8], what: Wrong) -> Result<T, nom::Err<Broken>> {
-    Err(nom::Err::Failure(Broken { left: input.len(), what }))
+/// A number that says what follows, and does not say it here.
+fn unknown<T>(at: &[u8], what: &'static str, code: u8) -> Read<T> {
+    fail(at, Wrong::Unknown { what, code })
 }
 
-/// What is left, for fields that stand one behind the other.
+/// What is left, for fields that stand one behind the other. A field takes what it has read.
 struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    fn read<T>(&mut self, mut parser: impl FnMut(&'a [u8]) -> Parsed<'a, T>) -> Result<T, nom::Err<Broken>> {
-        let (rest, value) = parser(self.0)?;
-        self.0 = rest;
-        Ok(value)
-    }
-
-    /// Ends a parser with `value`.
-    const fn done<T>(self, value: T) -> Parsed<'a, T> {
-        Ok((self.0, value))
-    }
-}
-
-/// Turns nom's three ways to fail into ours.
-fn finish<'a, T>(parsed: Parsed<'a, T>, length: usize) -> Result<(&'a [u8], T), ReadError> {
-    parsed.map_err(|error| match error {
-        nom::Err::Error(broken) | nom::Err::Failure(broken) => broken.at(length),
-        // Only complete parsers are used.
-        nom::Err::Incomplete(_) => ReadError { at: length, what: Wrong::Truncated },
-    })
-}
 
 /// A recording: a header, and entries that are read when they are asked for.
 ///
@@ -177,11 +146,11 @@ impl Transcript {
         if length > Self::MAX_LEN {
             return Err(ReadError { at: Self::MAX_LEN, what: Wrong::TooLong });
         }
-        let (rest, header) = finish(header(&bytes), length)?;
-        let records = length.saturating_sub(rest.len());
-        let mut cursor = Cursor(rest);
+        let mut cursor = Cursor(&bytes);
+        let header = header(&mut cursor).map_err(|broken| broken.at(length))?;
+        let records = length.saturating_sub(cursor.0.len());
         if header.origin != Origin::New {
-            while finish(cursor.read(values::record).map(|record| (cursor.0, record)), length)?.1.is_some() {}
+            while values::record(&mut cursor).map_err(|broken| broken.at(length))?.is_some() {}
         }
         let entries = length.saturating_sub(cursor.0.len());
         Ok(Self { bytes, header, records, entries })
@@ -196,7 +165,7 @@ impl Transcript {
     pub fn records(&self) -> impl Iterator<Item = Record> {
         let mut cursor = Cursor(self.bytes.get(self.records..self.entries).unwrap_or_default());
         // `new` has read all of them.
-        core::iter::from_fn(move || cursor.read(values::record).ok().flatten())
+        core::iter::from_fn(move || values::record(&mut cursor).ok().flatten())
     }
 
     /// The entries, in order, up to the first that is none.
@@ -233,113 +202,104 @@ impl Iterator for Entries<'_> {
         if self.rest.is_empty() {
             return None;
         }
-        match finish(entry(self.rest, self.at), self.length) {
-            Ok((rest, entry)) => {
-                self.rest = rest;
+        let mut cursor = Cursor(self.rest);
+        match entry(&mut cursor, self.at) {
+            Ok(entry) => {
+                self.rest = cursor.0;
                 self.at = entry.at;
                 Some(Ok(entry))
             }
-            Err(error) => {
+            Err(broken) => {
                 self.rest = &[];
-                Some(Err(error))
+                Some(Err(broken.at(self.length)))
             }
         }
     }
 }
 
-fn header(input: &[u8]) -> Parsed<'_, Header> {
-    let Some(mut cursor) = input.strip_prefix(&MAGIC).map(Cursor) else {
-        return fail(input, Wrong::NotATranscript);
-    };
-    let at = cursor.0;
-    let version = cursor.read(be_u8)?;
+fn header(from: &mut Cursor<'_>) -> Read<Header> {
+    let Some(rest) = from.0.strip_prefix(&MAGIC) else { return fail(from.0, Wrong::NotATranscript) };
+    from.0 = rest;
+    let at = from.0;
+    let version = values::byte(from)?;
     if version != VERSION {
         return fail(at, Wrong::Version(version));
     }
-    let redacted = cursor.read(values::flag)?;
-    let seed = cursor.read(values::number)?;
-    let start = cursor.read(values::instant)?;
-    let config = Arc::new(cursor.read(values::config)?);
-    let at = cursor.0;
-    let origin = match cursor.read(be_u8)? {
+    let redacted = values::flag(from)?;
+    let seed = values::number(from)?;
+    let start = values::instant(from)?;
+    let config = Arc::new(values::config(from)?);
+    let at = from.0;
+    let origin = match values::byte(from)? {
         tag::NEW => Origin::New,
-        tag::RESTORED => Origin::Restored { away: cursor.read(values::duration)? },
-        code => return fail(at, Wrong::Unknown { what: "origin", code }),
+        tag::RESTORED => Origin::Restored { away: values::duration(from)? },
+        code => return unknown(at, "origin", code),
     };
-    cursor.done(Header { redacted, seed, start, config, origin })
+    Ok(Header { redacted, seed, start, config, origin })
 }
 
-fn entry(input: &[u8], before: Instant) -> Parsed<'_, Entry> {
-    let mut cursor = Cursor(input);
-    let code = cursor.read(be_u8)?;
+fn entry(from: &mut Cursor<'_>, before: Instant) -> Read<Entry> {
+    let start = from.0;
+    let code = values::byte(from)?;
     let timed = !matches!(code, tag::call::POLL_ACTION | tag::call::POLL_EVENT | tag::call::STOP);
-    let at = if timed { cursor.read(|input| later(input, before))? } else { before };
+    let at = if timed { later(from, before)? } else { before };
     let call = match code {
         tag::call::BYTES | tag::call::MORE_BYTES => Call::Bytes {
-            id: TransportId::new(cursor.read(values::number)?),
+            id: TransportId::new(values::number(from)?),
             continued: code == tag::call::MORE_BYTES,
-            bytes: cursor.read(values::owned)?,
+            bytes: values::owned(from)?,
         },
-        tag::call::TRANSMIT => Call::Transmit { room: cursor.read(values::size)? },
+        tag::call::TRANSMIT => Call::Transmit { room: values::size(from)? },
         tag::call::POLL_ACTION => Call::PollAction,
         tag::call::POLL_EVENT => Call::PollEvent,
         tag::call::STOP => {
-            let at = cursor.0;
-            match [code, cursor.read(be_u8)?] {
+            let at = from.0;
+            match [code, values::byte(from)?] {
                 tag::call::STOP_BUFFER_FULL => Call::Stop(StopReason::BufferFull),
                 tag::call::STOP_ASKED => Call::Stop(StopReason::Asked),
-                [_, code] => return fail(at, Wrong::Unknown { what: "reason to stop", code }),
+                [_, code] => return unknown(at, "reason to stop", code),
             }
         }
-        _ => match cursor.read(|rest| values::input(rest, code))? {
+        _ => match values::input(from, code)? {
             Some(input) => Call::Input(input),
-            None => return fail(input, Wrong::Unknown { what: "call", code }),
+            None => return unknown(start, "call", code),
         },
     };
-    let observed = if matches!(call, Call::Stop(_)) || cursor.0.is_empty() {
-        None
-    } else {
-        Some(cursor.read(|rest| observed(rest, timed))?)
-    };
-    cursor.done(Entry { at, call, observed })
+    let observed =
+        if matches!(call, Call::Stop(_)) || from.0.is_empty() { None } else { Some(observed(from, timed)?) };
+    Ok(Entry { at, call, observed })
 }
 
 /// A time, told as what has passed since `before`.
-fn later(input: &[u8], before: Instant) -> Parsed<'_, Instant> {
-    let (rest, folded) = values::number(input)?;
+fn later(from: &mut Cursor<'_>, before: Instant) -> Read<Instant> {
+    let folded = values::number(from)?;
     let difference = (folded >> 1).cast_signed() ^ (folded & 1).cast_signed().wrapping_neg();
-    Ok((rest, Instant::from_micros(before.as_micros().wrapping_add(difference.cast_unsigned()))))
+    Ok(Instant::from_micros(before.as_micros().wrapping_add(difference.cast_unsigned())))
 }
 
-fn observed(input: &[u8], stands: bool) -> Parsed<'_, Observed> {
-    let mut cursor = Cursor(input);
-    let said = match cursor.read(be_u8)? {
+fn observed(from: &mut Cursor<'_>, stands: bool) -> Read<Observed> {
+    let start = from.0;
+    let said = match values::byte(from)? {
         tag::said::NOTHING => Said::Nothing,
-        tag::said::ACCEPTED => Said::Accepted(OpId::new(cursor.read(values::number)?)),
-        tag::said::REFUSED => Said::Refused(cursor.read(le_u32)?),
-        tag::said::UNREAD => Said::Unread(cursor.read(values::size)?),
+        tag::said::ACCEPTED => Said::Accepted(OpId::new(values::number(from)?)),
+        tag::said::REFUSED => Said::Refused(values::digest(from)?),
+        tag::said::UNREAD => Said::Unread(values::size(from)?),
         tag::said::WROTE => {
-            let bytes = cursor.read(values::size)?;
-            Said::Wrote(bytes, cursor.read(le_u32)?)
+            let bytes = values::size(from)?;
+            Said::Wrote(bytes, values::digest(from)?)
         }
-        tag::said::GAVE => Said::Gave(cursor.read(le_u32)?),
-        code => return fail(input, Wrong::Unknown { what: "answer of a machine", code }),
+        tag::said::GAVE => Said::Gave(values::digest(from)?),
+        code => return unknown(start, "answer of a machine", code),
     };
     let standing = if stands {
         Some(Standing {
-            deadline: cursor.read(|input| values::option(input, values::instant))?,
-            read_capacity: cursor.read(values::size)?,
-            actions: cursor.read(values::size)?,
-            events: cursor.read(values::size)?,
+            deadline: values::option(from, values::instant)?,
+            read_capacity: values::size(from)?,
+            actions: values::size(from)?,
+            events: values::size(from)?,
         })
     } else {
         None
     };
-    cursor.done(Observed { said, standing })
-}
-
-/// A length and that many bytes, where they stand.
-fn view(input: &[u8]) -> Parsed<'_, &[u8]> {
-    let (rest, length) = values::size(input)?;
-    take(length)(rest)
+    Ok(Observed { said, standing })
 }

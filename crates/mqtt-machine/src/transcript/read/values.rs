@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
-use nom::number::complete::be_u8;
 
 use crate::config::{Authentication, Backoff, Config, Credentials, Limits, Redirection, TopicAliases, Will};
 use crate::error::TopicError;
@@ -27,101 +26,118 @@ use crate::wire::property;
 
 use super::super::sink::Code;
 use super::super::tag;
-use super::{Cursor, Parsed, Wrong, fail, view};
+use super::{Cursor, Read, Wrong, fail, unknown};
+
+pub(super) fn byte(from: &mut Cursor<'_>) -> Read<u8> {
+    match from.0 {
+        [byte, rest @ ..] => {
+            from.0 = rest;
+            Ok(*byte)
+        }
+        [] => fail(from.0, Wrong::Truncated),
+    }
+}
 
 /// An unsigned number in groups of seven bits, the lowest first.
-pub(super) fn number(input: &[u8]) -> Parsed<'_, u64> {
+pub(super) fn number(from: &mut Cursor<'_>) -> Read<u64> {
+    let start = from.0;
     let mut value = 0_u64;
-    let mut rest = input;
     for shift in (0..64).step_by(7) {
-        let (next, byte) = be_u8(rest)?;
-        rest = next;
+        let byte = byte(from)?;
         let group = u64::from(byte & 0x7F);
         let shifted = group.wrapping_shl(shift);
         if shifted.wrapping_shr(shift) != group {
-            return fail(input, Wrong::Number);
+            return fail(start, Wrong::Number);
         }
         value |= shifted;
         if byte < 0x80 {
-            return Ok((rest, value));
+            return Ok(value);
         }
     }
-    fail(input, Wrong::Number)
+    fail(start, Wrong::Number)
 }
 
 /// A number that fits into a smaller type.
-fn narrow<T: TryFrom<u64>>(input: &[u8]) -> Parsed<'_, T> {
-    let (rest, value) = number(input)?;
-    match T::try_from(value) {
-        Ok(value) => Ok((rest, value)),
-        Err(_) => fail(input, Wrong::Number),
+fn narrow<T: TryFrom<u64>>(from: &mut Cursor<'_>) -> Read<T> {
+    let start = from.0;
+    T::try_from(number(from)?).or_else(|_| fail(start, Wrong::Number))
+}
+
+pub(super) fn size(from: &mut Cursor<'_>) -> Read<usize> {
+    narrow(from)
+}
+
+/// Four bytes, the lowest first.
+pub(super) fn digest(from: &mut Cursor<'_>) -> Read<u32> {
+    let Some((digest, rest)) = from.0.split_first_chunk() else { return fail(from.0, Wrong::Truncated) };
+    from.0 = rest;
+    Ok(u32::from_le_bytes(*digest))
+}
+
+pub(super) fn flag(from: &mut Cursor<'_>) -> Read<bool> {
+    let start = from.0;
+    match byte(from)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => fail(start, Wrong::Number),
     }
 }
 
-pub(super) fn size(input: &[u8]) -> Parsed<'_, usize> {
-    narrow(input)
+pub(super) fn instant(from: &mut Cursor<'_>) -> Read<Instant> {
+    number(from).map(Instant::from_micros)
 }
 
-pub(super) fn flag(input: &[u8]) -> Parsed<'_, bool> {
-    match be_u8(input)? {
-        (rest, 0) => Ok((rest, false)),
-        (rest, 1) => Ok((rest, true)),
-        _ => fail(input, Wrong::Number),
+pub(super) fn duration(from: &mut Cursor<'_>) -> Read<Duration> {
+    let start = from.0;
+    let seconds = number(from)?;
+    match narrow::<u32>(from)? {
+        nanos @ 0..1_000_000_000 => Ok(Duration::new(seconds, nanos)),
+        _ => fail(start, Wrong::Number),
     }
 }
 
-pub(super) fn instant(input: &[u8]) -> Parsed<'_, Instant> {
-    number(input).map(|(rest, micros)| (rest, Instant::from_micros(micros)))
+/// A length and that many bytes, where they stand.
+fn view<'a>(from: &mut Cursor<'a>) -> Read<&'a [u8]> {
+    let length = size(from)?;
+    let Some((bytes, rest)) = from.0.split_at_checked(length) else { return fail(from.0, Wrong::Truncated) };
+    from.0 = rest;
+    Ok(bytes)
 }
 
-pub(super) fn duration(input: &[u8]) -> Parsed<'_, Duration> {
-    let mut cursor = Cursor(input);
-    let seconds = cursor.read(number)?;
-    match cursor.read(narrow::<u32>)? {
-        nanos @ 0..1_000_000_000 => cursor.done(Duration::new(seconds, nanos)),
-        _ => fail(input, Wrong::Number),
-    }
+pub(super) fn owned(from: &mut Cursor<'_>) -> Read<Bytes> {
+    view(from).map(Bytes::copy_from_slice)
 }
 
-pub(super) fn owned(input: &[u8]) -> Parsed<'_, Bytes> {
-    view(input).map(|(rest, bytes)| (rest, Bytes::copy_from_slice(bytes)))
+fn secret(from: &mut Cursor<'_>) -> Read<Secret> {
+    owned(from).map(Secret::new)
 }
 
-fn secret(input: &[u8]) -> Parsed<'_, Secret> {
-    owned(input).map(|(rest, bytes)| (rest, Secret::new(bytes)))
+fn text<'a>(from: &mut Cursor<'a>) -> Read<&'a str> {
+    let start = from.0;
+    core::str::from_utf8(view(from)?).or_else(|_| fail(start, Wrong::Text))
 }
 
-fn text(input: &[u8]) -> Parsed<'_, &str> {
-    let (rest, bytes) = view(input)?;
-    match core::str::from_utf8(bytes) {
-        Ok(text) => Ok((rest, text)),
-        Err(_) => fail(input, Wrong::Text),
-    }
+fn string(from: &mut Cursor<'_>) -> Read<String> {
+    text(from).map(Into::into)
 }
 
-fn string(input: &[u8]) -> Parsed<'_, String> {
-    text(input).map(|(rest, text)| (rest, text.into()))
+fn server(from: &mut Cursor<'_>) -> Read<Server> {
+    text(from).map(Server::new)
 }
 
-fn server(input: &[u8]) -> Parsed<'_, Server> {
-    text(input).map(|(rest, text)| (rest, Server::new(text)))
+fn topical<T>(from: &mut Cursor<'_>, new: fn(&str) -> Result<T, TopicError>) -> Read<T> {
+    let start = from.0;
+    new(text(from)?).or_else(|error| fail(start, Wrong::Topic(error)))
 }
 
-fn topical<T>(input: &[u8], new: fn(&str) -> Result<T, TopicError>) -> Parsed<'_, T> {
-    let (rest, text) = text(input)?;
-    match new(text) {
-        Ok(value) => Ok((rest, value)),
-        Err(error) => fail(input, Wrong::Topic(error)),
-    }
-}
-
-fn topic_filter(input: &[u8]) -> Parsed<'_, TopicFilter> {
-    topical(input, TopicFilter::new)
+fn topic_filter(from: &mut Cursor<'_>) -> Read<TopicFilter> {
+    topical(from, TopicFilter::new)
 }
 
 /// Properties in their wire form, as a caller may have put them together: in any packet, each with a legal value.
-fn properties(input: &[u8]) -> Parsed<'_, PropertiesBuf> {
-    let (rest, bytes) = view(input)?;
+fn properties(from: &mut Cursor<'_>) -> Read<PropertiesBuf> {
+    let start = from.0;
+    let bytes = view(from)?;
     let mut list = PropertiesBuf::new();
     let mut left = bytes;
     while let Some((property, behind)) = property::split_first(left) {
@@ -132,289 +148,257 @@ fn properties(input: &[u8]) -> Parsed<'_, PropertiesBuf> {
     }
     // What was built again says whether all of it was understood, to the last bit.
     if list.as_properties().as_bytes() != bytes {
-        return fail(input, Wrong::Properties);
+        return fail(start, Wrong::Properties);
     }
-    Ok((rest, list))
+    Ok(list)
 }
 
 pub(super) fn option<'a, T>(
-    input: &'a [u8],
-    parser: impl FnMut(&'a [u8]) -> Parsed<'a, T>,
-) -> Parsed<'a, Option<T>> {
-    let mut cursor = Cursor(input);
-    let value = if cursor.read(flag)? { Some(cursor.read(parser)?) } else { None };
-    cursor.done(value)
+    from: &mut Cursor<'a>,
+    value: impl FnOnce(&mut Cursor<'a>) -> Read<T>,
+) -> Read<Option<T>> {
+    if flag(from)? { value(from).map(Some) } else { Ok(None) }
 }
 
 /// A count and that many values. Every value takes at least a byte, so a count that lies ends with the input.
-fn list<'a, T>(input: &'a [u8], mut parser: impl FnMut(&'a [u8]) -> Parsed<'a, T>) -> Parsed<'a, Vec<T>> {
-    let mut cursor = Cursor(input);
+fn list<'a, T>(from: &mut Cursor<'a>, mut value: impl FnMut(&mut Cursor<'a>) -> Read<T>) -> Read<Vec<T>> {
     let mut values = Vec::new();
-    for _ in 0..cursor.read(size)? {
-        values.push(cursor.read(&mut parser)?);
+    for _ in 0..size(from)? {
+        values.push(value(from)?);
     }
-    cursor.done(values)
+    Ok(values)
 }
 
-fn code<T: Code>(input: &[u8]) -> Parsed<'_, T> {
-    let (rest, byte) = be_u8(input)?;
-    match T::from_code(byte) {
-        Some(value) => Ok((rest, value)),
-        None => fail(input, Wrong::Number),
-    }
+fn code<T: Code>(from: &mut Cursor<'_>) -> Read<T> {
+    let start = from.0;
+    T::from_code(byte(from)?).map_or_else(|| fail(start, Wrong::Number), Ok)
 }
 
-fn reason(input: &[u8]) -> Parsed<'_, ReasonCode> {
-    let (rest, byte) = be_u8(input)?;
-    match ReasonCode::from_u8(byte) {
-        Some(value) => Ok((rest, value)),
-        None => fail(input, Wrong::Unknown { what: "reason code", code: byte }),
-    }
+fn reason(from: &mut Cursor<'_>) -> Read<ReasonCode> {
+    let start = from.0;
+    let code = byte(from)?;
+    ReasonCode::from_u8(code).map_or_else(|| unknown(start, "reason code", code), Ok)
 }
 
-fn op(input: &[u8]) -> Parsed<'_, OpId> {
-    number(input).map(|(rest, value)| (rest, OpId::new(value)))
+fn op(from: &mut Cursor<'_>) -> Read<OpId> {
+    number(from).map(OpId::new)
 }
 
-fn transport_id(input: &[u8]) -> Parsed<'_, TransportId> {
-    number(input).map(|(rest, value)| (rest, TransportId::new(value)))
+fn transport_id(from: &mut Cursor<'_>) -> Read<TransportId> {
+    number(from).map(TransportId::new)
 }
 
-fn packet_id(input: &[u8]) -> Parsed<'_, PacketId> {
-    let (rest, value) = narrow(input)?;
-    match PacketId::new(value) {
-        Some(value) => Ok((rest, value)),
-        None => fail(input, Wrong::Number),
-    }
+fn packet_id(from: &mut Cursor<'_>) -> Read<PacketId> {
+    let start = from.0;
+    PacketId::new(narrow(from)?).map_or_else(|| fail(start, Wrong::Number), Ok)
 }
 
-fn credentials(input: &[u8]) -> Parsed<'_, Credentials> {
-    let mut cursor = Cursor(input);
-    let username = cursor.read(|input| option(input, string))?;
-    let password = cursor.read(|input| option(input, secret))?;
-    cursor.done(Credentials { username, password })
+fn credentials(from: &mut Cursor<'_>) -> Read<Credentials> {
+    Ok(Credentials { username: option(from, string)?, password: option(from, secret)? })
 }
 
-fn authentication(input: &[u8]) -> Parsed<'_, Authentication> {
-    let mut cursor = Cursor(input);
-    let method = cursor.read(string)?;
-    let initial_data = cursor.read(|input| option(input, secret))?;
-    cursor.done(Authentication { method, initial_data })
+fn authentication(from: &mut Cursor<'_>) -> Read<Authentication> {
+    Ok(Authentication { method: string(from)?, initial_data: option(from, secret)? })
 }
 
-fn will(input: &[u8]) -> Parsed<'_, Will> {
-    message(input).map(|(rest, message)| (rest, Will { message }))
+fn will(from: &mut Cursor<'_>) -> Read<Will> {
+    message(from).map(|message| Will { message })
 }
 
-pub(super) fn config(input: &[u8]) -> Parsed<'_, Config> {
-    let mut cursor = Cursor(input);
-    let config = Config {
-        servers: cursor.read(|input| list(input, server))?,
-        version: cursor.read(code)?,
-        bridge: cursor.read(flag)?,
-        client_id: cursor.read(string)?,
-        clean_start: cursor.read(code)?,
-        session_expiry: cursor.read(duration)?,
-        credentials: cursor.read(credentials)?,
-        prepare: cursor.read(flag)?,
-        will: cursor.read(|input| option(input, will))?,
-        authentication: cursor.read(|input| option(input, authentication))?,
-        keep_alive: cursor.read(duration)?,
-        ping_timeout: cursor.read(duration)?,
-        connect_timeout: cursor.read(duration)?,
-        close_timeout: cursor.read(duration)?,
-        backoff: cursor.read(backoff)?,
-        receive_maximum: cursor.read(narrow)?,
-        maximum_packet_size: cursor.read(narrow)?,
-        topic_alias_maximum: cursor.read(narrow)?,
-        topic_aliases: TopicAliases { maximum: cursor.read(narrow)?, automatic: cursor.read(flag)? },
-        unsupported: cursor.read(code)?,
-        redirection: cursor.read(redirection)?,
-        fallback: cursor.read(|input| option(input, code))?,
-        request_problem_information: cursor.read(flag)?,
-        request_response_information: cursor.read(flag)?,
-        user_properties: cursor.read(properties)?,
-        offline: cursor.read(code)?,
-        lost_session: cursor.read(code)?,
-        limits: cursor.read(limits)?,
-        durable: cursor.read(flag)?,
-    };
-    cursor.done(config)
+pub(super) fn config(from: &mut Cursor<'_>) -> Read<Config> {
+    Ok(Config {
+        servers: list(from, server)?,
+        version: code(from)?,
+        bridge: flag(from)?,
+        client_id: string(from)?,
+        clean_start: code(from)?,
+        session_expiry: duration(from)?,
+        credentials: credentials(from)?,
+        prepare: flag(from)?,
+        will: option(from, will)?,
+        authentication: option(from, authentication)?,
+        keep_alive: duration(from)?,
+        ping_timeout: duration(from)?,
+        connect_timeout: duration(from)?,
+        close_timeout: duration(from)?,
+        backoff: backoff(from)?,
+        receive_maximum: narrow(from)?,
+        maximum_packet_size: narrow(from)?,
+        topic_alias_maximum: narrow(from)?,
+        topic_aliases: TopicAliases { maximum: narrow(from)?, automatic: flag(from)? },
+        unsupported: code(from)?,
+        redirection: redirection(from)?,
+        fallback: option(from, code)?,
+        request_problem_information: flag(from)?,
+        request_response_information: flag(from)?,
+        user_properties: properties(from)?,
+        offline: code(from)?,
+        lost_session: code(from)?,
+        limits: limits(from)?,
+        durable: flag(from)?,
+    })
 }
 
-fn redirection(input: &[u8]) -> Parsed<'_, Redirection> {
-    let mut cursor = Cursor(input);
-    let redirection = match cursor.read(be_u8)? {
+fn redirection(from: &mut Cursor<'_>) -> Read<Redirection> {
+    let start = from.0;
+    let redirection = match byte(from)? {
         0 => Redirection::Ignore,
-        1 => Redirection::Follow { hops: cursor.read(be_u8)? },
-        code => return fail(input, Wrong::Unknown { what: "redirection", code }),
+        1 => Redirection::Follow { hops: byte(from)? },
+        code => return unknown(start, "redirection", code),
     };
-    cursor.done(redirection)
+    Ok(redirection)
 }
 
-fn backoff(input: &[u8]) -> Parsed<'_, Backoff> {
-    let mut cursor = Cursor(input);
-    let backoff = Backoff {
-        first: cursor.read(duration)?,
-        factor: cursor.read(narrow)?,
-        cap: cursor.read(duration)?,
-        jitter: cursor.read(flag)?,
-        attempts: cursor.read(|input| option(input, narrow))?,
-        stable_after: cursor.read(duration)?,
-    };
-    cursor.done(backoff)
+fn backoff(from: &mut Cursor<'_>) -> Read<Backoff> {
+    Ok(Backoff {
+        first: duration(from)?,
+        factor: narrow(from)?,
+        cap: duration(from)?,
+        jitter: flag(from)?,
+        attempts: option(from, narrow)?,
+        stable_after: duration(from)?,
+    })
 }
 
-fn limits(input: &[u8]) -> Parsed<'_, Limits> {
-    let mut cursor = Cursor(input);
-    let limits = Limits {
-        outgoing_messages: cursor.read(size)?,
-        outgoing_bytes: cursor.read(size)?,
-        requests: cursor.read(size)?,
-        subscriptions: cursor.read(size)?,
-        incoming_bytes: cursor.read(size)?,
-        in_flight: cursor.read(narrow)?,
-    };
-    cursor.done(limits)
+fn limits(from: &mut Cursor<'_>) -> Read<Limits> {
+    Ok(Limits {
+        outgoing_messages: size(from)?,
+        outgoing_bytes: size(from)?,
+        requests: size(from)?,
+        subscriptions: size(from)?,
+        incoming_bytes: size(from)?,
+        in_flight: narrow(from)?,
+    })
 }
 
-fn message(input: &[u8]) -> Parsed<'_, Message> {
-    let mut cursor = Cursor(input);
-    let message = Message {
-        topic: cursor.read(|input| topical(input, TopicName::new))?,
-        payload: cursor.read(owned)?,
-        qos: cursor.read(code)?,
-        retain: cursor.read(flag)?,
-        dup: cursor.read(flag)?,
-        properties: cursor.read(properties)?,
-    };
-    cursor.done(message)
+fn message(from: &mut Cursor<'_>) -> Read<Message> {
+    Ok(Message {
+        topic: topical(from, TopicName::new)?,
+        payload: owned(from)?,
+        qos: code(from)?,
+        retain: flag(from)?,
+        dup: flag(from)?,
+        properties: properties(from)?,
+    })
 }
 
-fn subscription(input: &[u8]) -> Parsed<'_, Subscription> {
-    let mut cursor = Cursor(input);
-    let subscription = Subscription {
-        filter: cursor.read(topic_filter)?,
+fn subscription(from: &mut Cursor<'_>) -> Read<Subscription> {
+    Ok(Subscription {
+        filter: topic_filter(from)?,
         options: SubscriptionOptions {
-            qos: cursor.read(code)?,
-            no_local: cursor.read(flag)?,
-            retain_as_published: cursor.read(flag)?,
-            retain_handling: cursor.read(code)?,
+            qos: code(from)?,
+            no_local: flag(from)?,
+            retain_as_published: flag(from)?,
+            retain_handling: code(from)?,
         },
-    };
-    cursor.done(subscription)
+    })
 }
 
 /// A record; `None` at the end of them.
-pub(super) fn record(input: &[u8]) -> Parsed<'_, Option<Record>> {
+pub(super) fn record(from: &mut Cursor<'_>) -> Read<Option<Record>> {
     use tag::record as tag;
-    let mut cursor = Cursor(input);
-    let record = match cursor.read(be_u8)? {
-        tag::END => return cursor.done(None),
-        tag::CLIENT_ID => Record::ClientId(cursor.read(string)?),
-        tag::QUEUED => Record::Queued { op: cursor.read(op)?, message: cursor.read(message)? },
-        tag::ASSIGNED => Record::Assigned { op: cursor.read(op)?, packet_id: cursor.read(packet_id)? },
-        tag::RELEASED => Record::Released { packet_id: cursor.read(packet_id)? },
-        tag::ENDED => Record::Ended { packet_id: cursor.read(packet_id)? },
-        tag::DISCARDED => Record::Discarded { op: cursor.read(op)? },
-        tag::DOWNGRADED => Record::Downgraded { op: cursor.read(op)?, qos: cursor.read(code)? },
-        tag::RECEIVED => Record::Received { packet_id: cursor.read(packet_id)? },
-        tag::COMPLETED => Record::Completed { packet_id: cursor.read(packet_id)? },
-        tag::SUBSCRIBED => Record::Subscribed {
-            subscription: cursor.read(subscription)?,
-            identifier: cursor.read(|input| option(input, narrow))?,
-        },
-        tag::UNSUBSCRIBED => Record::Unsubscribed { filter: cursor.read(topic_filter)? },
-        tag::SESSION_LOST => Record::SessionLost { policy: cursor.read(code)? },
-        code => return fail(input, Wrong::Unknown { what: "record", code }),
+    let start = from.0;
+    let record = match byte(from)? {
+        tag::END => return Ok(None),
+        tag::CLIENT_ID => Record::ClientId(string(from)?),
+        tag::QUEUED => Record::Queued { op: op(from)?, message: message(from)? },
+        tag::ASSIGNED => Record::Assigned { op: op(from)?, packet_id: packet_id(from)? },
+        tag::RELEASED => Record::Released { packet_id: packet_id(from)? },
+        tag::ENDED => Record::Ended { packet_id: packet_id(from)? },
+        tag::DISCARDED => Record::Discarded { op: op(from)? },
+        tag::DOWNGRADED => Record::Downgraded { op: op(from)?, qos: code(from)? },
+        tag::RECEIVED => Record::Received { packet_id: packet_id(from)? },
+        tag::COMPLETED => Record::Completed { packet_id: packet_id(from)? },
+        tag::SUBSCRIBED => {
+            Record::Subscribed { subscription: subscription(from)?, identifier: option(from, narrow)? }
+        }
+        tag::UNSUBSCRIBED => Record::Unsubscribed { filter: topic_filter(from)? },
+        tag::SESSION_LOST => Record::SessionLost { policy: code(from)? },
+        code => return unknown(start, "record", code),
     };
-    cursor.done(Some(record))
+    Ok(Some(record))
 }
 
 /// The input whose tag was read; `None` for a tag of none.
-pub(super) fn input(input: &[u8], code: u8) -> Parsed<'_, Option<Input>> {
+pub(super) fn input(from: &mut Cursor<'_>, code: u8) -> Read<Option<Input>> {
     use tag::call as tag;
-    let mut cursor = Cursor(input);
     let input = match code {
-        tag::TRANSPORT => cursor.read(transport)?,
-        tag::SENT => Input::Sent { id: cursor.read(transport_id)?, bytes: cursor.read(size)? },
-        tag::STORED => Input::Stored(Ok(JournalSeq::new(cursor.read(number)?))),
-        tag::STORE_FAILED => Input::Stored(Err(StoreError(cursor.read(string)?))),
+        tag::TRANSPORT => transport(from)?,
+        tag::SENT => Input::Sent { id: transport_id(from)?, bytes: size(from)? },
+        tag::STORED => Input::Stored(Ok(JournalSeq::new(number(from)?))),
+        tag::STORE_FAILED => Input::Stored(Err(StoreError(string(from)?))),
         tag::TIMEOUT => Input::Timeout,
-        tag::COMMAND => Input::Command(cursor.read(command)?),
-        tag::ANSWER => Input::Answer(cursor.read(answer)?),
-        _ => return cursor.done(None),
+        tag::COMMAND => Input::Command(command(from)?),
+        tag::ANSWER => Input::Answer(answer(from)?),
+        _ => return Ok(None),
     };
-    cursor.done(Some(input))
+    Ok(Some(input))
 }
 
-fn transport(input: &[u8]) -> Parsed<'_, Input> {
+fn transport(from: &mut Cursor<'_>) -> Read<Input> {
     use tag::transport as tag;
-    let mut cursor = Cursor(input);
-    let code = cursor.read(be_u8)?;
-    let id = cursor.read(transport_id)?;
+    let start = from.0;
+    let code = byte(from)?;
+    let id = transport_id(from)?;
     let event = match code {
         tag::OPENED => TransportEvent::Opened,
-        tag::OPEN_FAILED => TransportEvent::OpenFailed(cursor.read(string)?),
-        tag::CLOSED => TransportEvent::Closed(cursor.read(|input| option(input, string))?),
-        code => return fail(input, Wrong::Unknown { what: "transport event", code }),
+        tag::OPEN_FAILED => TransportEvent::OpenFailed(string(from)?),
+        tag::CLOSED => TransportEvent::Closed(option(from, string)?),
+        code => return unknown(start, "transport event", code),
     };
-    cursor.done(Input::Transport { id, event })
+    Ok(Input::Transport { id, event })
 }
 
-fn command(input: &[u8]) -> Parsed<'_, Command> {
+fn command(from: &mut Cursor<'_>) -> Read<Command> {
     use tag::command as tag;
-    let mut cursor = Cursor(input);
-    let command = match cursor.read(be_u8)? {
-        tag::PUBLISH => Command::Publish(cursor.read(message)?),
+    let start = from.0;
+    let command = match byte(from)? {
+        tag::PUBLISH => Command::Publish(message(from)?),
         tag::SUBSCRIBE => Command::Subscribe(Subscribe {
-            subscriptions: cursor.read(|input| list(input, subscription))?,
-            properties: cursor.read(properties)?,
+            subscriptions: list(from, subscription)?,
+            properties: properties(from)?,
         }),
         tag::UNSUBSCRIBE => Command::Unsubscribe(Unsubscribe {
-            filters: cursor.read(|input| list(input, topic_filter))?,
-            properties: cursor.read(properties)?,
+            filters: list(from, topic_filter)?,
+            properties: properties(from)?,
         }),
-        tag::SETTLE => Command::Settle(cursor.read(receipt)?, cursor.read(reason)?),
+        tag::SETTLE => Command::Settle(receipt(from)?, reason(from)?),
         tag::CONNECT => Command::Connect,
         tag::RECONNECT => Command::Reconnect,
         tag::DISCONNECT => Command::Disconnect(Disconnect {
-            drain: cursor.read(duration)?,
-            reason: cursor.read(reason)?,
-            properties: cursor.read(properties)?,
+            drain: duration(from)?,
+            reason: reason(from)?,
+            properties: properties(from)?,
         }),
-        tag::REAUTHENTICATE => Command::Reauthenticate(cursor.read(|input| option(input, secret))?),
-        tag::RECONFIGURE => Command::Reconfigure(Arc::new(cursor.read(config)?)),
-        code => return fail(input, Wrong::Unknown { what: "command", code }),
+        tag::REAUTHENTICATE => Command::Reauthenticate(option(from, secret)?),
+        tag::RECONFIGURE => Command::Reconfigure(Arc::new(config(from)?)),
+        code => return unknown(start, "command", code),
     };
-    cursor.done(command)
+    Ok(command)
 }
 
-fn receipt(input: &[u8]) -> Parsed<'_, Receipt> {
-    let mut cursor = Cursor(input);
-    let receipt =
-        Receipt { serial: cursor.read(number)?, bytes: cursor.read(size)?, acknowledges: cursor.read(flag)? };
-    cursor.done(receipt)
+fn receipt(from: &mut Cursor<'_>) -> Read<Receipt> {
+    Ok(Receipt { serial: number(from)?, bytes: size(from)?, acknowledges: flag(from)? })
 }
 
-fn answer(input: &[u8]) -> Parsed<'_, Answer> {
+fn answer(from: &mut Cursor<'_>) -> Read<Answer> {
     use tag::answer as tag;
-    let mut cursor = Cursor(input);
-    let code = cursor.read(be_u8)?;
-    let id = cursor.read(transport_id)?;
+    let start = from.0;
+    let code = byte(from)?;
+    let id = transport_id(from)?;
     let answer = match code {
         tag::PREPARED | tag::PREPARED_WITH_DATA => Answer::Prepared {
             id,
-            server: cursor.read(server)?,
-            credentials: cursor.read(|input| option(input, credentials))?,
+            server: server(from)?,
+            credentials: option(from, credentials)?,
             initial_data: match code {
-                tag::PREPARED_WITH_DATA => Some(cursor.read(secret)?),
+                tag::PREPARED_WITH_DATA => Some(secret(from)?),
                 _ => None,
             },
         },
-        tag::NOT_PREPARED => Answer::NotPrepared { id, why: cursor.read(string)? },
-        tag::AUTHENTICATE => Answer::Authenticate { id, data: cursor.read(|input| option(input, secret))? },
-        code => return fail(input, Wrong::Unknown { what: "answer", code }),
+        tag::NOT_PREPARED => Answer::NotPrepared { id, why: string(from)? },
+        tag::AUTHENTICATE => Answer::Authenticate { id, data: option(from, secret)? },
+        code => return unknown(start, "answer", code),
     };
-    cursor.done(answer)
+    Ok(answer)
 }
