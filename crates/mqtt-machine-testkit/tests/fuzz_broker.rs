@@ -76,8 +76,8 @@ impl Rig {
         for version in ProtocolVersion::ALL {
             let verdict = self.run(&campaign.health(version));
             assert!(verdict.complaints.is_empty() || self.is_bent(), "{verdict:?}");
-            if let Some(limits) = verdict.limits {
-                campaign.learn(version, limits);
+            if let Some(capabilities) = verdict.capabilities {
+                campaign.learn(capabilities);
             }
         }
         let mut findings = Vec::new();

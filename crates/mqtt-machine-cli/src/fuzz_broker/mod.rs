@@ -139,8 +139,8 @@ fn check(target: &Target, campaign: &mut Campaign, version: ProtocolVersion) -> 
         Err(error) if is_silence(&error) => return Err((Class::Hang, format!("no connection: {error}"))),
         Err(error) => return Err((Class::Crash, format!("no connection: {error}"))),
     };
-    if let Some(limits) = verdict.limits {
-        campaign.learn(version, limits);
+    if let Some(capabilities) = verdict.capabilities {
+        campaign.learn(capabilities);
     }
     match (verdict.complaints.first(), verdict.ending) {
         (None, _) => Ok(()),
@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
                     ending: Ending::Silent,
                     complaints: Vec::new(),
                     heard: Vec::new(),
-                    limits: None,
+                    capabilities: None,
                 };
                 let finding = self.campaign.blame(case, &nothing, Class::Hang, &what);
                 self.keep(&finding)?;

@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use mqtt_machine::ProtocolVersion;
+use mqtt_machine::{Capabilities, ProtocolVersion};
 
 use super::case::{Case, hex};
 use super::finding::{Class, Complaint, Ending, Verdict};
-use super::judge::Limits;
 use super::plan::{self, Setting};
 use crate::generate::Choices;
 use crate::random::Random;
@@ -21,7 +20,7 @@ const KEPT: usize = 3;
 pub struct Campaign {
     seed: u64,
     versions: Vec<ProtocolVersion>,
-    limits: BTreeMap<u8, Limits>,
+    capabilities: BTreeMap<u8, Capabilities>,
     next: u64,
     tried: BTreeMap<Row, usize>,
     found: BTreeMap<(Row, Class), usize>,
@@ -53,7 +52,7 @@ impl Campaign {
         Self {
             seed,
             versions: versions.to_vec(),
-            limits: BTreeMap::new(),
+            capabilities: BTreeMap::new(),
             next: 0,
             tried: BTreeMap::new(),
             found: BTreeMap::new(),
@@ -75,15 +74,19 @@ impl Campaign {
         plan::watchdog(&self.setting(version, "watch"))
     }
 
-    /// What the broker allows in a version, from the verdict of [`health`](Self::health).
-    pub fn learn(&mut self, version: ProtocolVersion, limits: Limits) {
-        self.limits.insert(version.level(), limits);
+    /// What the broker allows in the version that it was asked in, from the verdict of [`health`](Self::health).
+    pub fn learn(&mut self, capabilities: Capabilities) {
+        self.capabilities.insert(capabilities.version.level(), capabilities);
     }
 
     fn setting(&self, version: ProtocolVersion, name: &str) -> Setting {
         Setting {
             version,
-            limits: self.limits.get(&version.level()).copied().unwrap_or(Limits::of(version)),
+            capabilities: self
+                .capabilities
+                .get(&version.level())
+                .copied()
+                .unwrap_or(Capabilities::new(version)),
             prefix: format!("fz/{:x}/{name}", self.seed),
             client_id: format!("fz{:08x}{name}", self.seed as u32),
         }

@@ -229,7 +229,7 @@ impl Conversation {
             }
         }
         let accepted = self.judge.connack.filter(|connack| !connack.reason.is_failure());
-        let limits = accepted.map(|connack| connack.limits);
-        Some(Verdict { ending, complaints, heard: self.heard.clone(), limits })
+        let capabilities = accepted.map(|connack| connack.capabilities);
+        Some(Verdict { ending, complaints, heard: self.heard.clone(), capabilities })
     }
 }

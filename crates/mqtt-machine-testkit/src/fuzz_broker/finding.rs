@@ -3,9 +3,7 @@
 
 use core::fmt;
 
-use mqtt_machine::ReasonCode;
-
-use super::judge::Limits;
+use mqtt_machine::{Capabilities, ReasonCode};
 
 /// The ways in which a broker can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,5 +78,5 @@ pub struct Verdict {
     /// Everything that the broker said.
     pub heard: Vec<u8>,
     /// What the broker allows, if it accepted a CONNECT.
-    pub limits: Option<Limits>,
+    pub capabilities: Option<Capabilities>,
 }

@@ -9,7 +9,8 @@ use mqtt_machine::packet::{
     Unsubscribe,
 };
 use mqtt_machine::{
-    PacketId, ProtocolVersion, QoS, ReasonCode, SubscriptionOptions, TopicFilter, TopicName, wire,
+    Capabilities, PacketId, ProtocolVersion, QoS, ReasonCode, SubscriptionOptions, TopicFilter, TopicName,
+    wire,
 };
 
 use super::finding::{Class, Complaint};
@@ -44,65 +45,7 @@ pub(super) struct Judge {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
     pub(super) reason: ReasonCode,
-    pub(super) limits: Limits,
-}
-
-/// What a broker allows, as far as cases keep to it: its CONNACK with the defaults of 5.0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Publications of QoS 1 and 2 that it takes at once.
-    pub receive_maximum: u16,
-    /// The largest packet that it takes, in bytes.
-    pub maximum_packet_size: u32,
-    /// The highest QoS that it takes.
-    pub maximum_qos: QoS,
-    /// It keeps retained messages.
-    pub retain_available: bool,
-    /// It takes wildcard subscriptions.
-    pub wildcard_subscriptions: bool,
-    /// It takes Subscription Identifiers.
-    pub subscription_identifiers: bool,
-    /// It takes shared subscriptions.
-    pub shared_subscriptions: bool,
-    /// How many topic aliases it takes.
-    pub topic_alias_maximum: u16,
-}
-
-impl Limits {
-    /// What 5.0 assumes when a CONNACK says nothing, and what 3.x allows; without shared subscriptions, which 3.x has not.
-    pub const fn of(version: ProtocolVersion) -> Self {
-        let is_v5 = matches!(version, ProtocolVersion::V5);
-        Self {
-            receive_maximum: u16::MAX,
-            maximum_packet_size: u32::MAX,
-            maximum_qos: QoS::ExactlyOnce,
-            retain_available: true,
-            wildcard_subscriptions: true,
-            subscription_identifiers: is_v5,
-            shared_subscriptions: is_v5,
-            topic_alias_maximum: 0,
-        }
-    }
-
-    fn from_connack(version: ProtocolVersion, connack: &ConnAck<'_>) -> Self {
-        let mut limits = Self::of(version);
-        for property in connack.properties {
-            match property {
-                Property::ReceiveMaximum(value) => limits.receive_maximum = value,
-                Property::MaximumPacketSize(value) => limits.maximum_packet_size = value,
-                Property::MaximumQoS(value) => {
-                    limits.maximum_qos = QoS::from_u8(value).unwrap_or(QoS::ExactlyOnce);
-                }
-                Property::RetainAvailable(value) => limits.retain_available = value,
-                Property::WildcardSubscriptionAvailable(value) => limits.wildcard_subscriptions = value,
-                Property::SubscriptionIdentifierAvailable(value) => limits.subscription_identifiers = value,
-                Property::SharedSubscriptionAvailable(value) => limits.shared_subscriptions = value,
-                Property::TopicAliasMaximum(value) => limits.topic_alias_maximum = value,
-                _ => {}
-            }
-        }
-        limits
-    }
+    pub(super) capabilities: Capabilities,
 }
 
 /// What a publication waits for.
@@ -356,7 +299,7 @@ impl Judge {
                     let _ = error;
                     self.connack = Some(Answer {
                         reason: ReasonCode::UnsupportedProtocolVersion,
-                        limits: Limits::of(self.version),
+                        capabilities: Capabilities::new(self.version),
                     });
                 }
                 Err(error) => {
@@ -421,8 +364,8 @@ impl Judge {
             let rule = self.rule("MQTT-3.2.2-2", "MQTT-3.2.2-1");
             self.complain(Class::WrongAnswer, format!("session present after a clean start [{rule}]"));
         }
-        let limits = Limits::from_connack(self.version, connack);
-        self.connack = Some(Answer { reason: connack.reason, limits });
+        let capabilities = Capabilities::new(self.version).after_connack(connack);
+        self.connack = Some(Answer { reason: connack.reason, capabilities });
     }
 
     fn hear_publish(&mut self, publish: &Publish<'_>, reactions: &mut Vec<Reaction>) {

@@ -32,4 +32,3 @@ pub use campaign::{Campaign, Finding};
 pub use case::{Case, Expect, Kind, Step};
 pub use conversation::Conversation;
 pub use finding::{Class, Complaint, Ending, Verdict};
-pub use judge::Limits;

@@ -4,10 +4,9 @@
 use core::time::Duration;
 
 use mqtt_machine::packet::{PacketType, PropertiesBuf, Property, PropertyId, Sender};
-use mqtt_machine::{PacketId, ProtocolVersion, QoS, ReasonCode};
+use mqtt_machine::{Capabilities, PacketId, ProtocolVersion, QoS, ReasonCode};
 
 use super::case::{Case, Expect, Kind, Step};
-use super::judge::Limits;
 use super::state_rules::{self, StateRule};
 use crate::generate::{
     BrokenRule, Choices, Duty, NearValid, OwnedConnect, OwnedPacket, OwnedPublish, OwnedWill, Spot, encoded,
@@ -18,7 +17,7 @@ use crate::generate::{
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     pub(super) version: ProtocolVersion,
-    pub(super) limits: Limits,
+    pub(super) capabilities: Capabilities,
     /// The first topic levels, which no other case uses.
     pub(super) prefix: String,
     pub(super) client_id: String,
@@ -46,10 +45,10 @@ pub(super) fn health(setting: &Setting) -> Case {
     };
     let publish = OwnedPacket::Publish(OwnedPublish {
         dup: false,
-        qos: setting.limits.maximum_qos.min(QoS::AtLeastOnce),
+        qos: setting.capabilities.maximum_qos.min(QoS::AtLeastOnce),
         retain: false,
         topic,
-        packet_id: (setting.limits.maximum_qos > QoS::AtMostOnce).then_some(PacketId::MAX),
+        packet_id: (setting.capabilities.maximum_qos > QoS::AtMostOnce).then_some(PacketId::MAX),
         properties: PropertiesBuf::new(),
         payload: b"alive".to_vec(),
     });
@@ -103,7 +102,7 @@ fn rich_connect(choices: &mut Choices<'_>, setting: &Setting, may_be_kept: bool)
         connect.will = Some(OwnedWill {
             topic: format!("{}/will", setting.prefix),
             payload: payload(choices),
-            qos: qos(choices).min(setting.limits.maximum_qos),
+            qos: qos(choices).min(setting.capabilities.maximum_qos),
             retain: false,
             properties: PropertiesBuf::new(),
         });
@@ -149,7 +148,7 @@ fn valid(choices: &mut Choices<'_>, setting: &Setting) -> Case {
     for _ in 0..choices.size(1..=12) {
         let packet = sequence.next(choices);
         send(choices, write(&packet, setting), &mut steps);
-        let room = usize::from(setting.limits.receive_maximum.min(10));
+        let room = usize::from(setting.capabilities.receive_maximum.min(10));
         if sequence.unsettled >= room || choices.one_in(4) {
             sequence.unsettled = 0;
             steps.push(Step::Settle);
@@ -260,7 +259,7 @@ impl Sequence<'_> {
             }
         };
         let has_wildcard = own.contains(['+', '#']);
-        if has_wildcard && !self.setting.limits.wildcard_subscriptions {
+        if has_wildcard && !self.setting.capabilities.wildcard_subscriptions {
             return format!("{}/a", self.setting.prefix);
         }
         format!("{}/{own}", self.setting.prefix)
@@ -269,10 +268,12 @@ impl Sequence<'_> {
     fn subscribe(&mut self, choices: &mut Choices<'_>) -> OwnedPacket {
         let version = self.setting.version;
         let mut filters = Vec::new();
+        // In 3.x they are something that some servers have.
+        let shared = self.setting.capabilities.shared_subscriptions && version == ProtocolVersion::V5;
         for _ in 0..choices.size(1..=3) {
             let mut filter = self.filter(choices);
             let mut options = subscription_options(choices, version);
-            if choices.one_in(8) && self.setting.limits.shared_subscriptions {
+            if choices.one_in(8) && shared {
                 filter = format!("$share/g/{filter}");
                 options.no_local = false;
             }
@@ -281,24 +282,24 @@ impl Sequence<'_> {
             }
         }
         let mut properties = properties(choices, version, Spot::Subscribe);
-        if !self.setting.limits.subscription_identifiers {
+        if !self.setting.capabilities.subscription_identifiers {
             properties = PropertiesBuf::new();
         }
         OwnedPacket::Subscribe { packet_id: self.packet_id(), properties, filters }
     }
 
     fn publish(&mut self, choices: &mut Choices<'_>) -> OwnedPublish {
-        let limits = self.setting.limits;
-        let qos = qos(choices).min(limits.maximum_qos);
+        let capabilities = self.setting.capabilities;
+        let qos = qos(choices).min(capabilities.maximum_qos);
         let is_acknowledged = qos != QoS::AtMostOnce;
         let mut topic = self.topic(choices);
         let mut list = without(
             &properties(choices, self.setting.version, Spot::Publish(Sender::Client)),
             &[PropertyId::TopicAlias, PropertyId::PayloadFormatIndicator],
         );
-        let retain = choices.one_in(8) && limits.retain_available;
-        if limits.topic_alias_maximum > 0 && choices.one_in(4) && !retain {
-            let alias = choices.size(1..=usize::from(limits.topic_alias_maximum.min(5))) as u16;
+        let retain = choices.one_in(8) && capabilities.retain_available;
+        if capabilities.topic_alias_maximum > 0 && choices.one_in(4) && !retain {
+            let alias = choices.size(1..=usize::from(capabilities.topic_alias_maximum.min(5))) as u16;
             if self.aliases.contains(&alias) && choices.flag() {
                 topic.clear();
             } else {
@@ -397,9 +398,9 @@ fn of_rule(choices: &mut Choices<'_>, setting: &Setting, rule: &'static BrokenRu
 
 /// Whether a broker would serve the sibling, so that the broken rule is all that is wrong.
 fn is_servable(near: &NearValid, setting: &Setting) -> bool {
-    let limits = setting.limits;
+    let capabilities = setting.capabilities;
     let size = near.bytes.len().max(near.sibling.len());
-    if size > limits.maximum_packet_size as usize {
+    if size > capabilities.maximum_packet_size as usize {
         return false;
     }
     let Ok(packet) = mqtt_machine::wire::decode(&near.sibling, near.version, Sender::Client) else {
@@ -416,15 +417,15 @@ fn is_servable(near: &NearValid, setting: &Setting) -> bool {
                 && !has(PropertyId::AuthenticationMethod)
                 && !has(PropertyId::MaximumPacketSize)
                 && connect.will.as_ref().is_none_or(|will| {
-                    will.qos <= limits.maximum_qos
-                        && (limits.retain_available || !will.retain)
+                    will.qos <= capabilities.maximum_qos
+                        && (capabilities.retain_available || !will.retain)
                         && !will.topic.starts_with('$')
                 })
         }
         Packet::Publish(publish) => {
             let alias = publish.properties.find(PropertyId::TopicAlias);
             // What is accepted by mistake and retained would turn up in other cases.
-            publish.qos <= limits.maximum_qos
+            publish.qos <= capabilities.maximum_qos
                 && !publish.retain
                 && !publish.topic.starts_with('$')
                 && !publish.topic.is_empty()

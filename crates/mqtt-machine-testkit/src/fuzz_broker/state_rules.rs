@@ -66,7 +66,7 @@ pub(super) const RULES: &[StateRule] = &[
         codes: &[ReasonCode::TopicAliasInvalid],
         duty: Duty::Close,
         make: |choices, setting, connect| {
-            let above = setting.limits.topic_alias_maximum.checked_add(1)?;
+            let above = setting.capabilities.topic_alias_maximum.checked_add(1)?;
             let alias = choices.pick(&[above, u16::MAX]);
             after_connect(setting, connect, publish(setting, "a", Some(alias), QoS::AtMostOnce, 0))
         },
@@ -79,7 +79,7 @@ pub(super) const RULES: &[StateRule] = &[
         codes: &[Protocol, ReasonCode::TopicAliasInvalid, ReasonCode::TopicNameInvalid],
         duty: Duty::Close,
         make: |_, setting, connect| {
-            let alias = setting.limits.topic_alias_maximum;
+            let alias = setting.capabilities.topic_alias_maximum;
             if alias == 0 {
                 return None;
             }
@@ -108,7 +108,7 @@ pub(super) const RULES: &[StateRule] = &[
         codes: &[ReasonCode::PacketTooLarge],
         duty: Duty::Close,
         make: |_, setting, connect| {
-            let most = setting.limits.maximum_packet_size as usize;
+            let most = setting.capabilities.maximum_packet_size as usize;
             if most > 1 << 20 {
                 return None;
             }
@@ -130,7 +130,7 @@ pub(super) const RULES: &[StateRule] = &[
         codes: &[ReasonCode::QoSNotSupported],
         duty: Duty::Close,
         make: |_, setting, connect| {
-            if setting.limits.maximum_qos == QoS::ExactlyOnce {
+            if setting.capabilities.maximum_qos == QoS::ExactlyOnce {
                 return None;
             }
             after_connect(setting, connect, publish(setting, "a", None, QoS::ExactlyOnce, 1))
@@ -144,8 +144,8 @@ pub(super) const RULES: &[StateRule] = &[
         codes: &[ReasonCode::ReceiveMaximumExceeded],
         duty: Duty::Close,
         make: |_, setting, connect| {
-            let most = setting.limits.receive_maximum;
-            if most > 200 || setting.limits.maximum_qos < QoS::ExactlyOnce {
+            let most = setting.capabilities.receive_maximum;
+            if most > 200 || setting.capabilities.maximum_qos < QoS::ExactlyOnce {
                 return None;
             }
             let packets = (1..=most + 1).map(|id| publish(setting, "a", None, QoS::ExactlyOnce, id));

@@ -12,25 +12,37 @@ use crate::wire::MAX_REMAINING_LENGTH;
 const LONGEST_PACKET: u32 = MAX_REMAINING_LENGTH.saturating_add(5);
 
 impl Capabilities {
-    /// The defaults of 5.0 (section 3.2.2.3), which are also what every 3.x server is taken to allow.
-    pub(crate) fn before_connack(config: &Config) -> Self {
+    /// What a server of this version allows as long as its CONNACK says nothing: the defaults of 5.0 (section 3.2.2.3), which are
+    /// also what every 3.x server is taken to allow. Keep alive and session expiry are zero.
+    pub const fn new(version: ProtocolVersion) -> Self {
         Self {
-            version: config.version,
+            version,
             receive_maximum: u16::MAX,
             maximum_packet_size: LONGEST_PACKET,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
             wildcard_subscriptions: true,
-            subscription_identifiers: config.version == ProtocolVersion::V5,
+            subscription_identifiers: matches!(version, ProtocolVersion::V5),
             shared_subscriptions: true,
             topic_alias_maximum: 0,
-            keep_alive: Duration::from_secs(super::seconds_u16(config.keep_alive).into()),
-            session_expiry: config.session_expiry,
+            keep_alive: Duration::ZERO,
+            session_expiry: Duration::ZERO,
         }
     }
 
-    pub(crate) fn from_connack(config: &Config, connack: &ConnAck<'_>) -> Self {
-        let mut capabilities = Self::before_connack(config);
+    /// What a client asks for, before the server answers.
+    pub(crate) fn before_connack(config: &Config) -> Self {
+        Self {
+            keep_alive: Duration::from_secs(super::seconds_u16(config.keep_alive).into()),
+            session_expiry: config.session_expiry,
+            ..Self::new(config.version)
+        }
+    }
+
+    /// Takes over what a CONNACK says.
+    #[must_use]
+    pub fn after_connack(self, connack: &ConnAck<'_>) -> Self {
+        let mut capabilities = self;
         for property in connack.properties {
             match property {
                 Property::ReceiveMaximum(value) => capabilities.receive_maximum = value,

@@ -141,7 +141,7 @@ impl Connection {
     pub(crate) fn establish(&mut self, now: Instant, config: &Config, connack: &ConnAck<'_>) {
         self.phase = Phase::Established;
         self.established_at = Some(now);
-        self.capabilities = Capabilities::from_connack(config, connack);
+        self.capabilities = Capabilities::before_connack(config).after_connack(connack);
         let maximum = self.capabilities.topic_alias_maximum.min(config.topic_aliases.maximum);
         self.outgoing_aliases = OutgoingAliases::new(maximum, config.topic_aliases.automatic);
         self.keep_alive.start(now, self.capabilities.keep_alive, config.ping_timeout);
