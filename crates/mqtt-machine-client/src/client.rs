@@ -7,18 +7,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mqtt_machine::{
-    Capabilities, Config, Connected, Disconnect, Message, OpId, Outcome, QoS, Refused, Subscribe,
+    Capabilities, Codes, Config, Connected, Disconnect, Message, OpId, Outcome, QoS, Refused, Subscribe,
+    Unsubscribe,
 };
 
 use crate::driver::Driver;
-use crate::error::{CommandError, ConnectError};
+use crate::error::{CommandError, ConnectError, SubscribeError};
 use crate::events::Events;
 use crate::options::{Options, for_handle};
 use crate::publish::{Delivery, Publish, publish_now};
 use crate::record::Sink;
 use crate::request::{RequestOptions, Requester};
 use crate::shared::{Failure, Phase, Shared};
-use crate::subscription::{IntoFilter, Subscribing, Subscription};
+use crate::subscription::{IntoFilter, Subscribing, Subscription, unsubscribe};
 use crate::transport::Routes;
 use crate::wake::Place;
 
@@ -107,6 +108,15 @@ impl Client {
     /// error when the server refuses all filters; [`Subscription::granted`] tells which it granted.
     pub fn subscribe_with(&self, request: Subscribe) -> Subscribing {
         Subscribing::new(Arc::clone(self.shared()), Ok(request))
+    }
+
+    /// Unsubscribes whatever streams use the filters, which go on without them: subscriptions of a session that was resumed,
+    /// for instance. The codes stand in the order of the filters. A stream is better [told](Subscription::unsubscribe) itself.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Command`] when the request is not accepted; [`SubscribeError::Ended`] when it got no answer.
+    pub async fn unsubscribe_with(&self, request: Unsubscribe) -> Result<Codes, SubscribeError> {
+        unsubscribe(Arc::clone(self.shared()), request).await
     }
 
     /// The messages that belong to no other stream, from now on: those of a resumed session, for instance. Without such

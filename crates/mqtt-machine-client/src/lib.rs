@@ -72,7 +72,7 @@ pub use mqtt_machine::{
     Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
     Disconnect, DropReason, EndReason, Feature, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode,
     Redirection, Refused, Secret, Server, Subscribe, SubscriptionOptions, TopicAliases, TopicError,
-    TopicFilter, TopicName, TransportId, Unsupported, Will,
+    TopicFilter, TopicName, TransportId, Unsubscribe, Unsupported, Will,
 };
 pub use mqtt_machine_transport::{
     ConfigError, DialError, Endpoint, EndpointError, HttpProxyError, LayerError, Layers, Route, RouteOptions,

@@ -14,6 +14,7 @@ use mqtt_machine::{
 };
 
 use crate::error::{SubscribeError, TryRecvError};
+use crate::publish::Delivery;
 use crate::router::{Credit, Item};
 use crate::shared::Shared;
 
@@ -122,6 +123,19 @@ impl Drop for Subscribing {
     }
 }
 
+/// Unsubscribes, and waits for the server's answer.
+pub(crate) async fn unsubscribe(shared: Arc<Shared>, request: Unsubscribe) -> Result<Codes, SubscribeError> {
+    let op = shared.with(|state, now, wakes| {
+        let op = state.command(wakes, |machine| machine.unsubscribe(now, request))?;
+        state.expect(op);
+        Ok::<_, SubscribeError>(op)
+    })?;
+    match Delivery::new(shared, op).await {
+        Outcome::Unsubscribed(codes) => Ok(codes),
+        outcome => Err(SubscribeError::Ended(outcome)),
+    }
+}
+
 /// The messages of some filters, in the order of their arrival.
 ///
 /// A message that arrives goes once into each stream that has a filter for it. What is not read holds its part of the
@@ -212,15 +226,7 @@ impl Subscription {
         if unused.is_empty() {
             return Ok(Codes::new(Vec::new(), mqtt_machine::packet::PropertiesBuf::new()));
         }
-        let op = shared.with(|state, now, wakes| {
-            let op = state.command(wakes, |machine| machine.unsubscribe(now, Unsubscribe::new(unused)))?;
-            state.expect(op);
-            Ok::<_, SubscribeError>(op)
-        })?;
-        match crate::publish::Delivery::new(shared, op).await {
-            Outcome::Unsubscribed(codes) => Ok(codes),
-            outcome => Err(SubscribeError::Ended(outcome)),
-        }
+        unsubscribe(shared, Unsubscribe::new(unused)).await
     }
 
     /// Makes the subscription what the server granted.
