@@ -2,7 +2,7 @@
 //! It must not know how the packet is written.
 
 use super::error::EncodeError;
-use super::primitives::is_no_name;
+use super::primitives::{has_forbidden, is_plain_name};
 use super::property::{Place, Seen, Unfit, fit};
 use super::reasons;
 use crate::error::TopicError;
@@ -22,7 +22,7 @@ pub(super) fn publish(publish: &Publish<'_>, version: ProtocolVersion) -> Result
         _ => {}
     }
     let topic = publish.topic.as_bytes();
-    if topic.is_empty() || topic.len() > MAX_FIELD || is_no_name(topic) {
+    if topic.is_empty() || topic.len() > MAX_FIELD || (!is_plain_name(topic) && has_forbidden(topic)) {
         unusual_topic(publish, version)?;
     }
     if version == ProtocolVersion::V5 && !publish.properties.is_empty() {

@@ -103,8 +103,10 @@ pub(super) fn checked_text(input: &[u8]) -> Parsed<'_, &[u8]> {
 #[inline]
 pub(super) fn topic_name(input: &[u8]) -> Parsed<'_, &str> {
     let (rest, bytes) = binary(input)?;
-    if is_no_name(bytes) {
-        return fail(unusual_topic(bytes));
+    if !is_plain_name(bytes)
+        && let Err(fault) = check_unusual_topic(bytes)
+    {
+        return fail(fault);
     }
     match core::str::from_utf8(bytes) {
         Ok(text) => Ok((rest, text)),
@@ -120,10 +122,11 @@ fn check_unusual_text(bytes: &[u8]) -> Result<(), Fault> {
     if bytes.contains(&0) { Err(Fault::TextNul) } else { Ok(()) }
 }
 
-/// Names what is wrong with a topic name that holds one of the three forbidden characters.
+/// A topic name that is not plain: beyond ASCII, or wrong.
 #[cold]
-fn unusual_topic(bytes: &[u8]) -> Fault {
-    check_unusual_text(bytes).err().unwrap_or(Fault::TopicWildcard)
+fn check_unusual_topic(bytes: &[u8]) -> Result<(), Fault> {
+    check_unusual_text(bytes)?;
+    if has_forbidden(bytes) { Err(Fault::TopicWildcard) } else { Ok(()) }
 }
 
 const ONES: u64 = u64::MAX / 0xFF;
@@ -138,14 +141,19 @@ pub(super) fn is_plain(bytes: &[u8]) -> bool {
 }
 
 /// True when one of the three characters that no topic name has is in `bytes`: U+0000, `+` or `#`.
+pub(super) fn has_forbidden(bytes: &[u8]) -> bool {
+    bytes.iter().any(|byte| matches!(byte, 0 | b'+' | b'#'))
+}
+
+/// True when all bytes are ASCII and none is a character that no topic name has: U+0000, `+` or `#`.
 #[inline]
-pub(super) fn is_no_name(bytes: &[u8]) -> bool {
-    // Exact as to whether there is a 0; its borrow may reach the byte behind it, as above.
-    const fn zeros(word: u64) -> u64 {
-        word.wrapping_sub(ONES) & !word
-    }
-    any_word(bytes, |word| {
-        (zeros(word) | zeros(word ^ const { splat(b'+') }) | zeros(word ^ const { splat(b'#') })) & HIGHS
+pub(super) fn is_plain_name(bytes: &[u8]) -> bool {
+    // `+` and `#` differ in one bit: with it set, both are one pattern. For the borrow see `is_plain`.
+    const WILDCARD: u64 = splat(b'+');
+    const BIT: u64 = splat(b'+' ^ b'#');
+    !any_word(bytes, |word| {
+        let wildcard = (word | BIT) ^ WILDCARD;
+        (word.wrapping_sub(ONES) | wildcard.wrapping_sub(ONES) | word) & HIGHS
     })
 }
 
@@ -208,11 +216,13 @@ mod tests {
                     let mut bytes = vec![b'a'; length];
                     bytes[at] = byte;
                     assert_eq!(is_plain(&bytes), byte != 0 && byte < 0x80, "{length} {at} {byte}");
-                    assert_eq!(is_no_name(&bytes), matches!(byte, 0 | b'+' | b'#'));
+                    let forbidden = matches!(byte, 0 | b'+' | b'#');
+                    assert_eq!(has_forbidden(&bytes), forbidden, "{length} {at} {byte}");
+                    assert_eq!(is_plain_name(&bytes), !forbidden && byte < 0x80, "{length} {at} {byte}");
                 }
             }
         }
-        assert!(is_plain(&[]) && !is_no_name(&[]));
+        assert!(is_plain(&[]) && is_plain_name(&[]) && !has_forbidden(&[]));
     }
 
     // 5.0: MQTT-1.5.4-1, MQTT-1.5.4-2, MQTT-3.3.2-2

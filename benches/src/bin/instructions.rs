@@ -1,0 +1,217 @@
+//! Owns the count of instructions, per packet or message: what a noisy machine cannot change. It must not know time.
+//!
+//! Each case runs twice under valgrind's callgrind, once with more repetitions; the difference of the two counts is what the
+//! repetitions cost, and all of the start cancels.
+//!
+//! ```sh
+//! cargo run --release --bin instructions            # a table of every case
+//! cargo run --release --bin instructions -- --check # fails where a count is more than 5 % off the recorded one
+//! cargo run --release --bin instructions -- --write # records the counts in instructions.tsv
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use bytes::BytesMut;
+use mqtt_machine::packet::Sender;
+use mqtt_machine::{PacketId, ProtocolVersion, QoS, wire};
+use mqtt_machine_benches::{Rig, cases};
+
+/// Repetitions of the shorter run and of the longer one.
+const RUNS: [u64; 2] = [2_000, 12_000];
+/// How far a count may be off the recorded one, in per cent.
+const TOLERANCE: f64 = 5.0;
+/// Messages of a batch of the whole machine.
+const BATCH: u16 = 50;
+
+type Failure = Box<dyn std::error::Error>;
+
+/// What is counted: its name, and one repetition of it.
+struct Work {
+    name: String,
+    /// Packets or messages in one repetition.
+    units: u64,
+    step: Box<dyn FnMut()>,
+}
+
+impl Work {
+    fn new(name: impl Into<String>, units: u64, step: impl FnMut() + 'static) -> Self {
+        Self { name: name.into(), units, step: Box::new(step) }
+    }
+}
+
+/// Everything that is counted.
+fn works() -> Vec<Work> {
+    let mut works = Vec::new();
+    for case in cases() {
+        let (frame, version, name) = (case.frame.clone(), case.version, case.name.clone());
+        works.push(Work::new(format!("decode {name}"), 1, move || {
+            let packet = wire::decode(black_box(&frame), version, Sender::Server);
+            black_box(&packet);
+        }));
+        let mut out = BytesMut::with_capacity(64 << 10);
+        works.push(Work::new(format!("decode and encode {name}"), 1, move || {
+            out.clear();
+            if let Ok(packet) = wire::decode(black_box(&case.frame), version, Sender::Server) {
+                black_box(wire::encode(black_box(&packet), version, &mut out)).ok();
+            }
+        }));
+    }
+    for version in [ProtocolVersion::V3_1_1, ProtocolVersion::V5] {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            works.push(publish(version, qos));
+        }
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            let mut rig = Rig::new(version);
+            let bytes = rig.publications(qos, BATCH);
+            works.push(Work::new(format!("machine receive QoS {qos}, {version}"), BATCH.into(), move || {
+                black_box(rig.receive(black_box(&bytes)));
+            }));
+        }
+    }
+    works
+}
+
+/// Publications with the complete exchange.
+fn publish(version: ProtocolVersion, qos: QoS) -> Work {
+    let mut rig = Rig::new(version);
+    let mut first = PacketId::MIN;
+    Work::new(format!("machine publish QoS {qos}, {version}"), BATCH.into(), move || {
+        rig.publish(qos, BATCH);
+        for bytes in rig.acknowledgements(qos, first, BATCH) {
+            black_box(rig.receive(&bytes));
+        }
+        if qos == QoS::AtMostOnce {
+            black_box(rig.receive(&[]));
+        } else {
+            first = (0..BATCH).fold(first, |id, _| id.next());
+        }
+    })
+}
+
+/// Runs one case so many times.
+fn run(name: &str, count: u64) -> Result<(), Failure> {
+    let mut work = works().into_iter().find(|work| work.name == name).ok_or("there is no such case")?;
+    for _ in 0..count / work.units {
+        (work.step)();
+    }
+    Ok(())
+}
+
+/// The instructions of a run under callgrind.
+fn count(name: &str, repetitions: u64) -> Result<u64, Failure> {
+    let out = std::env::temp_dir().join(format!("mqtt-machine-callgrind-{}", std::process::id()));
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())])
+        .arg(std::env::current_exe()?)
+        .args(["run", name, &repetitions.to_string()])
+        .output()
+        .map_err(|error| format!("valgrind (Debian: apt-get install valgrind): {error}"))?;
+    let _ = std::fs::remove_file(&out);
+    let text = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("{name}: {text}").into());
+    }
+    let collected = text.lines().find_map(|line| line.split_once("Collected :")).ok_or("no count")?;
+    Ok(collected.1.trim().parse()?)
+}
+
+/// What one packet or message costs.
+fn per_unit(work: &Work) -> Result<f64, Failure> {
+    let [short, long] = RUNS;
+    let difference = count(&work.name, long)?.saturating_sub(count(&work.name, short)?);
+    let (long, short) = (long / work.units * work.units, short / work.units * work.units);
+    Ok(difference as f64 / (long - short) as f64)
+}
+
+fn recorded_at() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("instructions.tsv")
+}
+
+/// The recorded counts by name.
+fn recorded() -> Result<BTreeMap<String, f64>, Failure> {
+    let text = std::fs::read_to_string(recorded_at())?;
+    let mut counts = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, count) = line.split_once('\t').ok_or("a line without a tab")?;
+        counts.insert(name.to_owned(), count.parse()?);
+    }
+    Ok(counts)
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["run", name, count] => count.parse().map_err(Failure::from).and_then(|count| run(name, count)),
+        [] => table("", false),
+        ["--check"] => check(),
+        ["--write"] => table("", true),
+        [filter] => table(filter, false),
+        _ => Err("usage: instructions [--check | --write | PART_OF_A_NAME]".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn table(filter: &str, write: bool) -> Result<(), Failure> {
+    let mut text =
+        String::from("# Instructions of one packet or message; written by the binary `instructions`.\n");
+    for work in works().iter().filter(|work| work.name.contains(filter)) {
+        let cost = per_unit(work)?;
+        println!("{cost:8.0}  {}", work.name);
+        writeln!(text, "{}\t{cost:.0}", work.name)?;
+    }
+    if write {
+        std::fs::write(recorded_at(), text)?;
+    }
+    Ok(())
+}
+
+fn check() -> Result<(), Failure> {
+    let recorded = recorded()?;
+    let mut off = Vec::new();
+    for work in works() {
+        let cost = per_unit(&work)?;
+        let Some(known) = recorded.get(&work.name) else {
+            off.push(format!("{} is not recorded", work.name));
+            continue;
+        };
+        let change = (cost - known) / known * 100.0;
+        println!("{cost:8.0}  {change:+5.1} %  {}", work.name);
+        if change.abs() > TOLERANCE {
+            off.push(format!("{}: {known:.0} instructions are {cost:.0} now", work.name));
+        }
+    }
+    if off.is_empty() { Ok(()) } else { Err(off.join("\n").into()) }
+}
+
+/// Nothing here may be cheaper because a packet is wrong.
+#[cfg(test)]
+mod tests {
+    use mqtt_machine::packet::Packet;
+
+    use super::*;
+
+    #[test]
+    fn every_case_runs_and_its_packet_is_right() {
+        for case in cases() {
+            let packet = wire::decode(&case.frame, case.version, Sender::Server);
+            assert!(matches!(
+                packet,
+                Ok(Packet::Publish(_) | Packet::Ack(_) | Packet::SubAck(_) | Packet::ConnAck(_))
+            ));
+        }
+        for mut work in works() {
+            (work.step)();
+        }
+    }
+}
