@@ -9,7 +9,9 @@ use std::time::Duration;
 use bench::{config, connected, incoming, list, message};
 use bytes::BytesMut;
 use mqtt_machine::packet::{Packet, Property, PropertyId, Sender};
-use mqtt_machine::{Disconnect, EndReason, Event, ProtocolVersion, QoS, ReasonCode, StoreError, wire};
+use mqtt_machine::{
+    Disconnect, EndReason, Event, ProtocolVersion, QoS, ReasonCode, Refused, StoreError, wire,
+};
 
 use ProtocolVersion::{V3_1_1, V5};
 
@@ -76,6 +78,21 @@ fn a_disconnect_leaves_out_what_would_make_it_too_large_for_the_server() {
             assert_eq!(expiry, Some(Property::SessionExpiryInterval(9)));
         }
     }
+}
+
+// 5.0: MQTT-3.14.2-1
+#[test]
+fn a_bad_authentication_method_ends_a_connection_by_the_server_and_never_by_the_client() {
+    // Section 2.4 lists 0x8C for DISCONNECT, section 3.14.2.1 does not.
+    let mut bench = connected(config(V5), []);
+    bench.receive_bytes(&mut BytesMut::from(&[0xE0, 1, 0x8C][..]));
+    let reason = ReasonCode::BadAuthenticationMethod;
+    assert!(matches!(bench.end(), EndReason::Disconnect { reason: said, .. } if said == reason));
+    let mut bench = connected(config(V5), []);
+    let refused =
+        bench.machine.disconnect(bench.now, Disconnect { reason, ..Disconnect::new(Duration::ZERO) });
+    assert!(matches!(refused, Err(Refused::NotSupported(_))), "{refused:?}");
+    assert!(wire::decode(&[0xE0, 1, 0x8C], V5, Sender::Client).is_err());
 }
 
 // 5.0: MQTT-3.14.2-2, MQTT-4.13.1-1

@@ -133,6 +133,33 @@ fn after_a_pubrec_that_refuses_the_same_identifier_is_a_new_message() {
     assert_eq!(bench.sent(), ["PubComp id7 0x92"]);
 }
 
+// 5.0: MQTT-4.3.3-9
+#[test]
+fn a_message_that_was_refused_while_there_was_no_connection_is_a_new_one_when_it_comes_again() {
+    for version in BOTH {
+        let mut bench = Bench::connected(config(version));
+        bench.receive(&incoming(QoS::ExactlyOnce, 7));
+        let receipts = bench.receipts();
+        bench.cut();
+        for receipt in receipts {
+            bench.machine.settle(bench.now, receipt, ReasonCode::QuotaExceeded);
+        }
+        bench.wake();
+        bench.open();
+        bench.accept_after_events(true);
+        receive_again(&mut bench, QoS::ExactlyOnce, 7);
+        let again = bench.receipts();
+        if version == V5 {
+            assert_eq!(again.len(), 1, "nobody has told the server of the refusal");
+            bench.machine.settle(bench.now, again.into_iter().next().unwrap(), ReasonCode::QuotaExceeded);
+            assert_eq!(bench.sent(), ["PubRec id7 0x97"]);
+        } else {
+            assert!(again.is_empty(), "3.x cannot refuse: the message was taken");
+            assert_eq!(bench.sent(), ["PubRec id7"]);
+        }
+    }
+}
+
 // 5.0: MQTT-4.3.3-13
 #[test]
 fn the_handshake_of_an_expired_message_goes_on() {

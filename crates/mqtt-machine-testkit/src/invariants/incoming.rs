@@ -22,6 +22,8 @@ struct Unsettled {
     packet_id: PacketId,
     qos: QoS,
     reason: Option<ReasonCode>,
+    /// It came in 5.0.
+    v5: bool,
     /// The server waits for it on the present connection.
     awaited: bool,
 }
@@ -134,7 +136,9 @@ impl Incoming {
             }
             let next = self.first + self.unsettled.len() as u64;
             serial = Some(next);
-            self.unsettled.push_back(Unsettled { packet_id, qos: publish.qos, reason: None, awaited: true });
+            let v5 = terms.version == ProtocolVersion::V5;
+            let entry = Unsettled { packet_id, qos: publish.qos, reason: None, v5, awaited: true };
+            self.unsettled.push_back(entry);
             if publish.qos == QoS::ExactlyOnce {
                 self.known.insert(packet_id, Known::Told(next));
             }
@@ -206,8 +210,9 @@ impl Incoming {
         });
     }
 
-    /// A receipt came back. `v5` tells whether the present connection is one of 5.0, `open` whether it still writes.
-    pub(super) fn settle(&mut self, receipt: &Receipt, reason: ReasonCode, v5: bool, open: bool) {
+    /// A receipt came back. `v5` tells whether the present connection is one of 5.0, if there is any, `open` whether it still
+    /// writes.
+    pub(super) fn settle(&mut self, receipt: &Receipt, reason: ReasonCode, v5: Option<bool>, open: bool) {
         self.credit = self.credit.saturating_sub(receipt.bytes());
         if let Some(serial) = self.receipts.get(receipt)
             && let Some(place) = serial.checked_sub(self.first)
@@ -223,7 +228,7 @@ impl Incoming {
             let serial = self.first;
             self.first += 1;
             self.receipts.retain(|_, known| *known != serial);
-            let reason = if v5 { reason } else { ReasonCode::Success };
+            let reason = if v5.unwrap_or(entry.v5) { reason } else { ReasonCode::Success };
             let exactly_once = entry.qos == QoS::ExactlyOnce;
             if exactly_once && self.known.get(&entry.packet_id) == Some(&Known::Told(serial)) {
                 if reason.is_failure() {

@@ -190,7 +190,7 @@ impl Model {
     }
 
     pub(super) fn settled(&mut self, receipt: &Receipt, reason: ReasonCode) {
-        let v5 = self.wire.as_ref().is_some_and(|wire| wire.version == ProtocolVersion::V5);
+        let v5 = self.wire.as_ref().map(|wire| wire.version == ProtocolVersion::V5);
         let open = self.wire.as_ref().is_some_and(|wire| wire.stage != Stage::Closing);
         self.incoming.settle(receipt, reason, v5, open);
     }

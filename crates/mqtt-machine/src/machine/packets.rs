@@ -223,7 +223,8 @@ impl Machine {
             if qos == QoS::ExactlyOnce && self.is_duplicate(packet_id) {
                 return Ok(());
             }
-            serial = self.session.incoming.deliver(packet_id, qos);
+            let refusable = self.version() == ProtocolVersion::V5;
+            serial = self.session.incoming.deliver(packet_id, qos, refusable);
         }
         let payload = layout.payload(frame);
         let message = Message { topic, payload, qos, retain, dup, properties };
@@ -269,11 +270,13 @@ impl Machine {
     /// Queues every acknowledgement whose turn has come.
     pub(super) fn queue_acknowledgements(&mut self) {
         while let Some(due) = self.session.incoming.next_due() {
-            // 3.x has no way to refuse a message.
-            let reason = match &self.state {
-                State::Live(connection) if connection.version == ProtocolVersion::V5 => due.reason,
-                _ => ReasonCode::Success,
+            // 3.x has no way to refuse a message. Without a connection a refusal is for the next one to tell: the server sends
+            // the message again, and it is a new one then.
+            let refuses = match &self.state {
+                State::Live(connection) => connection.version == ProtocolVersion::V5,
+                _ => due.refusable,
             };
+            let reason = if refuses { due.reason } else { ReasonCode::Success };
             let mut gate = JournalSeq::ZERO;
             // After a lost session the identifier may belong to another message by now.
             let own = self.session.incoming.known(due.packet_id) == Some(Known::Delivered(due.serial));

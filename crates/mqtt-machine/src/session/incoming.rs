@@ -24,6 +24,8 @@ struct Unsettled {
     packet_id: PacketId,
     qos: QoS,
     settled: Option<ReasonCode>,
+    /// It came in a version that can refuse it.
+    refusable: bool,
     /// The server waits for this acknowledgement on the present connection.
     live: bool,
 }
@@ -36,6 +38,8 @@ pub(crate) struct Due {
     pub(crate) kind: AckKind,
     pub(crate) packet_id: PacketId,
     pub(crate) reason: ReasonCode,
+    /// Whether the version that it came in can refuse it.
+    pub(crate) refusable: bool,
     /// Whether it can be sent now; else the server asks again on the next connection.
     pub(crate) live: bool,
 }
@@ -57,10 +61,10 @@ impl Incoming {
         self.known.get(packet_id)
     }
 
-    /// A new message of QoS 1 or 2; returns its serial.
-    pub(crate) fn deliver(&mut self, packet_id: PacketId, qos: QoS) -> u64 {
+    /// A new message of QoS 1 or 2, in a version that can refuse it or not; returns its serial.
+    pub(crate) fn deliver(&mut self, packet_id: PacketId, qos: QoS, refusable: bool) -> u64 {
         let serial = self.first.saturating_add(self.unsettled.len() as u64);
-        self.unsettled.push_back(Unsettled { packet_id, qos, settled: None, live: true });
+        self.unsettled.push_back(Unsettled { packet_id, qos, settled: None, refusable, live: true });
         if qos == QoS::ExactlyOnce {
             self.known.insert(packet_id, Known::Delivered(serial));
         }
@@ -97,7 +101,8 @@ impl Incoming {
             self.unsettled = VecDeque::new();
         }
         let kind = if entry.qos == QoS::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
-        Some(Due { serial, kind, packet_id: entry.packet_id, reason, live: entry.live })
+        let Unsettled { packet_id, refusable, live, .. } = entry;
+        Some(Due { serial, kind, packet_id, reason, refusable, live })
     }
 
     /// A QoS 2 message was refused: its identifier is free again.
