@@ -18,8 +18,13 @@ pub enum CleanStart {
     /// clean connection when that ends: the first reconnect finds none, the later ones do.
     #[default]
     FirstOnly,
-    /// Never: resume whatever session the server has for the client identifier.
+    /// Never: resume whatever session the server has for the client identifier, also one of another process that kept no
+    /// records. 5.0 has a client close the connection then, which [`OwnOnly`](Self::OwnOnly) does.
     Never,
+    /// As [`Never`](Self::Never), and a session that the server has and this machine has no state of is not taken: the
+    /// connection is closed `[MQTT-3.2.2-4]`, and the next attempt begins with an empty session. A machine has its state from its
+    /// first connection on, or from the records that it was [restored](crate::Machine::restore) from.
+    OwnOnly,
 }
 
 /// What becomes of an outgoing QoS 2 message whose fate is unknown because the server lost the session.

@@ -146,6 +146,37 @@ fn an_acknowledgement_of_another_handshake_or_before_its_turn_is_a_violation() {
     }
 }
 
+#[test]
+fn a_server_that_says_puback_to_qos_2_again_gets_the_message_no_third_time() {
+    for version in BOTH {
+        let mut bench = Bench::connected(config(version));
+        publish(&mut bench, QoS::ExactlyOnce, "x");
+        publish(&mut bench, QoS::ExactlyOnce, "y");
+        bench.sent();
+        bench.ack(AckKind::PubAck, 1);
+        bench.sent();
+        let EndReason::Protocol(violation) = bench.end() else { panic!() };
+        assert_eq!(violation.rule, "MQTT-4.3.3-4");
+        bench.wake();
+        bench.open();
+        bench.accept_after_events(true);
+        assert_eq!(bench.sent(), ["Publish t qos2 dup id1 x", "Publish t qos2 dup id2 y"]);
+        bench.ack(AckKind::PubAck, 1);
+        bench.sent();
+        assert_eq!(bench.outcomes(), [(1, Outcome::Unknown)]);
+        bench.wake();
+        bench.open();
+        bench.accept_after_events(true);
+        // The other one was never answered wrong.
+        assert_eq!(bench.sent(), ["Publish t qos2 dup id2 y"]);
+        bench.ack(AckKind::PubRec, 2);
+        bench.ack(AckKind::PubAck, 2);
+        bench.sent();
+        assert!(bench.outcomes().is_empty(), "its PUBREL is owed: the server keeps its identifier");
+        assert_eq!(bench.machine.session().publications.len(), 1);
+    }
+}
+
 // 5.0: MQTT-3.3.1-1, MQTT-3.3.1-3, MQTT-4.3.2-2, MQTT-4.3.3-2
 // 3.1.1: MQTT-3.3.1-1, MQTT-3.3.1-3, MQTT-4.3.2-1, MQTT-4.3.3-1
 #[test]

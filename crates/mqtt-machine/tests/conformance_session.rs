@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{Bench, incoming};
+use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{AckKind, ConnAck, Packet, Properties};
 use mqtt_machine::{
-    CleanStart, Config, EndReason, Event, Message, ProtocolVersion, QoS, ReasonCode, Server, TransportEvent,
+    CleanStart, Config, EndReason, Event, Machine, Message, ProtocolVersion, QoS, ReasonCode, Server,
+    TransportEvent,
 };
 
 use ProtocolVersion::{V3_1_1, V5};
@@ -163,5 +165,45 @@ fn a_session_lasts_as_long_as_its_connection_whatever_its_expiry() {
             bench.ack(AckKind::PubRec, id);
         }
         assert_eq!(bench.sent(), ["PubRec id9", "PubRel id3", "PubRel id1"]);
+    }
+}
+
+// 5.0: MQTT-3.2.2-4
+#[test]
+fn a_session_that_a_strict_client_knows_nothing_of_closes_the_connection_and_the_next_one_begins_empty() {
+    for version in BOTH {
+        let mut bench = Bench::connecting(config(version, CleanStart::OwnOnly));
+        connack(&mut bench, true);
+        assert!(bench.is_closed());
+        let end = bench.end();
+        assert!(matches!(end, EndReason::Protocol(violation) if violation.rule == "MQTT-3.2.2-4"), "{end}");
+        bench.wake();
+        bench.open_as("Connect clean=true id=test");
+        connack(&mut bench, false);
+        assert!(bench.machine.is_connected());
+        // From here on the session is the client's own.
+        bench.cut();
+        bench.wake();
+        bench.open_as("Connect clean=false id=test");
+        connack(&mut bench, true);
+        assert!(bench.machine.is_connected());
+    }
+}
+
+// 5.0: MQTT-3.2.2-4
+#[test]
+fn a_strict_client_that_was_restored_takes_its_session_and_a_lenient_one_takes_any() {
+    let mut bench = Bench::connecting(config(V5, CleanStart::Never));
+    connack(&mut bench, true);
+    assert!(bench.machine.is_connected(), "a session of another process is what this option is for");
+
+    let strict = || Arc::new(config(V5, CleanStart::OwnOnly).durable(true));
+    for (records, takes) in [(vec![Record::ClientId("test".to_owned())], true), (Vec::new(), false)] {
+        let mut bench = Bench::new(config(V5, CleanStart::OwnOnly).durable(true));
+        bench.machine = Machine::restore(strict(), 1, bench.now, Duration::from_secs(9), records).unwrap();
+        bench.machine.connect(bench.now).unwrap();
+        bench.open_as("Connect clean=false id=test");
+        connack(&mut bench, true);
+        assert_eq!(bench.machine.is_connected(), takes);
     }
 }

@@ -74,6 +74,8 @@ pub(super) struct Model {
     most_events: usize,
     /// The most that may have come and wait for its receipts under any configuration so far, in bytes.
     incoming_cap: usize,
+    /// The machine has the state of a session, perhaps of an empty one.
+    has_session: bool,
     spins: (Instant, u32),
 }
 
@@ -99,6 +101,7 @@ impl Model {
             lost: Vec::new(),
             most_events: 0,
             incoming_cap: 0,
+            has_session: false,
             spins: (Instant::ZERO, 0),
         }
     }
@@ -118,6 +121,7 @@ impl Model {
             model.journal.replay(record);
         }
         model.journal.restored();
+        model.has_session = !records.is_empty();
         for op in model.outgoing.restored(away) {
             model.open.insert(op, Asked::Publish(QoS::AtLeastOnce));
         }

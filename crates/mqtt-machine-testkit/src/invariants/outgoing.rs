@@ -46,6 +46,8 @@ struct Publication {
     told: bool,
     /// Some server that was connected would not take it.
     unfit: bool,
+    /// The server has said PUBACK to it, and it is of QoS 2.
+    misanswered: bool,
 }
 
 impl Publication {
@@ -146,6 +148,7 @@ impl Outgoing {
                 sent: false,
                 told: false,
                 unfit: false,
+                misanswered: false,
             },
         );
         self.waiting.push_back(op);
@@ -432,7 +435,15 @@ impl Outgoing {
         let released = matches!(publication.stage, Stage::Released(..));
         let exactly_once = publication.message.qos == QoS::ExactlyOnce;
         match ack.kind {
-            AckKind::PubAck if released || exactly_once => return false,
+            AckKind::PubAck if released || exactly_once => {
+                // Once it is sent again all the same; the second time it ends.
+                if publication.misanswered && !released {
+                    self.end(op, Expect::Unknown);
+                } else if let Some(publication) = self.publications.get_mut(&op) {
+                    publication.misanswered = true;
+                }
+                return false;
+            }
             AckKind::PubRec if released => self.releases.push(packet_id),
             AckKind::PubRec if !exactly_once => return false,
             AckKind::PubComp if !released => return false,

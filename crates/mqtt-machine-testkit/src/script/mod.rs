@@ -113,12 +113,20 @@ pub enum Step {
 }
 
 impl Setup {
+    /// Drawn from the seed, so that what earlier choices meant stays.
+    fn clean_start(&self) -> CleanStart {
+        match self.clean_start {
+            CleanStart::Never if self.seed % 4 == 3 => CleanStart::OwnOnly,
+            other => other,
+        }
+    }
+
     /// The configuration.
     pub fn config(&self) -> Config {
         let mut config = Config::new(Server::new("s"))
             .client_id("c")
             .version(self.version)
-            .clean_start(self.clean_start)
+            .clean_start(self.clean_start())
             .session_expiry(self.session_expiry)
             .keep_alive(self.keep_alive)
             .lost_session(self.lost_session)

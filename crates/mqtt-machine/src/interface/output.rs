@@ -379,8 +379,9 @@ pub enum Outcome {
     Dropped(DropReason),
     /// The client was shut down before it was ever sent.
     NotSent,
-    /// It was sent, and nobody can tell whether it arrived: the server lost the session, or the client was shut down
-    /// before the acknowledgement came.
+    /// It was sent, and nobody can tell whether it arrived, or how often: the server lost the session, the client was shut down
+    /// before the acknowledgement came, or the server answered a message of QoS 2 twice as one of QoS 1, each of which also
+    /// ended the connection.
     Unknown,
 }
 

@@ -163,6 +163,7 @@ impl Machine {
                         CleanStart::Always => true,
                         CleanStart::FirstOnly => !self.ever_connected,
                         CleanStart::Never => false,
+                        CleanStart::OwnOnly => self.foreign_session,
                     };
                     let (server, presented) = (server.clone(), core::mem::take(presented));
                     let mut connection =

@@ -142,6 +142,8 @@ pub struct Machine {
     resubscribe: Resubscribe,
     route: Route,
     ever_connected: bool,
+    /// The server has a session that this client knows nothing of and does not want: the next one begins empty.
+    foreign_session: bool,
     next_transport: u64,
 }
 
@@ -173,6 +175,7 @@ impl Machine {
             resubscribe: Resubscribe::Done,
             route: Route::default(),
             ever_connected: false,
+            foreign_session: false,
             next_transport: 0,
         }
     }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use crate::config::Config;
+use crate::config::{CleanStart, Config};
 use crate::connection::{Control, Phase, text_of};
 use crate::interface::{
     Acknowledgement, Action, Codes, Connected, EndReason, Event, Outcome, ProtocolViolation, Receipt,
@@ -98,6 +98,12 @@ impl Machine {
                 if connection.version == ProtocolVersion::V5 { "MQTT-3.2.2-2" } else { "MQTT-3.2.2-1" };
             return Err(EndReason::Protocol(violation("a session after a clean start", rule)));
         }
+        let knows = self.ever_connected || self.config.clean_start != CleanStart::OwnOnly;
+        if connack.session_present && !knows {
+            self.foreign_session = true;
+            let what = "a session that this client has no state of";
+            return Err(EndReason::Protocol(violation(what, "MQTT-3.2.2-4")));
+        }
         let method = text_of(connack.properties.find(PropertyId::AuthenticationMethod));
         if method != connection.authentication.as_deref() {
             return Err(EndReason::Protocol(violation(
@@ -107,6 +113,7 @@ impl Machine {
         }
         connection.establish(now, &self.config, connack);
         self.route.accepted();
+        self.foreign_session = false;
         let (id, server, capabilities) = (connection.id, connection.server.clone(), connection.capabilities);
         // 3.1 cannot tell: there a session that was asked for is taken to be kept, and subscriptions are made again.
         let silent = connection.version == ProtocolVersion::V3_1;
@@ -312,7 +319,25 @@ impl Machine {
                 self.end_publication(slot, ack, ack.reason.is_failure());
                 Ok(())
             }
-            _ => Err(violation("PUBACK for a message of QoS 2", "MQTT-4.3.3-4")),
+            _ => {
+                self.misanswered(slot, ack.packet_id);
+                Err(violation("PUBACK for a message of QoS 2", "MQTT-4.3.3-4"))
+            }
+        }
+    }
+
+    /// The server has answered a message of QoS 2 as one of QoS 1. It is unacknowledged and is sent again `[MQTT-4.4.0-1]`; a server
+    /// that then says the same does so to all of QoS 2, and would for ever: the message ends.
+    fn misanswered(&mut self, slot: u32, packet_id: PacketId) {
+        let Some(entry) = self.session.outgoing.get_mut(slot) else { return };
+        let again = core::mem::replace(&mut entry.misanswered, true);
+        if !again || matches!(entry.owed, Owed::Release(_)) {
+            return;
+        }
+        let (op, ended) = (entry.op, entry.ended);
+        let gate = self.record(Record::Ended { packet_id });
+        if !ended {
+            self.complete(op, Outcome::Unknown, gate);
         }
     }
 

@@ -69,6 +69,8 @@ pub(crate) struct Entry {
     pub(crate) sent: bool,
     /// Its command has ended although the session still owes it.
     pub(crate) ended: bool,
+    /// The server has answered it as if it were of QoS 1.
+    pub(crate) misanswered: bool,
     stage: Stage,
     previous: Option<u32>,
     next: Option<u32>,
@@ -181,6 +183,7 @@ impl Outgoing {
             gate: JournalSeq::ZERO,
             sent: false,
             ended: false,
+            misanswered: false,
             stage: Stage::Waiting,
             previous: None,
             next: None,

@@ -160,7 +160,7 @@ codes! {
     ProtocolVersion { V3_1 = 3 V3_1_1 = 4 V5 = 5 }
     QoS { AtMostOnce = 0 AtLeastOnce = 1 ExactlyOnce = 2 }
     RetainHandling { Send = 0 SendIfNew = 1 DoNotSend = 2 }
-    CleanStart { Always = 0 FirstOnly = 1 Never = 2 }
+    CleanStart { Always = 0 FirstOnly = 1 Never = 2 OwnOnly = 3 }
     LostSession { SendAgain = 0 Report = 1 }
     Offline { Queue = 0 Drop = 1 }
     Unsupported { Refuse = 0 Downgrade = 1 }

@@ -53,6 +53,11 @@ impl Bench {
     }
 
     pub fn open(&mut self) {
+        self.open_as("Connect");
+    }
+
+    /// Opens the transport that is asked for; the CONNECT that is sent begins with these words.
+    pub fn open_as(&mut self, connect: &str) {
         while let Some(action) = self.machine.poll_action() {
             if let Action::OpenTransport { id, .. } = action {
                 self.transport = Some(id);
@@ -60,7 +65,8 @@ impl Bench {
                 self.machine.handle_transport(self.now, id, TransportEvent::Opened);
             }
         }
-        assert!(matches!(self.sent().as_slice(), [line] if line.starts_with("Connect")));
+        let sent = self.sent();
+        assert!(matches!(sent.as_slice(), [line] if line.starts_with(connect)), "{sent:?}");
     }
 
     pub fn accept(&mut self, session_present: bool, properties: Properties<'_>) {

@@ -2,7 +2,7 @@
 //! It must not know what the machine makes of them.
 
 use mqtt_machine::packet::{Ack, AckKind, Auth, ConnAck, Packet, ReasonCodes, Sender, SubAck, UnsubAck};
-use mqtt_machine::{PacketId, ProtocolVersion, ReasonCode, TransportId, wire};
+use mqtt_machine::{CleanStart, PacketId, ProtocolVersion, ReasonCode, TransportId, wire};
 
 use super::super::incoming::Terms;
 use super::super::wire_rules::{Stage, Wire};
@@ -75,9 +75,11 @@ impl Model {
 
     fn connack(&mut self, connack: &ConnAck<'_>) -> bool {
         let Some(wire) = &mut self.wire else { return true };
-        if !wire.answered(connack) {
+        let strict = self.config.clean_start == CleanStart::OwnOnly;
+        if (strict && connack.session_present && !self.has_session) || !wire.answered(connack) {
             return false;
         }
+        self.has_session = true;
         // 3.1 cannot tell: a session that was asked for is taken to be kept.
         let silent = wire.version == ProtocolVersion::V3_1 && !wire.clean_start;
         if !connack.session_present && !silent {
