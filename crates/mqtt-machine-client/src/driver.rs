@@ -2,11 +2,12 @@
 //! It must not know sockets or timers: an adapter resolves, opens, moves bytes and waits, and this tells it what.
 
 use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::transcript::StopReason;
 use mqtt_machine::{Action, Answer, Disconnect, EndReason, Output, Server, TransportEvent, TransportId};
 use mqtt_machine_transport::{Layers, Route};
@@ -27,7 +28,7 @@ use crate::wake::Wakes;
 /// 2. the tasks of [`next_task`](Self::next_task): [`Task::Open`], for which it opens a socket as [`dial`](crate::dial) does
 ///    and answers with [`opened`](Self::opened) or [`open_failed`](Self::open_failed), and [`Task::Close`], which also
 ///    cancels an opening;
-/// 3. a write of [`output`](Self::output), which is told by [`wrote`](Self::wrote);
+/// 3. a write of [`output`](Self::output), which is told by [`wrote`](Self::wrote): both are in [`write_by`](Self::write_by);
 /// 4. a read of at most [`Turn::read_capacity`] bytes behind the end of [`input`](Self::input);
 ///
 /// and all of it again as long as any of it made progress; then it waits for the socket, the deadline of the last turn
@@ -346,7 +347,7 @@ impl Driver {
     }
 
     /// The socket of the transport `id` failed, and is closed.
-    pub fn failed(&mut self, id: TransportId, error: std::io::Error) {
+    pub fn failed(&mut self, id: TransportId, error: io::Error) {
         if self.transport == Some(id) {
             self.rise();
             self.over(Some(error.into()));
@@ -441,10 +442,35 @@ impl Driver {
 
     /// `count` bytes of the output were handed to the socket.
     pub fn wrote(&mut self, count: usize) {
-        bytes::Buf::advance(&mut self.output, count);
+        self.output.advance(count);
         let own = self.pipe.as_mut().map_or(count, |pipe| pipe.wrote(count));
         self.written = self.written.saturating_add(own);
         self.sink();
+    }
+
+    /// Hands the output to `write`, which is a vectored write that never waits, until either has had enough, and takes note of
+    /// what was written. True when anything left.
+    ///
+    /// # Errors
+    /// Those of `write`, and [`WriteZero`](std::io::ErrorKind::WriteZero) when it takes nothing: tell [`failed`](Self::failed).
+    pub fn write_by(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> io::Result<bool> {
+        let mut wrote = false;
+        while self.output.has_remaining() {
+            let mut slices = [IoSlice::new(&[]); 32];
+            let count = self.output.chunks_vectored(&mut slices);
+            match write(slices.get(..count).unwrap_or_default())? {
+                Poll::Pending => break,
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(bytes) => {
+                    self.wrote(bytes);
+                    wrote = true;
+                }
+            }
+        }
+        Ok(wrote)
     }
 
     /// Where to read to: append what was read. Room of its own choice may be reserved.

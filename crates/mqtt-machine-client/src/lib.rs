@@ -68,6 +68,8 @@ pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
 
 pub use transport::TransportError;
 
+pub use wake::block_until;
+
 pub use mqtt_machine::{
     Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
     Disconnect, DropReason, EndReason, Feature, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode,

@@ -1,4 +1,4 @@
-//! Owns how a TCP socket is made before it connects: the same in every adapter. It must not connect, read or write.
+//! Owns how a TCP socket is made and begins to connect: the same in every adapter. It must not wait, read or write.
 
 use std::io;
 use std::net::SocketAddr;
@@ -45,6 +45,28 @@ impl SocketOptions {
         }
         Ok(socket)
     }
+
+    /// A [`socket`](Self::socket) that connects to `to`, and may do so still: it has when it can be written to, has no
+    /// [`take_error`](Socket::take_error) and knows its peer.
+    ///
+    /// # Errors
+    /// As [`socket`](Self::socket), and what is known at once.
+    pub fn connect(&self, to: SocketAddr) -> io::Result<Socket> {
+        let socket = self.socket(to)?;
+        match socket.connect(&to.into()) {
+            Err(error) if !is_under_way(&error) => Err(error),
+            _ => Ok(socket),
+        }
+    }
+}
+
+/// Whether a connect that does not wait has only not come to its end yet.
+fn is_under_way(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EINPROGRESS) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl Default for SocketOptions {
@@ -68,6 +90,17 @@ mod tests {
         assert!(!socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         let local = socket.local_addr().unwrap().as_socket().unwrap();
         assert!(local.ip().is_loopback() && local.port() != 0);
+    }
+
+    #[test]
+    fn a_connect_does_not_wait() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = SocketOptions::DEFAULT.connect(listener.local_addr().unwrap()).unwrap();
+        let local = socket.local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(listener.accept().unwrap().1, local);
+        assert!(socket.take_error().unwrap().is_none());
+        let nowhere = "255.255.255.255:1".parse().unwrap();
+        assert!(SocketOptions::DEFAULT.connect(nowhere).is_err(), "known at once");
     }
 
     #[test]

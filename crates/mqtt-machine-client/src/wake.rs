@@ -106,8 +106,17 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls `future` on this thread, which sleeps in between; `None` when it is not ready by `deadline`.
-pub(crate) fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
+/// Polls `future` on this thread, which sleeps in between; `None` when it is not ready by `deadline`. Without a deadline it waits
+/// for as long as it takes. Something else must drive the client meanwhile.
+///
+/// ```no_run
+/// # fn example(client: mqtt_machine_client::Client) {
+/// use std::time::{Duration, Instant};
+///
+/// let connected = mqtt_machine_client::block_until(client.connected(), Some(Instant::now() + Duration::from_secs(5)));
+/// # }
+/// ```
+pub fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

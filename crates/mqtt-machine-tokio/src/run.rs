@@ -1,7 +1,7 @@
 //! Owns the driver task: open, loop { act, write, wait, read }. It must not know MQTT.
 
 use std::future::Future;
-use std::io::{ErrorKind, IoSlice};
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -160,19 +160,7 @@ fn close(socket: &mut Socket, mut farewell: impl Buf, context: &mut Context<'_>)
 
 /// Writes until the socket or the output has had enough. True when anything left.
 fn write(socket: &mut Socket, driver: &mut Driver, context: &mut Context<'_>) -> std::io::Result<bool> {
-    let mut wrote = false;
-    while driver.output().has_remaining() {
-        let mut slices = [IoSlice::new(&[]); 32];
-        let count = driver.output().chunks_vectored(&mut slices);
-        match socket.poll_write(slices.get(..count).unwrap_or_default(), context)? {
-            Poll::Pending => break,
-            Poll::Ready(0) => return Err(ErrorKind::WriteZero.into()),
-            Poll::Ready(bytes) => {
-                driver.wrote(bytes);
-                wrote = true;
-            }
-        }
-    }
+    let wrote = driver.write_by(|slices| socket.poll_write(slices, context))?;
     if let Poll::Ready(result) = socket.poll_flush(context) {
         result?;
     }

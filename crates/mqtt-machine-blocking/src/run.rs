@@ -1,0 +1,273 @@
+//! Owns the driver's loop: open, loop { act, write, read, wait }, to be run as a whole or a step at a time. It must not know MQTT.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use mio::Token;
+use mqtt_machine_client::{Driver, Layers, Server, Task, TransportError, TransportId, Turn, dial};
+
+use crate::connector::{Connector, Gate};
+use crate::network::{SOCKET, Sockets};
+use crate::socket::{Received, Socket};
+
+const WAKE: Token = Token(0);
+/// Events that are taken at once: there are two sources, and a few more while attempts race.
+const EVENTS: usize = 16;
+/// Turns within one step.
+const TURNS: usize = 32;
+
+/// How long a transport of the user's own may take to close.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+type Opening = Pin<Box<dyn Future<Output = Result<(Socket, Layers), TransportError>> + Send>>;
+
+enum Link {
+    None,
+    Opening(TransportId, Opening),
+    Open(TransportId, Socket),
+}
+
+/// Wakes the loop from wherever it waits.
+struct Notify(mio::Waker);
+
+impl Wake for Notify {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // A counter that is full wakes as well.
+        let _ = self.0.wake();
+    }
+}
+
+/// Drives one client: made by [`Client::with_driver`](crate::Client::with_driver). Dropping it ends the client at once: what was
+/// accepted ends as not sent or unknown, and streams end.
+pub struct Runner {
+    driver: Driver,
+    connector: Option<Connector>,
+    /// Where transports of the user's own go through, one after the other.
+    gate: Arc<Gate>,
+    poll: mio::Poll,
+    events: mio::Events,
+    waker: Waker,
+    sockets: Sockets,
+    link: Link,
+    scratch: Vec<u8>,
+    step: Step,
+}
+
+/// What a step says about the time until the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Step {
+    /// When the next step is due if nothing else happens; a time that has come when there is more to do.
+    pub deadline: Option<Instant>,
+    /// The client has ended: there is nothing more to do, and further steps do nothing.
+    pub done: bool,
+}
+
+impl Runner {
+    pub(crate) fn new(driver: Driver, connector: Option<Connector>) -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let waker = Waker::from(Arc::new(Notify(mio::Waker::new(poll.registry(), WAKE)?)));
+        let sockets = Sockets::new(poll.registry().try_clone()?, driver.socket_options());
+        let events = mio::Events::with_capacity(EVENTS);
+        let step = Step { deadline: Some(Instant::now()), done: false };
+        Ok(Self {
+            driver,
+            connector,
+            gate: Arc::default(),
+            poll,
+            events,
+            waker,
+            sockets,
+            link: Link::None,
+            scratch: Vec::new(),
+            step,
+        })
+    }
+
+    /// Drives the client on this thread until it has ended, and a transport of your own is closed (or has had its time for that).
+    ///
+    /// # Errors
+    /// When the system cannot wait for sockets any more. The client has ended then.
+    pub fn run(mut self) -> io::Result<()> {
+        while !self.step.done {
+            self.step(Duration::MAX)?;
+        }
+        drop(self.link);
+        self.gate.wait(GOODBYE);
+        Ok(())
+    }
+
+    /// Waits for at most `timeout` until there is something to do, and does it. With a timeout of zero it never waits. It does not
+    /// go on for ever: when there is more, the deadline of the step that it gives has come already.
+    ///
+    /// Another event loop calls it when [its descriptor](std::os::fd::AsRawFd) is readable (on Unix), and when
+    /// [`Step::deadline`] has come. The descriptor also becomes readable when a handle wants something, from whatever thread.
+    ///
+    /// # Errors
+    /// When the system cannot wait for sockets any more.
+    pub fn step(&mut self, timeout: Duration) -> io::Result<Step> {
+        if !self.step.done {
+            self.wait(timeout)?;
+            self.step = self.work();
+        }
+        Ok(self.step)
+    }
+
+    /// Steps until `future` is ready, for at most `timeout`: so a thread that drives a client itself waits for what
+    /// [`Client::handle`](crate::Client::handle) gives. `None` when the time is up or the client has ended before; the future is
+    /// dropped then. Lend it, as `&mut future`, to go on waiting.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn until<F: Future>(&mut self, future: F, timeout: Duration) -> io::Result<Option<F::Output>> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut future = pin!(future);
+        let waker = self.waker.clone();
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(Some(output));
+            }
+            let left = deadline.map_or(Duration::MAX, |then| then.saturating_duration_since(Instant::now()));
+            if left.is_zero() || self.step.done {
+                return Ok(None);
+            }
+            self.step(left)?;
+        }
+    }
+
+    /// When the next step is due if nothing else happens, as the last one said.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.step.deadline
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        let left = self.step.deadline.map(|then| then.saturating_duration_since(Instant::now()));
+        let timeout = left.map_or(timeout, |left| left.min(timeout));
+        let timeout = (timeout != Duration::MAX).then_some(timeout);
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Err(_) => return Ok(()),
+            Ok(()) => {}
+        }
+        if self.events.is_empty() && timeout.is_some_and(|timeout| !timeout.is_zero()) {
+            // Nothing has come for a while: an idle client keeps no read buffer.
+            self.scratch = Vec::new();
+        }
+        if let Link::Open(_, socket) = &mut self.link
+            && self.events.iter().any(|event| event.token() == SOCKET)
+        {
+            socket.stir();
+        }
+        Ok(())
+    }
+
+    /// Turns until nothing moves.
+    fn work(&mut self) -> Step {
+        for _ in 0..TURNS {
+            let turn = self.driver.turn(&self.waker);
+            self.act();
+            if turn.done {
+                return Step { deadline: None, done: true };
+            }
+            let moved = self.move_bytes(turn);
+            let timer = self.sockets.take_timer();
+            let deadline = [turn.deadline, timer].into_iter().flatten().min();
+            if !moved && !turn.more && deadline.is_none_or(|then| then > Instant::now()) {
+                return Step { deadline, done: false };
+            }
+        }
+        Step { deadline: Some(Instant::now()), done: false }
+    }
+
+    fn act(&mut self) {
+        while let Some(task) = self.driver.next_task() {
+            match task {
+                Task::Open { id, server } => self.link = Link::Opening(id, self.open(server)),
+                Task::Close { id, farewell } => match std::mem::replace(&mut self.link, Link::None) {
+                    Link::Open(present, socket) if present == id => socket.close(farewell),
+                    Link::Opening(present, _) if present == id => {}
+                    other => self.link = other,
+                },
+                // There is no other kind of task.
+                _ => {}
+            }
+        }
+    }
+
+    fn open(&self, server: Server) -> Opening {
+        if let Some(connector) = &self.connector {
+            let (layers, opening) =
+                (self.driver.layers(&server), connector.open(server, &self.gate, &self.waker));
+            return Box::pin(async move { Ok((Socket::own(opening.await?), layers?)) });
+        }
+        let (route, sockets) = (self.driver.route(&server), self.sockets.try_clone());
+        Box::pin(async move { Ok(dial(&sockets?, route?).await?) })
+    }
+
+    /// True when something moved.
+    fn move_bytes(&mut self, turn: Turn) -> bool {
+        match &mut self.link {
+            Link::None => false,
+            Link::Opening(id, opening) => {
+                let id = *id;
+                match opening.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+                    Poll::Pending => return false,
+                    Poll::Ready(Ok((socket, layers))) => {
+                        self.link = Link::Open(id, socket);
+                        self.driver.opened(id, layers);
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.link = Link::None;
+                        self.driver.open_failed(id, error);
+                    }
+                }
+                true
+            }
+            Link::Open(id, socket) => {
+                let id = *id;
+                let wrote = socket.write(&mut self.driver);
+                // A server that closes may have said why: that is read also when nothing can be written any more.
+                let read = socket.read(self.driver.input(), turn.read_capacity, &mut self.scratch);
+                match (wrote, read) {
+                    (_, Ok(Received::Some)) => {}
+                    (Ok(wrote), Ok(Received::Nothing)) => return wrote,
+                    (_, Ok(Received::End)) => {
+                        self.link = Link::None;
+                        self.driver.ended(id);
+                    }
+                    (Err(error), _) | (_, Err(error)) => {
+                        self.link = Link::None;
+                        self.driver.failed(id, error);
+                    }
+                }
+                true
+            }
+        }
+    }
+}
+
+/// Readable when a step has something to do; for `poll`, `epoll` and the like. It must be neither read nor closed.
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for Runner {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner")
+            .field("driver", &self.driver)
+            .field("step", &self.step)
+            .finish_non_exhaustive()
+    }
+}

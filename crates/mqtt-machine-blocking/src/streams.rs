@@ -1,0 +1,158 @@
+//! Owns streams as threads read them: calls that wait, and iterators. It must not know where messages come from.
+
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use mqtt_machine_client::{
+    self as shared, ClientEvent, Codes, CommandError, Incoming, Message, RequestError, SubscribeError,
+    TryRecvError, block_until,
+};
+
+/// The messages of some filters, in the order of their arrival: [`mqtt_machine_client::Subscription`] for threads.
+///
+/// An iterator over what arrives, which waits for every message and ends with the client. Each message is acknowledged when it is
+/// dropped, so at the end of its turn of a `for` loop. `for message in &mut subscription` can be left with the subscription
+/// kept; dropping the subscription unsubscribes.
+#[derive(Debug)]
+#[must_use = "dropping it unsubscribes"]
+pub struct Subscription(shared::Subscription);
+
+impl Subscription {
+    /// The answer of the server to the request: one code for each filter, in the order of the request; those of 0x80
+    /// and above are refusals. `None` for a stream that no request was made for.
+    pub const fn granted(&self) -> Option<&Codes> {
+        self.0.granted()
+    }
+
+    /// Waits for the next message; `None` when there will be none.
+    pub fn recv(&mut self) -> Option<Incoming> {
+        block_until(poll_fn(|context| self.0.poll_recv(context)), None).flatten()
+    }
+
+    /// Waits for the next message, for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`TryRecvError::Empty`] when none has arrived in time, [`TryRecvError::Closed`] when there will be none.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Incoming, TryRecvError> {
+        within(timeout, poll_fn(|context| self.0.poll_recv(context)))
+    }
+
+    /// The next message that has already arrived.
+    ///
+    /// # Errors
+    /// [`TryRecvError`] when there is none yet, or will be none.
+    pub fn try_recv(&mut self) -> Result<Incoming, TryRecvError> {
+        self.0.try_recv()
+    }
+
+    /// Unsubscribes from those filters that no other stream uses and waits for the server's answer: one code for each
+    /// of them. What was not read is acknowledged.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Command`] when the request is not accepted; [`SubscribeError::Ended`] when it got no answer.
+    pub fn unsubscribe(self) -> Result<Codes, SubscribeError> {
+        let closed = SubscribeError::Command(CommandError::Closed);
+        block_until(self.0.unsubscribe(), None).unwrap_or(Err(closed))
+    }
+}
+
+impl Iterator for Subscription {
+    type Item = Incoming;
+
+    fn next(&mut self) -> Option<Incoming> {
+        self.recv()
+    }
+}
+
+impl From<shared::Subscription> for Subscription {
+    fn from(subscription: shared::Subscription) -> Self {
+        Self(subscription)
+    }
+}
+
+impl From<Subscription> for shared::Subscription {
+    fn from(subscription: Subscription) -> Self {
+        subscription.0
+    }
+}
+
+/// What happens to the connection: [`mqtt_machine_client::Events`] for threads. An iterator that waits for every event and ends
+/// with the client.
+#[derive(Debug)]
+#[must_use = "events are kept for nobody else"]
+pub struct Events(shared::Events);
+
+impl Events {
+    /// How many unread events are kept.
+    pub const CAPACITY: usize = shared::Events::CAPACITY;
+
+    /// Waits for the next event; `None` when the client has ended.
+    pub fn recv(&mut self) -> Option<ClientEvent> {
+        block_until(self.0.recv(), None).flatten()
+    }
+
+    /// Waits for the next event, for at most `timeout`.
+    ///
+    /// # Errors
+    /// [`TryRecvError::Empty`] when nothing has happened in time, [`TryRecvError::Closed`] when the client has ended.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<ClientEvent, TryRecvError> {
+        within(timeout, self.0.recv())
+    }
+
+    /// The next event that has already happened, if any.
+    pub fn try_recv(&mut self) -> Option<ClientEvent> {
+        self.0.try_recv()
+    }
+}
+
+impl Iterator for Events {
+    type Item = ClientEvent;
+
+    fn next(&mut self) -> Option<ClientEvent> {
+        self.recv()
+    }
+}
+
+impl From<shared::Events> for Events {
+    fn from(events: shared::Events) -> Self {
+        Self(events)
+    }
+}
+
+/// Asks, and gets the answers: [`mqtt_machine_client::Requester`] for threads, which it dereferences to. Clones are cheap and mean
+/// the same requester.
+#[derive(Clone, Debug)]
+pub struct Requester(shared::Requester);
+
+impl Requester {
+    /// Publishes a request and waits for its answer, for as long as the requester's options say.
+    ///
+    /// # Errors
+    /// [`RequestError`] when there is no answer.
+    pub fn request(&self, message: Message) -> Result<Incoming, RequestError> {
+        self.0.request(message).wait()
+    }
+}
+
+impl Deref for Requester {
+    type Target = shared::Requester;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl From<shared::Requester> for Requester {
+    fn from(requester: shared::Requester) -> Self {
+        Self(requester)
+    }
+}
+
+fn within<T>(timeout: Duration, next: impl Future<Output = Option<T>>) -> Result<T, TryRecvError> {
+    match block_until(next, Instant::now().checked_add(timeout)) {
+        Some(Some(item)) => Ok(item),
+        Some(None) => Err(TryRecvError::Closed),
+        None => Err(TryRecvError::Empty),
+    }
+}
