@@ -16,6 +16,7 @@ use crate::error::{CommandError, ConnectError, SubscribeError};
 use crate::events::Events;
 use crate::options::{Options, for_handle};
 use crate::publish::{Delivery, Publish, publish_now};
+use crate::reauthenticate::Reauthenticating;
 use crate::record::Sink;
 use crate::request::{RequestOptions, Requester};
 use crate::shared::{Failure, Phase, Shared};
@@ -189,23 +190,25 @@ impl Client {
 
     /// Begins a new exchange of the [authenticator](Options::authenticator) on the present connection (5.0, section 4.12.1):
     /// when credentials were renewed, for instance. All else goes on meanwhile. When the server accepts, the event
-    /// [`Reauthenticated`](crate::ClientEvent::Reauthenticated) tells; when it does not, the connection ends.
+    /// [`Reauthenticated`](crate::ClientEvent::Reauthenticated) tells, and so does the future that this gives; when it does not, the
+    /// connection ends. It goes on without that future.
     ///
     /// # Errors
     /// [`CommandError::Refused`] without an authenticator or a connection, or when such an exchange has not ended yet;
     /// [`CommandError::Closed`] when the client has ended.
-    pub fn reauthenticate(&self) -> Result<(), CommandError> {
+    pub fn reauthenticate(&self) -> Result<Reauthenticating, CommandError> {
         let asks = self.shared().method.is_some();
-        self.shared().with(|state, _, wakes| {
-            let waits = state.reauthenticate;
+        let number = self.shared().with(|state, _, wakes| {
+            let waits = state.reauthentication.is_under_way();
             state.command(wakes, |machine| match (asks, waits) {
                 (false, _) => Err(Refused::NotSupported("authenticating again without an authenticator")),
                 (_, true) => Err(Refused::NotNow("the client is authenticating again already")),
                 (true, false) => machine.may_reauthenticate(),
             })?;
             state.reauthenticate = true;
-            Ok(())
-        })
+            Ok::<_, CommandError>(state.reauthentication.begin(wakes))
+        })?;
+        Ok(Reauthenticating::new(Arc::clone(self.shared()), number))
     }
 
     /// Sets the configuration of the next attempt to connect. The present connection keeps its own;

@@ -16,6 +16,7 @@ use crate::authenticate::{Asker, AuthenticationError, Question, Told};
 use crate::events::ClientEvent;
 use crate::pipe::{HANDSHAKE_READ, News, Pipe};
 use crate::prepare::{Attempt, Preparer};
+use crate::reauthenticate::ReauthenticationError;
 use crate::record::Sink;
 use crate::shared::{Phase, Shared, State};
 use crate::socket::SocketOptions;
@@ -194,16 +195,25 @@ impl Driver {
                 let give_up = |id| Answer::Authenticate { id, data: None };
                 match told {
                     Told::Answer(answer) => state.machine.answer(now, answer),
-                    // The connection that it was meant for may have ended by now, and then nothing is to be done.
-                    Told::Again(id, data) if self.transport == Some(id) => {
-                        let _ = state.machine.reauthenticate(now, data);
+                    // The connection that it was meant for may have ended by now.
+                    Told::Again(id, data) => {
+                        let here = self.transport == Some(id);
+                        if !here || state.machine.reauthenticate(now, data).is_err() {
+                            let error = ReauthenticationError::NotConnected;
+                            state.reauthentication.end(Err(error), wakes);
+                        }
                     }
                     Told::Failed(id, AuthenticationError(why)) => {
+                        let error = ReauthenticationError::Failed(why.clone());
+                        state.reauthentication.end(Err(error), wakes);
                         state.tell(&ClientEvent::AuthenticationFailed { why }, wakes);
                         state.machine.answer(now, give_up(id));
                     }
-                    Told::Reauthenticated => state.tell(&ClientEvent::Reauthenticated, wakes),
-                    Told::Again(..) | Told::Nothing => {}
+                    Told::Reauthenticated => {
+                        state.reauthentication.end(Ok(()), wakes);
+                        state.tell(&ClientEvent::Reauthenticated, wakes);
+                    }
+                    Told::Nothing => {}
                 }
             });
         }
@@ -280,8 +290,12 @@ impl Driver {
         if state.reauthenticate && self.asker.questions.is_empty() {
             // Without a connection the next one authenticates anyway.
             state.reauthenticate = false;
-            if let Some(id) = self.transport.filter(|_| state.machine.may_reauthenticate().is_ok()) {
-                self.asker.questions.push(Question::Again { id });
+            match self.transport.filter(|_| state.machine.may_reauthenticate().is_ok()) {
+                Some(id) => self.asker.questions.push(Question::Again { id }),
+                None => {
+                    let error = ReauthenticationError::NotConnected;
+                    state.reauthentication.end(Err(error), &mut self.wakes);
+                }
             }
         }
     }

@@ -28,6 +28,7 @@ mod options;
 mod pipe;
 mod prepare;
 mod publish;
+mod reauthenticate;
 mod record;
 mod request;
 mod router;
@@ -54,6 +55,7 @@ pub use one_shot::OneShotError;
 pub use options::Options;
 pub use prepare::{Attempt, NotNow, Prepared};
 pub use publish::{Delivery, Publish};
+pub use reauthenticate::{Reauthenticating, ReauthenticationError};
 pub use record::Record;
 pub use request::{
     Dropped, NotARequest, REPLY_LEVEL, Request, RequestError, RequestOptions, Requester, request_filters,

@@ -19,6 +19,7 @@ use crate::error::CommandError;
 use crate::events::{ClientEvent, Feed};
 use crate::options::{Options, for_handle};
 use crate::prepare::Prepare;
+use crate::reauthenticate::{Reauthentication, ReauthenticationError};
 use crate::request::Requests;
 use crate::router::Router;
 use crate::slab::Slab;
@@ -112,6 +113,7 @@ pub(crate) struct State {
     unused: Vec<TopicFilter>,
     /// The user wants to authenticate again, and the driver does not know it yet.
     pub(crate) reauthenticate: bool,
+    pub(crate) reauthentication: Reauthentication,
     /// What failed of a transport whose end the machine was told and has not told yet.
     pub(crate) cause: Option<(TransportId, TransportError)>,
 }
@@ -139,6 +141,7 @@ impl Shared {
             pending: HashMap::default(),
             unused: Vec::new(),
             reauthenticate: false,
+            reauthentication: Reauthentication::default(),
             cause: None,
         };
         Self {
@@ -322,6 +325,14 @@ impl State {
     }
 
     pub(crate) fn enter(&mut self, phase: Phase, wakes: &mut Wakes) {
+        let verdict = match &phase {
+            Phase::Closed => ReauthenticationError::Closed,
+            Phase::Connecting(Some(failure)) | Phase::GaveUp(failure) => {
+                ReauthenticationError::Ended(failure.reason.clone())
+            }
+            Phase::Connecting(None) | Phase::Connected(_) => ReauthenticationError::NotConnected,
+        };
+        self.reauthentication.end(Err(verdict), wakes);
         self.phase = phase;
         self.phase_waiters.wake_all(wakes);
         if self.is_over() {

@@ -272,7 +272,7 @@ async fn an_authenticator_follows_what_the_closure_chose() {
             .authenticator(Scram::sha256("user", "pencil"));
         let client = Client::connect(options.clone()).await.unwrap();
         publish(&client).await;
-        client.reauthenticate().unwrap();
+        client.reauthenticate().unwrap().await.unwrap();
         publish(&client).await;
         client.disconnect().await.unwrap();
         // What the method says is refused as ever.

@@ -10,7 +10,7 @@ use mqtt_machine_testkit::broker::BrokerConfig;
 use mqtt_machine_testkit::tcp::Broker;
 use mqtt_machine_tokio::{
     AuthenticationError, Authenticator, Client, ClientEvent, CommandError, ConnectError, EndReason, Exchange,
-    Message, Options, Outcome, ProtocolVersion, QoS, ReasonCode, Scram, Secret,
+    Message, Options, Outcome, ProtocolVersion, QoS, ReasonCode, ReauthenticationError, Scram, Secret,
 };
 use support::{options, within};
 
@@ -36,9 +36,10 @@ async fn a_client_connects_reconnects_and_authenticates_again() {
             let client = Client::connect(scram(&broker, method)).await.unwrap();
             let mut events = client.events();
             publish(&client).await;
-            client.reauthenticate().unwrap();
+            let exchange = client.reauthenticate().unwrap();
             let again = client.reauthenticate();
             assert!(matches!(again, Err(CommandError::Refused(_))), "{again:?}");
+            assert_eq!(exchange.await, Ok(()));
             publish(&client).await;
             assert_eq!(events.recv().await, Some(ClientEvent::Reauthenticated));
             // A new connection is a new exchange.
@@ -134,6 +135,70 @@ async fn a_method_that_cannot_begin_is_asked_again_after_the_back_off() {
         assert_eq!(asked.load(Ordering::Relaxed), 3);
         client.disconnect().await.unwrap();
         assert!(matches!(client.reauthenticate(), Err(CommandError::Closed)));
+    })
+    .await;
+}
+
+/// A method that gives up in the middle, from its second exchange on.
+struct Wavering(AtomicUsize, Scram);
+
+impl Authenticator for Wavering {
+    fn method(&self) -> &str {
+        self.1.method()
+    }
+
+    fn begin(&self) -> Result<(Box<dyn Exchange>, Option<Secret>), AuthenticationError> {
+        match self.0.fetch_add(1, Ordering::Relaxed) {
+            0 => self.1.begin(),
+            _ => Ok((Box::new(GivesUp), self.1.begin()?.1)),
+        }
+    }
+}
+
+struct GivesUp;
+
+impl Exchange for GivesUp {
+    fn step(&mut self, _: &[u8]) -> Result<Secret, AuthenticationError> {
+        Err(AuthenticationError("not today".to_owned()))
+    }
+
+    fn finish(&mut self, _: &[u8]) -> Result<(), AuthenticationError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn authenticating_again_tells_its_caller_how_it_ended() {
+    within(10, async {
+        let broker = broker();
+        let connect = || Client::connect(scram(&broker, Scram::sha256("user", "pencil")));
+        // The server does not accept any more.
+        let client = connect().await.unwrap();
+        broker.broker(|broker| broker.config_mut().scram_users.insert("user".into(), "other".into()));
+        let error = client.reauthenticate().unwrap().await.unwrap_err();
+        assert!(matches!(error, ReauthenticationError::Ended(EndReason::Disconnect { .. })), "{error}");
+        broker.broker(|broker| broker.config_mut().scram_users.insert("user".into(), "pencil".into()));
+        // The connection is lost before the server answers.
+        let client = connect().await.unwrap();
+        let exchange = client.reauthenticate().unwrap();
+        broker.cut("prover");
+        let lost = exchange.await;
+        assert!(matches!(
+            lost,
+            Ok(()) | Err(ReauthenticationError::Ended(_) | ReauthenticationError::NotConnected)
+        ));
+        // The method gives up.
+        let wavering = Wavering(AtomicUsize::new(0), Scram::sha256("user", "pencil"));
+        let client = Client::connect(scram(&broker, wavering)).await.unwrap();
+        let error = client.reauthenticate().unwrap().await.unwrap_err();
+        assert_eq!(error, ReauthenticationError::Failed("not today".to_owned()));
+        // The client is gone.
+        let (client, driver) = Client::with_driver(scram(&broker, Scram::sha256("user", "pencil"))).unwrap();
+        let driver = tokio::spawn(driver);
+        client.connected().await.unwrap();
+        let exchange = client.reauthenticate().unwrap();
+        driver.abort();
+        assert_eq!(exchange.await, Err(ReauthenticationError::Closed));
     })
     .await;
 }
