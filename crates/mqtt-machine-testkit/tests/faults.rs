@@ -85,6 +85,26 @@ fn a_crash_of_the_subscriber_at_any_moment_delivers_again_only_what_was_not_dura
 }
 
 #[test]
+fn a_new_machine_that_takes_an_earlier_session_without_its_records_meets_what_is_left_in_it() {
+    let mut sim = with(BrokerConfig::new());
+    let subscriber = sim.add(config("subscriber"));
+    let earlier = sim.add(config("publisher"));
+    subscribed(&mut sim, subscriber, "t", QoS::ExactlyOnce);
+    sim.connect_now(earlier);
+    sim.publish(earlier, message("t", "earlier", QoS::ExactlyOnce)).unwrap();
+    sim.run_for(millis(7));
+    // The server has the message and waits for its PUBREL.
+    sim.black_hole(earlier);
+    let new = sim.add(config("publisher"));
+    sim.connect_now(new);
+    let op = sim.publish(new, message("t", "new", QoS::ExactlyOnce)).unwrap();
+    let Outcome::Refused(refusal) = ended(&mut sim, new, op) else { panic!("a strict server refuses it") };
+    assert_eq!(refusal.reason, ReasonCode::PacketIdentifierInUse);
+    sim.run_for(secs(5));
+    assert_eq!(texts(&sim, subscriber, "t"), ["earlier"]);
+}
+
+#[test]
 fn a_process_suspended_beyond_its_keep_alive_resumes_its_session() {
     let mut sim = with(BrokerConfig::new());
     let subscriber = sim.add(config("subscriber").keep_alive(secs(20)));

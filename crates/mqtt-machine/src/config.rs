@@ -20,6 +20,11 @@ pub enum CleanStart {
     FirstOnly,
     /// Never: resume whatever session the server has for the client identifier, also one of another process that kept no
     /// records. 5.0 has a client close the connection then, which [`OwnOnly`](Self::OwnOnly) does.
+    ///
+    /// A new machine that finds such a session knows nothing of it: QoS 2 messages that the earlier process was told of may come
+    /// again, messages come for filters that nobody here asked for, and while a QoS 2 publication of the earlier process waits for
+    /// its PUBREL, a new one under the same packet identifier is refused (0x91) or, by a server that takes it for a repeat,
+    /// acknowledged and dropped.
     Never,
     /// As [`Never`](Self::Never), and a session that the server has and this machine has no state of is not taken: the
     /// connection is closed `[MQTT-3.2.2-4]`, and the next attempt begins with an empty session. A machine has its state from its
@@ -179,6 +184,10 @@ pub struct Authentication {
 }
 
 /// The caps of memory, each a hard bound. Bytes count topic, properties and payload of a message and its entry.
+///
+/// Beside them stand a packet that is being read (at most [`Config::maximum_packet_size`]) and 4,096 packets without a payload
+/// that wait to be written, about 650 KB: while a driver does not write, a server that goes on sending fills these, and then no
+/// more is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Messages accepted and not yet ended, waiting or in flight. Default 100,000.

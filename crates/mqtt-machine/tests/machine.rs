@@ -314,6 +314,27 @@ fn reading_stops_at_the_inbound_budget_and_goes_on_when_receipts_come_back() {
 
 // 5.0: MQTT-3.1.2-24
 #[test]
+fn a_driver_that_never_writes_makes_at_most_4096_control_packets_wait() {
+    let mut bench = Bench::connected(config());
+    let before = bench.machine.memory_used();
+    let mut taken = 0;
+    while bench.machine.read_capacity() > 0 {
+        bench.ack(AckKind::PubRel, 1);
+        taken += 1;
+        assert!(taken <= 4_096, "each PUBREL is answered by a PUBCOMP that waits");
+    }
+    assert_eq!(taken, 4_096);
+    let held = bench.machine.memory_used() - before;
+    assert!(held <= 660 << 10, "{held} bytes");
+    let mut rest = BytesMut::from(&[0x62, 2, 0, 1][..]);
+    bench.receive_bytes(&mut rest);
+    assert_eq!(rest.len(), 4, "nothing more is taken");
+    assert_eq!(bench.sent().len(), 4_096);
+    bench.receive_bytes(&mut rest);
+    assert_eq!((rest.len(), bench.sent().len()), (0, 1), "and reading goes on once they have left");
+}
+
+#[test]
 fn a_large_header_reserves_nothing_and_is_refused_by_its_header() {
     let mut bench = Bench::connected(config());
     bench.receive_bytes(&mut BytesMut::from(&[0x30, 0xff, 0xff, 0xff, 0x7f][..]));
