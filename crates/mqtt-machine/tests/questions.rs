@@ -254,6 +254,16 @@ fn authenticating_again_in_vain_disconnects_and_closes() {
 }
 
 #[test]
+fn authenticating_again_with_more_data_than_a_field_holds_is_refused() {
+    let mut bench = authenticated();
+    let data = |bytes: usize| Some(Secret::new(vec![7; bytes]));
+    let refused = bench.machine.reauthenticate(bench.now, data(65_536)).unwrap_err();
+    assert_eq!(refused, Refused::TooLarge { bytes: 65_536, limit: 65_535 });
+    bench.machine.reauthenticate(bench.now, data(65_535)).unwrap();
+    assert_eq!(bench.sent(), ["AUTH"]);
+}
+
+#[test]
 fn a_reconnect_and_a_new_configuration_begin_with_the_next_attempt() {
     let mut bench = Bench::connected(config());
     let now = bench.now;

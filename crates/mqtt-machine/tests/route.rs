@@ -121,6 +121,16 @@ fn references_are_followed_only_so_often_and_only_by_request() {
 }
 
 #[test]
+fn a_reference_that_names_nobody_is_not_followed() {
+    for properties in [PropertiesBuf::new(), reference(""), reference("  ")] {
+        let (mut bench, _) = attempt(config().redirection(Redirection::Follow { hops: 2 }));
+        refuse(&mut bench, ReasonCode::ServerMoved, &properties);
+        bench.events();
+        assert_eq!(opened(&mut bench), "two");
+    }
+}
+
+#[test]
 fn a_server_that_speaks_a_lower_version_is_spoken_to_in_it() {
     let config = config().fallback_to(ProtocolVersion::V3_1).redirection(Redirection::Ignore);
     let (mut bench, _) = attempt(config.clone());

@@ -312,8 +312,9 @@ impl Checked {
     /// As [`Machine::unsubscribe`].
     pub fn unsubscribe(&mut self, now: Instant, unsubscribe: Unsubscribe) -> Result<OpId, Refused> {
         self.before(now);
+        let filters = unsubscribe.filters.clone();
         let result = self.machine.unsubscribe(now, unsubscribe);
-        self.accepted(&result, Asked::Unsubscribe);
+        self.accepted(&result, Asked::Unsubscribe(filters));
         self.after(now);
         result
     }

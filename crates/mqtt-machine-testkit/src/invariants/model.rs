@@ -25,7 +25,7 @@ use super::{Findings, Invariant, MEMORY_SLACK, MEMORY_SLACK_EACH};
 pub(super) enum Asked {
     Publish(QoS),
     Subscribe(Vec<TopicFilter>),
-    Unsubscribe,
+    Unsubscribe(Vec<TopicFilter>),
     Disconnect,
 }
 
@@ -68,7 +68,14 @@ pub(super) struct Model {
     last_op: Option<OpId>,
     requests: BTreeMap<PacketId, Request>,
     answers: Vec<(Request, Vec<ReasonCode>)>,
+    /// Requests that have left on any connection, and on this one.
+    sent: BTreeSet<OpId>,
+    left: BTreeSet<OpId>,
+    /// What was granted at some time: the machine may subscribe to it by itself.
+    granted: BTreeSet<TopicFilter>,
     disconnecting: bool,
+    /// The last command when a disconnect ended: it and those before it have ended, told or not.
+    over: Option<OpId>,
     /// Operations that a lost session ended, until the record says so.
     lost: Vec<OpId>,
     most_events: usize,
@@ -97,7 +104,11 @@ impl Model {
             last_op: None,
             requests: BTreeMap::new(),
             answers: Vec::new(),
+            sent: BTreeSet::new(),
+            left: BTreeSet::new(),
+            granted: BTreeSet::new(),
             disconnecting: false,
+            over: None,
             lost: Vec::new(),
             most_events: 0,
             incoming_cap: 0,
@@ -115,6 +126,9 @@ impl Model {
                 Record::Received { packet_id } => model.incoming.restore_received(*packet_id),
                 Record::Completed { packet_id } => model.incoming.restore_completed(*packet_id),
                 Record::SessionLost { .. } => model.incoming.session_lost(),
+                Record::Subscribed { subscription, .. } => {
+                    model.granted.insert(subscription.filter.clone());
+                }
                 _ => {}
             }
             model.outgoing.replay(record.clone(), now);
@@ -221,6 +235,7 @@ impl Model {
         self.asked_for = None;
         self.wire = None;
         self.requests.clear();
+        self.left.clear();
         self.incoming.connection_ended();
         self.outgoing.connection_ended();
     }
@@ -239,6 +254,7 @@ impl Model {
     pub(super) fn vitals(&mut self, vitals: &Vitals) {
         if self.disconnecting && vitals.is_idle {
             self.disconnecting = false;
+            self.over = self.last_op;
             for op in self.outgoing.disconnected() {
                 self.journal.depends_on_nothing(op);
             }

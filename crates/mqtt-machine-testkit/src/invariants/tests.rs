@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{
     Ack, AckKind, ConnAck, Connect, Packet, Properties, PropertiesBuf, Property, Publish, Subscribe,
-    SubscribeFilter,
+    SubscribeFilter, Unsubscribe,
 };
 use mqtt_machine::{
     Acknowledgement, Action, Config, Event, Instant, JournalSeq, Machine, Message, OpId, Outcome, PacketId,
@@ -257,8 +257,15 @@ fn an_outcome_that_nothing_supports_is_seen() {
 
     let mut played = Played::connected();
     let filters = vec![TopicFilter::new("t").unwrap()];
-    played.model.accepted(OpId::new(1), Asked::Subscribe(filters));
+    played.model.accepted(OpId::new(1), Asked::Subscribe(filters.clone()));
     played.ends(OpId::new(1), acknowledged());
+    played.assert_found(Invariant::Outcome);
+
+    let mut played = Played::connected();
+    played.model.accepted(OpId::new(1), Asked::Unsubscribe(filters));
+    let properties = Properties::EMPTY;
+    played.sends(&Packet::Unsubscribe(Unsubscribe { packet_id: id(1), properties, filters: vec!["t"] }));
+    played.ends(OpId::new(1), Outcome::NotSent);
     played.assert_found(Invariant::Outcome);
 }
 

@@ -212,7 +212,7 @@ impl Machine {
 
     fn push_request(&mut self, ask: Ask, properties: packet::PropertiesBuf) -> OpId {
         let op = self.session.next_op();
-        self.session.requests.push(Request { op: Some(op), ask, properties, packet_id: None });
+        self.session.requests.push(Request::new(Some(op), ask, properties));
         op
     }
 

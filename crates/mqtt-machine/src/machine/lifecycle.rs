@@ -461,12 +461,9 @@ impl Machine {
             undelivered = undelivered.saturating_add(usize::from(!ended));
             self.discard(slot, Outcome::NotSent);
         }
-        for (request, sent) in self.session.requests.drain() {
-            if let Some(packet_id) = request.packet_id {
-                self.session.ids.remove(packet_id);
-            }
+        for request in self.session.requests.drain() {
             if let Some(op) = request.op {
-                let outcome = if sent { Outcome::Unknown } else { Outcome::NotSent };
+                let outcome = if request.sent { Outcome::Unknown } else { Outcome::NotSent };
                 self.complete(op, outcome, JournalSeq::ZERO);
             }
         }

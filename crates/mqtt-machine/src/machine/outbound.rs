@@ -147,7 +147,7 @@ impl Machine {
             let _ = properties.push(Property::SubscriptionIdentifier(identifier));
         }
         let ask = Ask::Subscribe(subscriptions);
-        self.session.requests.push_next(Request { op: None, ask, properties, packet_id: None });
+        self.session.requests.push_next(Request::new(None, ask, properties));
     }
 
     /// Notes when every subscription that the server lost has been made again.

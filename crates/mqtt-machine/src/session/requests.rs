@@ -25,10 +25,16 @@ pub(crate) struct Request {
     pub(crate) ask: Ask,
     pub(crate) properties: PropertiesBuf,
     /// Present while it is in flight on this connection.
-    pub(crate) packet_id: Option<PacketId>,
+    packet_id: Option<PacketId>,
+    /// It was written, on this connection or an earlier one: the server may have done what it asks for.
+    pub(crate) sent: bool,
 }
 
 impl Request {
+    pub(crate) const fn new(op: Option<OpId>, ask: Ask, properties: PropertiesBuf) -> Self {
+        Self { op, ask, properties, packet_id: None, sent: false }
+    }
+
     fn cost(&self) -> usize {
         let ask = match &self.ask {
             Ask::Subscribe(subscriptions) => subscriptions_cost(subscriptions),
@@ -80,6 +86,7 @@ impl Requests {
     pub(crate) fn assign(&mut self, packet_id: PacketId) {
         if let Some(request) = self.queue.get_mut(self.in_flight) {
             request.packet_id = Some(packet_id);
+            request.sent = true;
             self.in_flight = self.in_flight.saturating_add(1);
         }
     }
@@ -117,16 +124,10 @@ impl Requests {
         ids
     }
 
-    /// Takes out everything; the boolean tells whether it was in flight.
-    pub(crate) fn drain(&mut self) -> Vec<(Request, bool)> {
+    /// Takes out everything, once there is no connection.
+    pub(crate) fn drain(&mut self) -> VecDeque<Request> {
         self.in_flight = 0;
         self.bytes = 0;
-        self.queue
-            .drain(..)
-            .map(|request| {
-                let sent = request.packet_id.is_some();
-                (request, sent)
-            })
-            .collect()
+        core::mem::take(&mut self.queue)
     }
 }

@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{Ack, AckKind, Packet, Publish};
 use mqtt_machine::{
-    Action, DropReason, Event, OpId, Outcome, PacketId, ProtocolVersion, QoS, ReasonCode, TransportId,
+    Action, DropReason, Event, OpId, Outcome, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter,
+    TransportId,
 };
 
 use super::super::Invariant;
@@ -44,9 +45,12 @@ impl Model {
             Packet::Ack(ack) => self.acknowledges(ack),
             Packet::Subscribe(subscribe) => {
                 self.requests_under(subscribe.packet_id, Request::Subscribe(subscribe.filters.len()));
+                let filters: Vec<&str> = subscribe.filters.iter().map(|it| it.filter).collect();
+                self.asks(&filters, true);
             }
             Packet::Unsubscribe(unsubscribe) => {
                 self.requests_under(unsubscribe.packet_id, Request::Unsubscribe(unsubscribe.filters.len()));
+                self.asks(&unsubscribe.filters, false);
             }
             _ => {}
         }
@@ -95,6 +99,23 @@ impl Model {
             format!("a request uses packet identifier {packet_id}, which is in flight")
         });
         self.requests.insert(packet_id, request);
+    }
+
+    /// The oldest command that asks for this, and did not leave on this connection, does.
+    fn asks(&mut self, filters: &[&str], subscribe: bool) {
+        let same = |asked: &[TopicFilter]| asked.iter().map(TopicFilter::as_str).eq(filters.iter().copied());
+        let mut open = self.open.iter().filter(|(op, _)| Some(**op) > self.over && !self.left.contains(op));
+        let op = open.find(|(_, asked)| match asked {
+            // It may be the machine's own request, too.
+            Asked::Subscribe(asked) if asked.iter().any(|filter| self.granted.contains(filter)) => false,
+            Asked::Subscribe(asked) => subscribe && same(asked),
+            Asked::Unsubscribe(asked) => !subscribe && same(asked),
+            _ => false,
+        });
+        if let Some((op, _)) = op {
+            self.left.insert(*op);
+            self.sent.insert(*op);
+        }
     }
 
     /// The output has room and the machine wrote all that it wanted: nothing that could be written is left.
@@ -181,6 +202,7 @@ impl Model {
                 format!("{op:?} ended and was not accepted, or ended twice: {outcome:?}"),
             );
         };
+        let left = self.sent.remove(&op);
         let wrong = |what: &str| format!("{op:?} ended as {outcome:?}, {what}");
         match (&asked, outcome) {
             (Asked::Publish(QoS::AtMostOnce), Outcome::Dropped(DropReason::Offline)) => {
@@ -196,19 +218,20 @@ impl Model {
             (Asked::Subscribe(filters), Outcome::Subscribed(codes)) => {
                 for (filter, code) in filters.iter().zip(&codes.codes) {
                     if !code.is_failure() {
+                        self.granted.insert(filter.clone());
                         self.journal.grants(filter, &mut self.findings);
                     }
                 }
                 self.answer(Request::Subscribe(filters.len()), &codes.codes, wrong("which no SUBACK says"));
             }
-            (Asked::Unsubscribe, Outcome::Unsubscribed(codes)) => {
+            (Asked::Unsubscribe(_), Outcome::Unsubscribed(codes)) => {
                 let request = Request::Unsubscribe(codes.codes.len());
                 self.answer(request, &codes.codes, wrong("which no UNSUBACK says"));
             }
-            (
-                Asked::Subscribe(_) | Asked::Unsubscribe,
-                Outcome::NotSent | Outcome::Unknown | Outcome::Dropped(_),
-            )
+            (Asked::Subscribe(_) | Asked::Unsubscribe(_), Outcome::NotSent) => {
+                self.findings.ensure(!left, Invariant::Outcome, || wrong("and has left"));
+            }
+            (Asked::Subscribe(_) | Asked::Unsubscribe(_), Outcome::Unknown | Outcome::Dropped(_))
             | (Asked::Disconnect, Outcome::Disconnected { .. }) => {}
             _ => self.findings.report(Invariant::Outcome, wrong("which is no end of such a command")),
         }
