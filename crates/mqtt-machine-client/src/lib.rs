@@ -22,6 +22,7 @@ mod dial;
 mod driver;
 mod error;
 mod events;
+mod face;
 mod filter_map;
 pub mod one_shot;
 mod options;
@@ -32,6 +33,7 @@ mod reauthenticate;
 mod record;
 mod request;
 mod router;
+mod run;
 #[cfg(feature = "scram")]
 mod scram;
 mod shared;
@@ -50,6 +52,7 @@ pub use dial::{Network, NetworkFuture, dial};
 pub use driver::{Driver, Task, Turn};
 pub use error::{CommandError, ConnectError, SubscribeError, TryRecvError};
 pub use events::{ClientEvent, Events};
+pub use face::first_connection;
 pub use filter_map::FilterMap;
 pub use one_shot::OneShotError;
 pub use options::Options;
@@ -61,6 +64,7 @@ pub use request::{
     Dropped, NotARequest, REPLY_LEVEL, Request, RequestError, RequestOptions, Requester, request_filters,
     requested_topic, response_to,
 };
+pub use run::{Run, Runtime};
 #[cfg(feature = "scram")]
 pub use scram::Scram;
 pub use socket::SocketOptions;

@@ -1,24 +1,31 @@
-//! Owns what tokio can do to get to a server: names, sockets, a timer. It must not know which of it is needed when.
+//! Owns what tokio does for a client: names, sockets, a timer. It must not know which of it is needed when.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use mqtt_machine_client::{Network, NetworkFuture, SocketOptions, Target};
+use mqtt_machine_client::{Network, NetworkFuture, Runtime, Server, SocketOptions, Target};
 use mqtt_machine_transport::{Authority, SrvOver, SrvQuestion, next_framed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
-use tokio::time::sleep_until;
+use tokio::time::{Sleep, sleep_until};
 
-use crate::socket::Socket;
+use crate::socket::{Connector, Socket};
 
 /// The most that an answer of a name server over UDP has.
 const DATAGRAM: usize = 4 << 10;
 
-pub(crate) struct Tokio(pub(crate) SocketOptions);
+/// Tokio, as one client uses it.
+#[derive(Clone)]
+pub(crate) struct Tokio {
+    pub(crate) options: SocketOptions,
+    pub(crate) connector: Option<Connector>,
+}
 
 impl Network for Tokio {
     type Socket = Socket;
@@ -28,7 +35,7 @@ impl Network for Tokio {
     }
 
     fn connect(&self, target: Target) -> NetworkFuture<io::Result<Socket>> {
-        let options = self.0;
+        let options = self.options;
         Box::pin(async move {
             match target {
                 Target::Tcp(address) => {
@@ -74,6 +81,50 @@ impl Network for Tokio {
     }
 }
 
+impl Runtime for Tokio {
+    type Timer = Pin<Box<Sleep>>;
+
+    fn open_own(&self, server: &Server) -> Option<NetworkFuture<io::Result<Socket>>> {
+        self.connector.as_ref().map(|connector| connector.open(server.clone()))
+    }
+
+    fn poll_read(
+        socket: &mut Socket,
+        input: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        socket.poll_read(input, context)
+    }
+
+    fn poll_write(
+        socket: &mut Socket,
+        slices: &[IoSlice<'_>],
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        socket.poll_write(slices, context)
+    }
+
+    fn poll_flush(socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        socket.poll_flush(context)
+    }
+
+    fn poll_close(socket: &mut Socket, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        socket.poll_shutdown(context)
+    }
+
+    fn timer(then: Instant) -> Self::Timer {
+        Box::pin(sleep_until(then.into()))
+    }
+
+    fn reset(timer: &mut Self::Timer, then: Instant) {
+        timer.as_mut().reset(then.into());
+    }
+
+    fn poll_timer(timer: &mut Self::Timer, context: &mut Context<'_>) -> Poll<()> {
+        timer.as_mut().poll(context)
+    }
+}
+
 /// Any local address of the family of `to`.
 fn any_like(to: SocketAddr) -> SocketAddr {
     match to {
@@ -101,7 +152,9 @@ mod tests {
 
     async fn to(url: &str) -> Result<Socket, DialError> {
         let route = Route::new(Endpoint::parse(url).unwrap(), &RouteOptions::new()).unwrap();
-        dial(&Tokio(SocketOptions::DEFAULT), Arc::new(route)).await.map(|(socket, _)| socket)
+        dial(&Tokio { options: SocketOptions::DEFAULT, connector: None }, Arc::new(route))
+            .await
+            .map(|(socket, _)| socket)
     }
 
     #[tokio::test]

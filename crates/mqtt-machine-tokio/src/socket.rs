@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use mqtt_machine_client::Server;
+use mqtt_machine_client::{NetworkFuture, Server};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -89,8 +89,7 @@ impl Socket {
 #[derive(Clone)]
 pub struct Connector(Arc<OpenOwn>);
 
-pub(crate) type Opening = Pin<Box<dyn Future<Output = io::Result<Socket>> + Send>>;
-type OpenOwn = dyn Fn(Server) -> Opening + Send + Sync;
+type OpenOwn = dyn Fn(Server) -> NetworkFuture<io::Result<Socket>> + Send + Sync;
 
 impl Connector {
     /// Opens by `open`, which is given the server whose turn it is. The machine's connect timeout bounds it: then the future
@@ -120,7 +119,7 @@ impl Connector {
         })
     }
 
-    pub(crate) fn open(&self, server: Server) -> Opening {
+    pub(crate) fn open(&self, server: Server) -> NetworkFuture<io::Result<Socket>> {
         (self.0)(server)
     }
 }

@@ -1,17 +1,19 @@
-//! Owns the driver task: open, loop { act, write, wait, read }. It must not know MQTT.
+//! Owns the loop of every adapter that polls: open, loop { act, write, wait, read }. It must not know MQTT, nor a runtime.
 
+use std::fmt;
 use std::future::Future;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Buf;
-use mqtt_machine_client::{Driver, Layers, Server, Task, TransportError, TransportId, Turn, dial};
-use tokio::time::{Sleep, sleep_until};
+use bytes::{Buf, BytesMut};
+use mqtt_machine::{Server, TransportId};
+use mqtt_machine_transport::Layers;
 
-use crate::network::Tokio;
-use crate::socket::{Connector, Socket};
+use crate::dial::{Network, NetworkFuture, dial};
+use crate::driver::{Driver, Task, Turn};
+use crate::transport::TransportError;
 
 /// The room made for reading, and for a larger frame as much at a time as has come of it already.
 const READ_ROOM: usize = 64 << 10;
@@ -20,54 +22,98 @@ const LEAST_ROOM: usize = 4 << 10;
 /// Turns within one poll before other tasks are let in.
 const TURNS: usize = 32;
 
-type Opening = Pin<Box<dyn Future<Output = Result<(Socket, Layers), TransportError>> + Send>>;
+/// What an adapter's runtime does with the sockets of its [`Network`], and its timer.
+pub trait Runtime: Network {
+    /// Waits for one time after another.
+    type Timer: Unpin;
 
-enum Link {
-    None,
-    Opening(TransportId, Opening),
-    Open(TransportId, Socket),
+    /// Opens a transport of the user's own to the server; `None`: it is dialled over the network.
+    fn open_own(&self, server: &Server) -> Option<NetworkFuture<io::Result<Self::Socket>>>;
+
+    /// Reads once behind the end of `input`, into the room that is there; 0 is the end.
+    fn poll_read(
+        socket: &mut Self::Socket,
+        input: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Writes once.
+    fn poll_write(
+        socket: &mut Self::Socket,
+        slices: &[IoSlice<'_>],
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Lets go what the socket keeps back; to those of the system this is nothing.
+    fn poll_flush(socket: &mut Self::Socket, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends this direction of the socket. What was written still arrives.
+    fn poll_close(socket: &mut Self::Socket, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// A timer for this time.
+    fn timer(then: Instant) -> Self::Timer;
+
+    /// Sets the timer to another time.
+    fn reset(timer: &mut Self::Timer, then: Instant);
+
+    /// Ready when the time has come.
+    fn poll_timer(timer: &mut Self::Timer, context: &mut Context<'_>) -> Poll<()>;
 }
 
-/// The driver task of one client.
-pub(crate) struct Run {
+type Opening<S> = Pin<Box<dyn Future<Output = Result<(S, Layers), TransportError>> + Send>>;
+
+enum Link<S> {
+    None,
+    Opening(TransportId, Opening<S>),
+    Open(TransportId, S),
+}
+
+/// The driver of one client as a future, to be polled until it ends with the client. It is all of an adapter but its
+/// [`Runtime`].
+pub struct Run<R: Runtime> {
     driver: Driver,
-    connector: Option<Connector>,
-    link: Link,
-    timer: Option<Pin<Box<Sleep>>>,
+    runtime: R,
+    link: Link<R::Socket>,
+    timer: Option<R::Timer>,
     /// What the timer is set to.
     armed: Option<Instant>,
 }
 
-impl Run {
-    pub(crate) const fn new(driver: Driver, connector: Option<Connector>) -> Self {
-        Self { driver, connector, link: Link::None, timer: None, armed: None }
+impl<R: Runtime> Run<R> {
+    /// Drives with this runtime.
+    pub const fn new(driver: Driver, runtime: R) -> Self {
+        Self { driver, runtime, link: Link::None, timer: None, armed: None }
     }
+}
 
+impl<R> Run<R>
+where
+    R: Runtime + Clone + Send + Sync + 'static,
+    R::Socket: Send + 'static,
+{
     fn act(&mut self, context: &mut Context<'_>) {
         while let Some(task) = self.driver.next_task() {
             match task {
-                Task::Open { id, server } => self.link = Link::Opening(id, self.open(server)),
+                Task::Open { id, server } => self.link = Link::Opening(id, self.open(&server)),
                 Task::Close { id, farewell } => match &mut self.link {
                     Link::Open(present, socket) if *present == id => {
-                        close(socket, farewell, context);
+                        close::<R>(socket, farewell, context);
                         self.link = Link::None;
                     }
                     Link::Opening(present, _) if *present == id => self.link = Link::None,
                     _ => {}
                 },
-                // There is no other kind of task.
-                _ => {}
             }
         }
     }
 
-    fn open(&self, server: Server) -> Opening {
-        if let Some(connector) = &self.connector {
-            let (layers, opening) = (self.driver.layers(&server), connector.open(server));
+    fn open(&self, server: &Server) -> Opening<R::Socket> {
+        if let Some(opening) = self.runtime.open_own(server) {
+            let layers = self.driver.layers(server);
             return Box::pin(async move { Ok((opening.await?, layers?)) });
         }
-        let (route, network) = (self.driver.route(&server), Tokio(self.driver.socket_options()));
-        Box::pin(async move { Ok(dial(&network, route?).await?) })
+        let (route, runtime) = (self.driver.route(server), self.runtime.clone());
+        Box::pin(async move { Ok(dial(&runtime, route?).await?) })
     }
 
     /// True when something moved.
@@ -91,9 +137,9 @@ impl Run {
             }
             Link::Open(id, socket) => {
                 let id = *id;
-                let wrote = write(socket, &mut self.driver, context);
+                let wrote = write::<R>(socket, &mut self.driver, context);
                 // A server that closes may have said why: that is read also when nothing can be written any more.
-                let read = read(socket, &mut self.driver, turn.read_capacity, context);
+                let read = read::<R>(socket, &mut self.driver, turn.read_capacity, context);
                 match (wrote, read) {
                     (_, Ok(Read::Some)) => {}
                     (Ok(wrote), Ok(Read::Nothing)) => return wrote,
@@ -117,17 +163,20 @@ impl Run {
         if deadline <= Instant::now() {
             return true;
         }
-        let at = tokio::time::Instant::from_std(deadline);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        let timer = self.timer.get_or_insert_with(|| R::timer(deadline));
         if self.armed != Some(deadline) {
             self.armed = Some(deadline);
-            timer.as_mut().reset(at);
+            R::reset(timer, deadline);
         }
-        timer.as_mut().poll(context).is_ready()
+        R::poll_timer(timer, context).is_ready()
     }
 }
 
-impl Future for Run {
+impl<R> Future for Run<R>
+where
+    R: Runtime + Clone + Send + Sync + Unpin + 'static,
+    R::Socket: Send + Unpin + 'static,
+{
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -147,21 +196,31 @@ impl Future for Run {
     }
 }
 
+impl<R: Runtime> fmt::Debug for Run<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
 /// Says goodbye. To a socket these are calls that never wait; what was written still arrives.
-fn close(socket: &mut Socket, mut farewell: impl Buf, context: &mut Context<'_>) {
+fn close<R: Runtime>(socket: &mut R::Socket, mut farewell: impl Buf, context: &mut Context<'_>) {
     while farewell.has_remaining() {
-        match socket.poll_write(&[IoSlice::new(farewell.chunk())], context) {
+        match R::poll_write(socket, &[IoSlice::new(farewell.chunk())], context) {
             Poll::Ready(Ok(count)) if count > 0 => farewell.advance(count),
             _ => break,
         }
     }
-    let _ = socket.poll_shutdown(context);
+    let _ = R::poll_close(socket, context);
 }
 
 /// Writes until the socket or the output has had enough. True when anything left.
-fn write(socket: &mut Socket, driver: &mut Driver, context: &mut Context<'_>) -> std::io::Result<bool> {
-    let wrote = driver.write_by(|slices| socket.poll_write(slices, context))?;
-    if let Poll::Ready(result) = socket.poll_flush(context) {
+fn write<R: Runtime>(
+    socket: &mut R::Socket,
+    driver: &mut Driver,
+    context: &mut Context<'_>,
+) -> io::Result<bool> {
+    let wrote = driver.write_by(|slices| R::poll_write(socket, slices, context))?;
+    if let Poll::Ready(result) = R::poll_flush(socket, context) {
         result?;
     }
     Ok(wrote)
@@ -174,12 +233,12 @@ enum Read {
 }
 
 /// Reads once.
-fn read(
-    socket: &mut Socket,
+fn read<R: Runtime>(
+    socket: &mut R::Socket,
     driver: &mut Driver,
     capacity: usize,
     context: &mut Context<'_>,
-) -> std::io::Result<Read> {
+) -> io::Result<Read> {
     if capacity == 0 {
         return Ok(Read::Nothing);
     }
@@ -187,7 +246,7 @@ fn read(
     if input.capacity().saturating_sub(input.len()) < capacity.min(LEAST_ROOM) {
         input.reserve(capacity.min(READ_ROOM.max(input.len())));
     }
-    match socket.poll_read(input, context)? {
+    match R::poll_read(socket, input, context)? {
         Poll::Pending => Ok(Read::Nothing),
         Poll::Ready(0) => Ok(Read::End),
         Poll::Ready(_) => Ok(Read::Some),

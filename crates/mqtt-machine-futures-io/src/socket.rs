@@ -1,0 +1,158 @@
+//! Owns an open socket of whatever kind, and how one of the user's own is opened. It must not know what its bytes mean.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::TcpStream;
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use async_io::Async;
+use bytes::BytesMut;
+use futures_io::{AsyncRead, AsyncWrite};
+use mqtt_machine_client::{NetworkFuture, Server};
+
+/// The least and the most that is read at once, in bytes.
+const ROOM: [usize; 2] = [2 << 10, 64 << 10];
+
+/// A stream of the user's own.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// An open socket of an adapter over `futures-io`.
+pub struct Socket {
+    kind: Kind,
+    /// How much is read at once. Memory is handed to a stream only when it is written to, so this follows what comes.
+    room: usize,
+}
+
+enum Kind {
+    Tcp(Async<TcpStream>),
+    #[cfg(unix)]
+    Unix(Async<UnixStream>),
+    Own(Box<dyn Stream>),
+}
+
+impl Socket {
+    pub(crate) const fn tcp(stream: Async<TcpStream>) -> Self {
+        Self { kind: Kind::Tcp(stream), room: ROOM[0] }
+    }
+
+    #[cfg(unix)]
+    pub(crate) const fn unix(stream: Async<UnixStream>) -> Self {
+        Self { kind: Kind::Unix(stream), room: ROOM[0] }
+    }
+
+    fn own(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self { kind: Kind::Own(Box::new(stream)), room: ROOM[0] }
+    }
+
+    fn stream(&mut self) -> Pin<&mut (dyn Stream + 'static)> {
+        match &mut self.kind {
+            Kind::Tcp(stream) => Pin::new(stream),
+            #[cfg(unix)]
+            Kind::Unix(stream) => Pin::new(stream),
+            Kind::Own(stream) => Pin::new(&mut **stream),
+        }
+    }
+
+    /// Reads behind the end of `input`, into the room that is there.
+    pub(crate) fn poll_read(
+        &mut self,
+        input: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let before = input.len();
+        let room = self.room.min(input.capacity().saturating_sub(before)).max(1);
+        input.resize(before.saturating_add(room), 0);
+        let buffer = input.get_mut(before..).unwrap_or_default();
+        let result = self.stream().poll_read(context, buffer);
+        let count = match &result {
+            Poll::Ready(Ok(count)) => (*count).min(room),
+            _ => 0,
+        };
+        input.truncate(before.saturating_add(count));
+        let [least, most] = ROOM;
+        if count == room {
+            self.room = self.room.saturating_mul(2).min(most);
+        } else if count > 0 && count < self.room / 4 {
+            self.room = (self.room / 2).max(least);
+        }
+        result
+    }
+
+    pub(crate) fn poll_write(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(context, slices)
+    }
+
+    /// To the sockets of the system this is nothing; others may keep bytes back.
+    pub(crate) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(context)
+    }
+
+    pub(crate) fn poll_close(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_close(context)
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Socket(..)")
+    }
+}
+
+/// How a transport of your own is opened: a serial line, a pipe within the process; anything that is [`AsyncRead`] and
+/// [`AsyncWrite`] of `futures-io`. It is asked again for every reconnect.
+///
+/// The server's name may be anything. With a URL whose scheme says so, TLS and WebSocket lie on it.
+#[derive(Clone)]
+pub struct Connector(Arc<OpenOwn>);
+
+type OpenOwn = dyn Fn(Server) -> NetworkFuture<io::Result<Socket>> + Send + Sync;
+
+impl Connector {
+    /// Opens by `open`, which is given the server whose turn it is. The machine's connect timeout bounds it: then the future
+    /// is dropped.
+    pub fn new<F, S>(open: impl Fn(Server) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self(Arc::new(move |server| {
+            let opening = open(server);
+            Box::pin(async move { Ok(Socket::own(opening.await?)) })
+        }))
+    }
+
+    /// A stream that is open already. There is no other one: further attempts fail, so [`Backoff::NEVER`] goes well with it.
+    ///
+    /// [`Backoff::NEVER`]: mqtt_machine_client::Backoff::NEVER
+    pub fn once(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let stream = Mutex::new(Some(stream));
+        Self::new(move |_| {
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            async move {
+                let used = || io::Error::new(io::ErrorKind::NotConnected, "the stream was used before");
+                stream.ok_or_else(used)
+            }
+        })
+    }
+
+    pub(crate) fn open(&self, server: Server) -> NetworkFuture<io::Result<Socket>> {
+        (self.0)(server)
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector(..)")
+    }
+}
