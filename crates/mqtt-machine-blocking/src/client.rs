@@ -172,7 +172,8 @@ impl Client {
         self.handle.publish(message).wait()
     }
 
-    /// Subscribes to a filter: returns when the server has granted it, with the messages of this filter.
+    /// Subscribes to a filter: returns when the server has granted it, with the messages of this filter. Without a connection it waits
+    /// for one, for as long as it takes: [`block_until`] has a deadline.
     ///
     /// # Errors
     /// [`SubscribeError`] when the server refuses it, or the client ends before.

@@ -289,7 +289,9 @@ impl Shared {
                     length => {
                         portion.advance(length.min(portion.len()));
                         let told = std::mem::replace(&mut untold, length);
-                        self.change(|state| state.written = state.written.saturating_add(told));
+                        if told > 0 {
+                            self.change(|state| state.written = state.written.saturating_add(told));
+                        }
                     }
                 }
             }

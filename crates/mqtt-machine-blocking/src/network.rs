@@ -30,33 +30,33 @@ const DATAGRAM: usize = 4 << 10;
 /// How many lookups of names may be under way for one client: nothing ends one but the system's resolver, which takes its time.
 const LOOKUPS: usize = 4;
 
-/// The network of one client.
-#[derive(Debug)]
-pub(crate) struct Sockets {
-    registry: Registry,
-    pub(crate) options: SocketOptions,
+/// What one way to a server shares with the others of its client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ways {
+    /// How many lookups are under way.
     lookups: Arc<AtomicUsize>,
     /// The earliest time that a future waits for.
     timer: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Sockets {
-    pub(crate) fn new(registry: Registry, options: SocketOptions) -> Self {
-        Self { registry, options, lookups: Arc::default(), timer: Arc::default() }
-    }
-
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            registry: self.registry.try_clone()?,
-            options: self.options,
-            lookups: Arc::clone(&self.lookups),
-            timer: Arc::clone(&self.timer),
-        })
-    }
-
+impl Ways {
     /// The earliest time that a future waits for, as of when it was last polled; forgotten then.
     pub(crate) fn take_timer(&self) -> Option<Instant> {
         self.timer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The network, for one way to a server: it costs a descriptor, and an open socket does not need it.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    registry: Registry,
+    options: SocketOptions,
+    ways: Ways,
+}
+
+impl Sockets {
+    pub(crate) fn new(registry: &Registry, options: SocketOptions, ways: &Ways) -> io::Result<Self> {
+        Ok(Self { registry: registry.try_clone()?, options, ways: ways.clone() })
     }
 
     fn register(&self, source: &mut impl Source) -> io::Result<()> {
@@ -93,7 +93,7 @@ impl Network for Sockets {
     type Socket = Socket;
 
     fn resolve(&self, name: Authority) -> NetworkFuture<io::Result<Vec<SocketAddr>>> {
-        let lookup = Lookup::begin(&self.lookups);
+        let lookup = Lookup::begin(&self.ways.lookups);
         Box::pin(async move {
             let lookup = lookup?;
             let resolve = move || {
@@ -155,7 +155,7 @@ impl Network for Sockets {
     }
 
     fn sleep_until(&self, then: Instant) -> NetworkFuture<()> {
-        let timer = Arc::clone(&self.timer);
+        let timer = Arc::clone(&self.ways.timer);
         Box::pin(poll_fn(move |_| {
             if then <= Instant::now() {
                 return Poll::Ready(());
@@ -226,7 +226,72 @@ fn any_like(to: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, UdpSocket as Socket};
+    use std::task::{Context, Waker};
+    use std::thread;
+    use std::time::Duration;
+
     use super::*;
+
+    /// What `begin` makes of the network, polled at each turn of a loop like the driver's.
+    fn driven<T>(begin: impl FnOnce(&Sockets) -> NetworkFuture<T>) -> T {
+        let mut poll = mio::Poll::new().unwrap();
+        let mut events = mio::Events::with_capacity(4);
+        let sockets = Sockets::new(poll.registry(), SocketOptions::DEFAULT, &Ways::default()).unwrap();
+        let mut future = begin(&sockets);
+        let begin = Instant::now();
+        loop {
+            if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return result;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(5));
+            let timer = sockets.ways.take_timer().map(|then| then.saturating_duration_since(Instant::now()));
+            poll.poll(&mut events, timer.or(Some(Duration::from_secs(1)))).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_question_is_answered_over_udp_and_in_any_pieces_over_tcp() {
+        let server = Socket::bind("127.0.0.1:0").unwrap();
+        let to = server.local_addr().unwrap();
+        let answering = thread::spawn(move || {
+            let mut question = [0; 100];
+            let (length, from) = server.recv_from(&mut question).unwrap();
+            server.send_to(b"a datagram", from).unwrap();
+            question[..length].to_vec()
+        });
+        let message = Bytes::from_static(b"who?");
+        let question = SrvQuestion { to, over: SrvOver::Udp, message: message.clone() };
+        assert_eq!(driven(|sockets| sockets.ask(question)).unwrap(), "a datagram");
+        assert_eq!(answering.join().unwrap(), b"who?");
+
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = server.local_addr().unwrap();
+        let answering = thread::spawn(move || {
+            let mut question = [0; 6];
+            let mut stream = server.accept().unwrap().0;
+            stream.read_exact(&mut question).unwrap();
+            for byte in b"\0\x03yes" {
+                stream.write_all(&[*byte]).unwrap();
+                thread::sleep(Duration::from_millis(5));
+            }
+            // The next one gets no answer.
+            drop(server.accept().unwrap());
+            question
+        });
+        let question = SrvQuestion { to, over: SrvOver::Tcp, message };
+        assert_eq!(driven(|sockets| sockets.ask(question.clone())).unwrap(), "yes");
+        let error = driven(|sockets| sockets.ask(question)).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
+        assert_eq!(&answering.join().unwrap(), b"\0\x04who?");
+    }
+
+    #[test]
+    fn time_is_waited_for() {
+        let then = Instant::now() + Duration::from_millis(30);
+        driven(|sockets| sockets.sleep_until(then));
+        assert!((then..then + Duration::from_millis(500)).contains(&Instant::now()));
+    }
 
     #[test]
     fn no_more_than_so_many_lookups_are_under_way() {

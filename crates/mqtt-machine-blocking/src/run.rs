@@ -12,7 +12,7 @@ use mio::Token;
 use mqtt_machine_client::{Driver, Layers, Server, Task, TransportError, TransportId, Turn, dial};
 
 use crate::connector::{Connector, Gate};
-use crate::network::{SOCKET, Sockets};
+use crate::network::{SOCKET, Sockets, Ways};
 use crate::socket::{Received, Socket};
 
 const WAKE: Token = Token(0);
@@ -56,7 +56,7 @@ pub struct Runner {
     poll: mio::Poll,
     events: mio::Events,
     waker: Waker,
-    sockets: Sockets,
+    ways: Ways,
     link: Link,
     scratch: Vec<u8>,
     step: Step,
@@ -76,7 +76,6 @@ impl Runner {
     pub(crate) fn new(driver: Driver, connector: Option<Connector>) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
         let waker = Waker::from(Arc::new(Notify(mio::Waker::new(poll.registry(), WAKE)?)));
-        let sockets = Sockets::new(poll.registry().try_clone()?, driver.socket_options());
         let events = mio::Events::with_capacity(EVENTS);
         let step = Step { deadline: Some(Instant::now()), done: false };
         Ok(Self {
@@ -86,7 +85,7 @@ impl Runner {
             poll,
             events,
             waker,
-            sockets,
+            ways: Ways::default(),
             link: Link::None,
             scratch: Vec::new(),
             step,
@@ -179,7 +178,7 @@ impl Runner {
                 return Step { deadline: None, done: true };
             }
             let moved = self.move_bytes(turn);
-            let timer = self.sockets.take_timer();
+            let timer = self.ways.take_timer();
             let deadline = [turn.deadline, timer].into_iter().flatten().min();
             if !moved && !turn.more && deadline.is_none_or(|then| then > Instant::now()) {
                 return Step { deadline, done: false };
@@ -209,7 +208,8 @@ impl Runner {
                 (self.driver.layers(&server), connector.open(server, &self.gate, &self.waker));
             return Box::pin(async move { Ok((Socket::own(opening.await?), layers?)) });
         }
-        let (route, sockets) = (self.driver.route(&server), self.sockets.try_clone());
+        let route = self.driver.route(&server);
+        let sockets = Sockets::new(self.poll.registry(), self.driver.socket_options(), &self.ways);
         Box::pin(async move { Ok(dial(&sockets?, route?).await?) })
     }
 

@@ -7,7 +7,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mqtt_machine_blocking::{Client, Message, Outcome, ProtocolVersion, QoS, Subscription, TryRecvError};
+use mqtt_machine_blocking::{
+    Client, CommandError, Limits, Message, Outcome, ProtocolVersion, QoS, Subscription, TryRecvError,
+};
 use support::{SECOND, broker, message, options, within};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -115,6 +117,43 @@ fn a_runner_that_is_dropped_ends_the_client() {
         assert_eq!(stream.count(), 0);
         assert!(client.publish(message("a", "b")).is_err() && client.disconnect().is_err());
         assert!(broker.wait_until(5 * SECOND, |broker| broker.connected().count() == 0));
+    });
+}
+
+#[test]
+fn a_publisher_that_waits_for_room_is_told_when_nobody_drives_the_client_any_more() {
+    within(20, || {
+        let broker = broker();
+        let limits = Limits { outgoing_messages: 1, ..Limits::DEFAULT };
+        let options = options(&broker.url(), "room", V5).configure(|config| config.limits(limits));
+        let (client, runner) = Client::with_driver(options).unwrap();
+        client.try_publish(message("a", "b").qos(QOS)).unwrap();
+        let waiting = thread::spawn(move || client.publish(message("a", "c").qos(QOS)).map(drop));
+        thread::sleep(SECOND / 10);
+        assert!(!waiting.is_finished());
+        drop(runner);
+        assert_eq!(waiting.join().unwrap(), Err(CommandError::Closed));
+    });
+}
+
+#[test]
+fn publishers_that_wait_for_room_are_told_when_there_will_be_no_connection() {
+    within(20, || {
+        let limits = Limits { outgoing_messages: 1, ..Limits::DEFAULT };
+        let hopeless = options("mqtt://127.0.0.1:1", &"x".repeat(70_000), V5);
+        let hopeless = hopeless.configure(|config| config.limits(limits));
+        let (client, mut runner) = Client::with_driver(hopeless).unwrap();
+        client.try_publish(message("a", "b").qos(QOS)).unwrap();
+        let waiting = [(); 3].map(|()| {
+            let client = client.clone();
+            thread::spawn(move || client.publish(message("a", "c").qos(QOS)).map(drop))
+        });
+        thread::sleep(SECOND / 10);
+        // The identifier cannot be written, which shows when the first CONNECT is.
+        runner.step(Duration::ZERO).unwrap();
+        for publisher in waiting {
+            assert!(publisher.join().unwrap().unwrap_err().is_full());
+        }
     });
 }
 

@@ -233,6 +233,36 @@ fn a_refused_port_and_a_name_that_leads_nowhere_are_told() {
     });
 }
 
+#[cfg(unix)]
+#[test]
+fn a_url_of_a_unix_socket_leads_to_the_broker() {
+    use std::io;
+    use std::net::TcpStream;
+    use std::os::unix::net::UnixListener;
+
+    within(20, || {
+        let broker = broker();
+        let path = std::env::temp_dir().join(format!("mqtt-machine-blocking-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let port = broker.port();
+        thread::spawn(move || {
+            let (mut near, _) = listener.accept().unwrap();
+            let mut far = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+            let (mut from, mut to) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut from, &mut to));
+            io::copy(&mut far, &mut near)
+        });
+        let url = format!("unix://{}", path.display());
+        let client = Client::connect(options(&url, "unix", V5)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut stream = client.subscribe("unix", QOS).unwrap();
+        let large = "x".repeat(1 << 20);
+        client.publish(message("unix", &large).qos(QOS)).unwrap();
+        assert!(stream.recv().unwrap().payload_lossy() == large);
+        assert_eq!(client.disconnect().unwrap(), 0);
+    });
+}
+
 #[test]
 fn a_server_that_says_nothing_is_given_up_in_time() {
     within(30, || {

@@ -247,7 +247,6 @@ impl State {
 
     /// Takes every event out of the machine to where it belongs.
     pub(crate) fn dispatch(&mut self, now: Instant, clock: &Clock, wakes: &mut Wakes) {
-        let was_over = self.is_over();
         let mut completed = false;
         while let Some(event) = self.machine.poll_event() {
             match event {
@@ -298,7 +297,7 @@ impl State {
             let unused = std::mem::take(&mut self.unused);
             self.unsubscribe_unused(now, unused);
         }
-        if self.machine.is_paused() || (self.is_over() && !was_over) {
+        if self.machine.is_paused() {
             self.room.wake_all(wakes);
         } else if completed {
             self.room.wake_first(wakes);
@@ -337,6 +336,7 @@ impl State {
         self.phase_waiters.wake_all(wakes);
         if self.is_over() {
             self.router.wake_all(wakes);
+            self.room.wake_all(wakes);
             self.requests.wake_all(wakes);
             self.feeds.iter_mut().for_each(|feed| feed.wake(wakes));
         }
