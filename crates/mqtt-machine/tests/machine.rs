@@ -312,7 +312,6 @@ fn reading_stops_at_the_inbound_budget_and_goes_on_when_receipts_come_back() {
     assert!(bench.machine.read_capacity() > 0);
 }
 
-// 5.0: MQTT-3.1.2-24
 #[test]
 fn a_driver_that_never_writes_makes_at_most_4096_control_packets_wait() {
     let mut bench = Bench::connected(config());
@@ -334,6 +333,7 @@ fn a_driver_that_never_writes_makes_at_most_4096_control_packets_wait() {
     assert_eq!((rest.len(), bench.sent().len()), (0, 1), "and reading goes on once they have left");
 }
 
+// 5.0: MQTT-3.1.2-24
 #[test]
 fn a_large_header_reserves_nothing_and_is_refused_by_its_header() {
     let mut bench = Bench::connected(config());
