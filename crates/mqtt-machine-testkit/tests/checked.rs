@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{
     Ack, AckKind, Auth, ConnAck, Disconnect as DisconnectPacket, Packet, PropertiesBuf, Property, Publish,
     ReasonCodes, SubAck, UnsubAck,
 };
 use mqtt_machine::{
     Action, Backoff, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, Limits, LostSession,
-    Message, Offline, Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, StoreError,
+    Message, Offline, OpId, Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, StoreError,
     Subscribe, TopicFilter, TransportEvent, TransportId, Unsubscribe, wire,
 };
 use mqtt_machine_testkit::Random;
@@ -66,6 +67,31 @@ impl Hostile {
         let mut random = Random::new(seed);
         let config = config(&mut random, version);
         let machine = Checked::new(Arc::new(config), seed, Instant::ZERO);
+        Self::with(random, version, machine)
+    }
+
+    /// Restored from a session that owes publications under the first and the last packet identifier.
+    fn restored(seed: u64, version: ProtocolVersion) -> Self {
+        let mut random = Random::new(seed);
+        let config = config(&mut random, version).durable(true);
+        let message = |text: &'static str, qos| Message::to("a", text).unwrap().qos(qos);
+        let mut records = Vec::new();
+        let owed = [
+            (1, QoS::AtLeastOnce),
+            (2, QoS::ExactlyOnce),
+            (4, QoS::ExactlyOnce),
+            (u16::MAX, QoS::AtLeastOnce),
+        ];
+        for (op, (id, qos)) in (1..).map(OpId::new).zip(owed) {
+            records.push(Record::Queued { op, message: message("owed", qos) });
+            records.push(Record::Assigned { op, packet_id: PacketId::new(id).unwrap() });
+        }
+        let (now, away) = (Instant::ZERO, Duration::from_secs(1));
+        let machine = Checked::restore(Arc::new(config), seed, now, away, records, None).unwrap();
+        Self::with(random, version, machine)
+    }
+
+    fn with(random: Random, version: ProtocolVersion, machine: Checked) -> Self {
         Self {
             random,
             version,
@@ -216,8 +242,11 @@ impl Hostile {
                 drop(self.machine.unsubscribe(now, Unsubscribe::new(filters)));
             }
             _ => {
-                let payload = format!("{} {}", self.random.next_u64(), ".".repeat(self.random.size(0..=90)));
-                let mut message = Message::to("t", payload).unwrap().qos(self.qos());
+                let number = self.random.next_u64();
+                // More topics than aliases, and long enough to get one.
+                let topic = ["here", "there", "elsewhere"][(number % 3) as usize];
+                let payload = format!("{number} {}", ".".repeat(self.random.size(0..=90)));
+                let mut message = Message::to(topic, payload).unwrap().qos(self.qos());
                 message.retain = self.random.one_in(9);
                 if self.version == ProtocolVersion::V5 && self.random.one_in(4) {
                     message = message.property(Property::MessageExpiryInterval(1)).unwrap();
@@ -373,20 +402,33 @@ impl Hostile {
 fn run(version: ProtocolVersion) {
     let mut resent = 0;
     for seed in 0..SEEDS {
-        let mut hostile = Hostile::new(seed, version);
-        drop(hostile.machine.connect(Instant::ZERO));
-        for step in 0..200 {
-            hostile.step();
-            let found = hostile.machine.violations();
-            assert!(found.is_empty(), "MQTT {version}, seed {seed}, step {step}: {found:#?}");
-        }
-        hostile.end();
-        let found = hostile.machine.violations();
-        assert!(found.is_empty(), "MQTT {version}, seed {seed}, at the end: {found:#?}");
-        resent += hostile.machine.resent();
+        resent += play(Hostile::new(seed, version), seed);
     }
     println!("MQTT {version}: {resent} resent");
     assert!(resent > 500, "{resent} resent: the histories are too shallow");
+}
+
+/// Plays a history to its end: how many publications were sent again.
+fn play(mut hostile: Hostile, seed: u64) -> usize {
+    let version = hostile.version;
+    drop(hostile.machine.connect(Instant::ZERO));
+    for step in 0..200 {
+        hostile.step();
+        let found = hostile.machine.violations();
+        assert!(found.is_empty(), "MQTT {version}, seed {seed}, step {step}: {found:#?}");
+    }
+    hostile.end();
+    let found = hostile.machine.violations();
+    assert!(found.is_empty(), "MQTT {version}, seed {seed}, at the end: {found:#?}");
+    hostile.machine.resent()
+}
+
+#[test]
+fn the_invariants_hold_when_packet_identifiers_go_round() {
+    for version in ProtocolVersion::ALL {
+        let resent = (0..500).map(|seed| play(Hostile::restored(seed, version), seed)).sum::<usize>();
+        assert!(resent > 100, "MQTT {version}: {resent} resent");
+    }
 }
 
 #[test]

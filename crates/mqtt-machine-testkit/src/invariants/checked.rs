@@ -286,8 +286,10 @@ impl Checked {
         self.before(now);
         let connected = self.machine.is_connected();
         let result = self.machine.publish(now, message.clone());
-        if let Ok(op) = &result {
-            self.model.published(*op, message, connected);
+        match &result {
+            Ok(op) => self.model.published(*op, message, connected),
+            Err(Refused::Full) => self.model.found_full(&message),
+            Err(_) => {}
         }
         self.after(now);
         result

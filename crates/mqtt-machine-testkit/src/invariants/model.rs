@@ -197,6 +197,21 @@ impl Model {
         });
     }
 
+    /// A publication was refused for want of room.
+    pub(super) fn found_full(&mut self, message: &Message) {
+        let limits = &self.config.limits;
+        // What has ended and is not told counts, too.
+        let count = self.outgoing.len() + self.open.len();
+        let bytes = self.outgoing.bytes;
+        let full = count >= limits.outgoing_messages || bytes + message.cost() > limits.outgoing_bytes;
+        self.findings.ensure(full || self.reconfigured, Invariant::Memory, || {
+            format!(
+                "there is no room for {} bytes beside {bytes}, and the caps are {limits:?}",
+                message.cost()
+            )
+        });
+    }
+
     /// Whether publications are sent with less than they ask for where the server does not take them as they are.
     fn lowers(&self) -> bool {
         self.config.unsupported == Unsupported::Downgrade

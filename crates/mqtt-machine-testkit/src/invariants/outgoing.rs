@@ -239,8 +239,10 @@ impl Outgoing {
         certain.fold((0, 0), |(count, bytes), publication| (count + 1, bytes + publication.cost()))
     }
 
+    /// Whether a publication has this identifier. One that the server would not take may have left it already.
     pub(super) fn uses(&self, packet_id: PacketId) -> bool {
-        self.ids.contains_key(&packet_id)
+        let publication = self.ids.get(&packet_id).and_then(|op| self.publications.get(op));
+        publication.is_some_and(|publication| !publication.unfit)
     }
 
     /// Whether a lost session would change anything.

@@ -193,7 +193,14 @@ fn memory_that_is_not_told_or_not_held_or_above_the_caps_is_seen() {
     config.limits.outgoing_messages = 1;
     let mut played = Played::connected_with(config, Properties::EMPTY);
     played.accepts(1, QoS::AtLeastOnce, "x");
+    played.model.found_full(&message(QoS::AtLeastOnce));
+    assert_eq!(played.found(), []);
     played.accepts(2, QoS::AtLeastOnce, "y");
+    played.assert_found(Invariant::Memory);
+
+    let mut played = Played::connected();
+    played.accepts(1, QoS::AtLeastOnce, "x");
+    played.model.found_full(&message(QoS::AtLeastOnce));
     played.assert_found(Invariant::Memory);
 }
 

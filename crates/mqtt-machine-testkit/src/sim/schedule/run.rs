@@ -88,6 +88,8 @@ impl Schedule {
             .durable(self.durable);
         config.servers = (0..self.options.servers).map(server).collect();
         config.topic_alias_maximum = u16::from(self.prepare) * 2;
+        // Fewer than there may be topics, so that they change hands.
+        config.topic_aliases.maximum = 2;
         config.topic_aliases.automatic = self.prepare;
         config
     }
@@ -180,7 +182,7 @@ impl<'a> Play<'a> {
         let mut ops = Vec::new();
         for client in self.schedule.publishers..self.schedule.publishers + self.schedule.subscribers {
             self.sim.connect(client);
-            let Ok(filter) = TopicFilter::new("t/+") else { return };
+            let Ok(filter) = TopicFilter::new("topic/+") else { return };
             match self.sim.subscribe(client, Subscribe::to(filter, QoS::ExactlyOnce)) {
                 Ok(op) => ops.push((client, op)),
                 Err(refused) => self.wrong(Invariant::Outcome, format!("a subscription: {refused}")),
@@ -264,7 +266,7 @@ impl<'a> Play<'a> {
         let mut payload = number.to_string().into_bytes();
         payload.push(b' ');
         payload.resize(payload.len() + filler, b'.');
-        let Ok(message) = Message::to(&format!("t/{topic}"), payload) else { return };
+        let Ok(message) = Message::to(&format!("topic/{topic}"), payload) else { return };
         let message = message.qos(qos);
         match self.sim.publish(client, message.clone()) {
             Ok(op) => {
