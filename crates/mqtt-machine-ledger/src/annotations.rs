@@ -23,6 +23,8 @@ struct Open {
 
 /// Finds every annotated test of one file.
 ///
+/// A scenario of the conformance suite for adapters is a test too, since every adapter runs all of them.
+///
 /// Between an annotation and its function stand attributes and nothing else. What only looks like an annotation is a complaint:
 /// nobody would notice that it holds nothing.
 pub(crate) fn scan(file: &str, text: &str, tests: &mut Vec<Annotated>, complaints: &mut Vec<String>) {
@@ -53,7 +55,7 @@ pub(crate) fn scan(file: &str, text: &str, tests: &mut Vec<Annotated>, complaint
             annotated.is_ignored |= attribute.starts_with("ignore") || attribute.contains(" ignore");
             open = Some(annotated);
         } else if let Some(name) = function(line) {
-            if !annotated.is_test {
+            if !annotated.is_test && !is_scenario(line) {
                 complain(&format!("{name} is annotated and no test"));
             } else if annotated.is_ignored {
                 complain(&format!("{name} is annotated and ignored"));
@@ -101,8 +103,14 @@ fn is_test_attribute(attribute: &str) -> bool {
     attribute.get(..end).is_some_and(|path| path == "test" || path.ends_with("::test"))
 }
 
+/// What the testkit's list of scenarios takes, and nothing else has.
+fn is_scenario(line: &str) -> bool {
+    line.starts_with("pub(super) fn ") && line.ends_with("(bench: &Bench) {")
+}
+
 /// The name of the function that a line begins.
 fn function(line: &str) -> Option<&str> {
+    let line = line.strip_prefix("pub(super) ").unwrap_or(line);
     let rest = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?;
     let end = rest.find(|letter: char| !letter.is_alphanumeric() && letter != '_')?;
     rest.get(..end)
@@ -138,9 +146,16 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_of_the_adapter_suite_is_a_test() {
+        let tests = scanned("// 5.0: MQTT-4.2.0-1\npub(super) fn all_arrive(bench: &Bench) {").unwrap();
+        assert_eq!(tests.iter().map(|test| test.name.as_str()).collect::<Vec<_>>(), ["all_arrive"]);
+    }
+
+    #[test]
     fn what_holds_nothing_is_a_complaint() {
         for (text, complaint) in [
             ("// 5.0: MQTT-1.5.4-1\nfn helper() {}", "helper is annotated and no test"),
+            ("// 5.0: MQTT-1.5.4-1\npub(super) fn helper(at: u8) {}", "helper is annotated and no test"),
             ("// 5.0: MQTT-1.5.4-1\n#[test]\n#[ignore]\nfn later() {}", "later is annotated and ignored"),
             ("// 5.0: MQTT-1.5.4-1\n#[test]\n#[ignore = \"slow\"]\nfn later() {}", "ignored"),
             ("// 5.0: MQTT-1.5.4-1\n\n#[test]\nfn apart() {}", "line 1 stands above no test"),

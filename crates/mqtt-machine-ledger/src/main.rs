@@ -8,6 +8,8 @@
 //! #[test]
 //! ```
 //!
+//! So does a scenario of the testkit's suite for adapters, which has no attribute: every adapter runs it as a test.
+//!
 //! Without an argument the ledger is written; with `--check` nothing is, and it fails when a statement that binds a client
 //! has no test, when a test names what is no statement, or when the file is not what would be written.
 

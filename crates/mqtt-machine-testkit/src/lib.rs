@@ -7,17 +7,20 @@
 //! - [`script`]: everything that can happen to one machine, and a driver without sockets that runs it.
 //! - [`fuzz_broker`]: cases for brokers, how to carry them on, and the verdict.
 //! - [`unchecked`]: an encoder that checks nothing.
+//! - `adapters` (with the feature of this name): what every adapter does the same, as a suite that anybody can run.
 //! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
 //! - [`invariants`]: a machine with a reference model beside it, compared after every step.
 //! - [`sim`]: processes with such machines, and brokers, over faulty links in virtual time: links break, processes crash and
 //!   begin again, servers fail over; random schedules from a seed, shrunk when they fail.
 //!
-//! The features `arbitrary` and `proptest`, both off by default, give everything that is generated to fuzzers and property
+//! The features `arbitrary` and `proptest`, off by default, give everything that is generated to fuzzers and property
 //! tests.
 //!
 //! Nothing in here is meant for production: the broker keeps everything in memory, finds subscribers by looking at
 //! every subscription, and trusts its operator.
 
+#[cfg(feature = "adapters")]
+pub mod adapters;
 pub mod broker;
 pub mod fuzz_broker;
 pub mod generate;

@@ -1,0 +1,228 @@
+//! Owns cancellation: every future of the handle is polled so many times and dropped, at each await point in turn. It must not
+//! know a runtime's `select!`.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::Duration;
+
+use mqtt_machine_client::{ClientEvent, ConnectError, Disconnect, Limits, Outcome, QoS};
+
+use super::bench::{Bench, SECOND, V5, accepted, broker, limited, message, numbers, options, poll_times};
+
+const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+const QOS_1: QoS = QoS::AtLeastOnce;
+const QOS_2: QoS = QoS::ExactlyOnce;
+/// Polls before a future is dropped: none of them needs as many.
+const POLLS: usize = 5;
+
+pub(super) fn a_cancelled_publish_is_not_accepted_and_loses_nothing_that_was(bench: &Bench) {
+    let broker = broker();
+    let limits = Limits { outgoing_messages: 2, ..Limits::DEFAULT };
+    let client = bench.connect(limited(&broker.url(), "cancel", limits));
+    // So that there is something to wait for.
+    broker.broker(|broker| broker.delay_client("cancel", Duration::from_millis(5)));
+    let (mut taken, mut cancelled, mut outcomes) = (Vec::new(), 0, [0; 2]);
+    for number in 0..120 {
+        let text = number.to_string();
+        let publish = client.publish(message("t", text.clone(), EVERY_QOS[number % 3]));
+        match poll_times(publish, number % POLLS) {
+            None => cancelled += 1,
+            Some(Err(error)) => panic!("{error}"),
+            Some(Ok(delivery)) => {
+                taken.push(text);
+                match poll_times(delivery, number / POLLS % POLLS) {
+                    Some(Outcome::Sent | Outcome::Acknowledged(_)) => outcomes[0] += 1,
+                    Some(outcome) => panic!("{outcome:?}"),
+                    None => outcomes[1] += 1,
+                }
+            }
+        }
+    }
+    assert!(cancelled > 20 && taken.len() > 20 && outcomes.iter().all(|&count| count > 5), "{outcomes:?}");
+    assert_eq!(client.pending(), 0, "nobody waits for an outcome");
+    // Places and permits are all there.
+    bench.deliver(&client, message("t", "first", QOS_2));
+    bench.until("all has ended", || broker.broker(|broker| broker.log().count("t", b"first")) == 1);
+    broker.broker(|broker| broker.delay_client("cancel", SECOND / 4));
+    let fill = || client.try_publish(message("t", "room", QOS_1)).map(drop);
+    assert!(fill().is_ok() && fill().is_ok() && fill().is_err_and(|error| error.is_full()));
+    bench.disconnect(&client);
+    let mut got = accepted(&broker);
+    got.retain(|text| text != "first" && text != "room");
+    let by_number = |text: &String| text.parse::<usize>().unwrap_or(usize::MAX);
+    // QoS 2 may be accepted after what followed it.
+    got.sort_by_key(by_number);
+    assert_eq!(got, taken);
+}
+
+pub(super) fn a_cancelled_place_in_line_is_given_back(bench: &Bench) {
+    let broker = broker();
+    let limits = Limits { outgoing_messages: 1, ..Limits::DEFAULT };
+    let client = bench.connect(limited(&broker.url(), "place", limits));
+    broker.broker(|broker| broker.delay_client("place", Duration::from_millis(30)));
+    for round in 0..10 {
+        bench
+            .wait("room", client.publish(message("t", "holds", QOS_1)))
+            .map_or_else(|error| panic!("{error}"), drop);
+        let mut context = Context::from_waker(Waker::noop());
+        let publish = |text: &str| Box::pin(client.publish(message("t", text, QOS_1)));
+        let mut line = ["a", "b", "c"].map(publish);
+        for waiting in &mut line {
+            assert!(waiting.as_mut().poll(&mut context).is_pending(), "there is no room");
+        }
+        let [first, second, third] = line;
+        if round % 2 == 0 {
+            // One in the middle of the line goes, then the first, before there is room.
+            drop(second);
+            drop(first);
+        } else {
+            // The first goes at some moment before or after it got room, then the next.
+            thread::sleep(Duration::from_millis(round * 10));
+            drop(first);
+            drop(second);
+        }
+        let delivery = bench.wait("room", third);
+        let outcome = delivery.map(|delivery| bench.wait("an outcome", delivery));
+        assert!(matches!(outcome, Ok(Outcome::Acknowledged(_))), "{outcome:?}");
+    }
+    bench.disconnect(&client);
+    let expected: Vec<&str> = (0..10).flat_map(|_| ["holds", "c"]).collect();
+    assert_eq!(accepted(&broker), expected);
+}
+
+pub(super) fn a_cancelled_subscribe_or_unsubscribe_leaves_nothing_behind(bench: &Bench) {
+    let broker = broker();
+    let client = bench.connect(options(&broker.url(), "leaves", V5));
+    let other = bench.connect(options(&broker.url(), "other", V5));
+    broker.broker(|broker| broker.delay_client("leaves", Duration::from_millis(3)));
+    let mut given_up = 0;
+    for polls in 0..2 * POLLS {
+        let topic = format!("cancelled/{polls}");
+        match poll_times(client.subscribe(&topic, QOS_1), polls) {
+            None => given_up += 1,
+            Some(Ok(stream)) => {
+                given_up += usize::from(poll_times(stream.unsubscribe(), polls % POLLS).is_none());
+            }
+            Some(Err(error)) => panic!("{error}"),
+        }
+        // The server has answered everything before when it answers this.
+        let mut barrier = bench.subscribe(&client, "barrier", QOS_1);
+        bench.deliver(&other, message(&topic, "nobody", QOS_1));
+        bench.deliver(&other, message("barrier", topic.clone(), QOS_1));
+        assert_eq!(bench.next(&mut barrier), topic);
+        assert_eq!((client.unrouted(), client.pending()), (0, 0), "{polls} polls");
+    }
+    assert!(given_up >= POLLS, "{given_up}");
+    bench.disconnect(&client);
+    bench.disconnect(&other);
+}
+
+pub(super) fn futures_that_a_select_cancels_lose_no_acknowledgement(bench: &Bench) {
+    const COUNT: usize = 200;
+    let broker = broker();
+    let client = bench.connect(options(&broker.url(), "select", V5));
+    let mut stream = bench.subscribe(&client, "select", QOS_2);
+    let (mut sent, mut got, mut cancelled) = (0, Vec::new(), 0);
+    for polls in (0..3).cycle() {
+        if got.len() == COUNT {
+            break;
+        }
+        // Whatever is not ready soon is dropped half-way and begun again.
+        match poll_times(stream.recv(), polls) {
+            Some(Some(message)) => got.push(message.payload_lossy()),
+            Some(None) => panic!("the stream has ended"),
+            None => cancelled += 1,
+        }
+        if sent < COUNT
+            && let Some(delivery) =
+                poll_times(client.publish(message("select", sent.to_string(), QOS_2)), polls)
+        {
+            sent += 1;
+            let outcome = delivery.map(|delivery| poll_times(delivery, (polls + 1) % 3));
+            assert!(matches!(outcome, Ok(None | Some(Outcome::Acknowledged(_)))), "{outcome:?}");
+        }
+    }
+    assert_eq!(got, numbers(COUNT));
+    assert!(cancelled > 0);
+    // A PUBREC or PUBCOMP that was lost would never come.
+    bench.until("all is acknowledged", || broker.broker(|broker| broker.owed_to("select")) == 0);
+    bench.disconnect(&client);
+    broker.broker(|broker| assert_eq!(broker.log().violations().count(), 0));
+}
+
+pub(super) fn a_reader_of_events_that_is_cancelled_loses_none(bench: &Bench) {
+    let broker = broker();
+    let client = bench.connect(options(&broker.url(), "events", V5));
+    let mut events = client.events();
+    let mut told = Vec::new();
+    for cut in 0..6 {
+        assert!(broker.cut("events"));
+        // What a connection that has begun again is told by is read in pieces.
+        for polls in (0..POLLS).cycle() {
+            match poll_times(events.recv(), polls) {
+                None => {}
+                Some(Some(ClientEvent::Disconnected { .. })) => told.push('d'),
+                Some(Some(ClientEvent::Connected(_))) => {
+                    told.push('c');
+                    break;
+                }
+                Some(Some(ClientEvent::ConnectFailed { .. })) => {}
+                Some(other) => panic!("{other:?}"),
+            }
+            assert!(told.len() <= 2 * cut + 1, "{told:?}");
+        }
+        bench.until("the broker knows", || broker.broker(|broker| broker.conn_of("events").is_some()));
+    }
+    assert_eq!(told.iter().collect::<String>(), "dc".repeat(6));
+    bench.disconnect(&client);
+}
+
+pub(super) fn a_cancelled_wait_for_a_connection_changes_nothing(bench: &Bench) {
+    let broker = broker();
+    for polls in 0..POLLS {
+        let client = bench.start(options(&broker.url(), "connected", V5));
+        // Some of them are the last to wait.
+        let mut kept = pin!(client.connected());
+        let _ = kept.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let _ = poll_times(client.connected(), polls);
+        let result = bench.wait("a connection", kept);
+        assert!(result.is_ok(), "{result:?}");
+        bench.disconnect(&client);
+        assert_eq!(bench.wait("an answer", client.connected()), Err(ConnectError::Closed));
+    }
+}
+
+pub(super) fn a_cancelled_disconnect_goes_on(bench: &Bench) {
+    let broker = broker();
+    for polls in 0..POLLS {
+        let client = bench.connect(options(&broker.url(), "cancelled", V5));
+        broker.broker(|broker| broker.delay_client("cancelled", Duration::from_millis(20)));
+        let delivery = bench.wait("room", client.publish(message("t", polls.to_string(), QOS_2)));
+        let end = poll_times(client.disconnect_with(Disconnect::new(5 * SECOND)), polls);
+        if polls == 0 {
+            // It was never asked for.
+            bench.deliver(&client, message("t", "more", QOS_2));
+            assert!(client.is_connected());
+            bench.disconnect(&client);
+        } else {
+            assert!(matches!(end, None | Some(Ok(0))), "{end:?}");
+            assert_eq!(bench.wait("the end", closed(&client)), ConnectError::Closed);
+        }
+        let outcome = delivery.map(|delivery| bench.wait("an outcome", delivery));
+        assert!(matches!(outcome, Ok(Outcome::Acknowledged(_))), "{outcome:?}");
+        bench.until("the client is gone", || broker.broker(|broker| broker.connected().count()) == 0);
+    }
+    assert_eq!(accepted(&broker), ["0", "more", "1", "2", "3", "4"]);
+}
+
+/// The error of a client that has ended, which is when its events end.
+async fn closed(client: &mqtt_machine_client::Client) -> ConnectError {
+    let mut events = client.events();
+    while events.recv().await.is_some() {}
+    match client.connected().await {
+        Ok(_) => panic!("it is connected"),
+        Err(error) => error,
+    }
+}
