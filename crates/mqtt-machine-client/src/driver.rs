@@ -42,7 +42,11 @@ use crate::wake::Wakes;
 pub struct Driver {
     shared: Arc<Shared>,
     routes: Routes,
+    /// What the machine wants to be opened.
+    opening: Option<TransportId>,
     transport: Option<TransportId>,
+    /// That the transport has ended, as long as the machine does not take what came last.
+    ending: Option<Ending>,
     /// The transport that the machine has given up in this turn.
     parting: Option<TransportId>,
     /// What lies between the machine and the transport; `None`: nothing.
@@ -59,6 +63,12 @@ pub struct Driver {
     sink: Sink,
     preparer: Preparer,
     asker: Asker,
+}
+
+/// The end of a transport that the machine is to be told of.
+#[derive(Debug)]
+struct Ending {
+    cause: Option<TransportError>,
 }
 
 /// What an adapter is to do.
@@ -101,7 +111,9 @@ impl Driver {
         Self {
             shared,
             routes,
+            opening: None,
             transport: None,
+            ending: None,
             parting: None,
             pipe: None,
             output: Output::new(),
@@ -120,6 +132,9 @@ impl Driver {
     /// and futures, collects its actions and fills the output. `waker` is woken when a handle wants another turn.
     pub fn turn(&mut self, waker: &Waker) -> Turn {
         self.rise();
+        if let Some(Ending { cause }) = self.ending.take() {
+            self.over(cause);
+        }
         let shared = Arc::clone(&self.shared);
         let now = shared.clock.now();
         let mut stale = BytesMut::new();
@@ -158,6 +173,7 @@ impl Driver {
             }
             let read_capacity = match (&self.transport, &self.pipe) {
                 (None, _) => 0,
+                _ if self.ending.is_some() => 0,
                 (_, Some(pipe)) if !pipe.is_open() => HANDSHAKE_READ,
                 _ => state.machine.read_capacity(),
             };
@@ -275,8 +291,12 @@ impl Driver {
                 Action::Authenticate { id, finished: false, .. } => {
                     state.machine.answer(now, Answer::Authenticate { id, data: None });
                 }
-                Action::OpenTransport { id, server } => self.tasks.push_back(Task::Open { id, server }),
+                Action::OpenTransport { id, server } => {
+                    self.opening = Some(id);
+                    self.tasks.push_back(Task::Open { id, server });
+                }
                 Action::CloseTransport { id } => {
+                    self.opening.take_if(|opening| *opening == id);
                     if self.transport == Some(id) {
                         self.transport = None;
                         self.parting = Some(id);
@@ -326,8 +346,12 @@ impl Driver {
         self.shared.socket
     }
 
-    /// The socket of the transport `id` is open, and `layers` lie on it.
+    /// The socket of the transport `id` is open, and `layers` lie on it. When it has been given up meanwhile, which
+    /// [`Task::Close`] tells, this changes nothing.
     pub fn opened(&mut self, id: TransportId, layers: Layers) {
+        if self.opening.take_if(|opening| *opening == id).is_none() {
+            return;
+        }
         self.output = Output::new();
         self.input.clear();
         self.written = 0;
@@ -346,8 +370,10 @@ impl Driver {
 
     /// The transport `id` could not be opened.
     pub fn open_failed(&mut self, id: TransportId, error: impl Into<TransportError>) {
-        let error = error.into();
-        self.report(id, TransportEvent::OpenFailed(error.to_string()), Some(error));
+        if self.opening.take_if(|opening| *opening == id).is_some() {
+            let error = error.into();
+            self.report(id, TransportEvent::OpenFailed(error.to_string()), Some(error));
+        }
     }
 
     /// The server has ended its direction of the socket, which is closed.
@@ -403,13 +429,12 @@ impl Driver {
 
     /// The transport has ended by itself. Its socket is to be closed, with the last words of its layers.
     fn over(&mut self, cause: Option<TransportError>) {
-        let Some(id) = self.transport.take() else { return };
-        {
-            // What was read before counts.
-            let shared = Arc::clone(&self.shared);
-            let state = &mut *shared.lock();
-            self.tell(state, id, shared.clock.now());
+        let Some(id) = self.transport else { return };
+        if self.is_behind(id) {
+            self.ending.get_or_insert(Ending { cause });
+            return;
         }
+        self.transport = None;
         let was_open = self.pipe.as_ref().is_none_or(|pipe| pipe.was_open());
         let why = cause.as_ref().map(ToString::to_string);
         let event = if was_open {
@@ -423,11 +448,21 @@ impl Driver {
         self.part();
     }
 
+    /// Tells the machine what was read, which counts although the transport has ended. True when it takes the rest only after
+    /// receipts have come back.
+    fn is_behind(&mut self, id: TransportId) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let state = &mut *shared.lock();
+        self.tell(state, id, shared.clock.now());
+        state.machine.is_paused() && !self.input.is_empty()
+    }
+
     /// Takes leave of the transport that has been given up, outside of the lock.
     fn part(&mut self) {
         let Some(parting) = self.parting.take() else { return };
         self.input = BytesMut::new();
         self.written = 0;
+        self.ending = None;
         let mut output = std::mem::take(&mut self.output);
         match self.pipe.take() {
             Some(mut pipe) => pipe.close(&mut output),

@@ -117,10 +117,18 @@ impl Pipe {
         let before = self.plain.remaining();
         let result = self.layers.handle_output(&mut self.plain);
         self.taken = self.taken.saturating_add(before.saturating_sub(self.plain.remaining()));
-        self.layers.transmit(&mut self.wire);
+        self.transmit();
         self.unwritten = self.wire.len();
         output.put(&mut self.wire);
         self.news(result)
+    }
+
+    /// Takes everything out of the layers: what they took from above stands in the output then, to the last byte.
+    fn transmit(&mut self) {
+        self.layers.transmit(&mut self.wire);
+        while self.layers.wants_transmit() {
+            self.layers.transmit(&mut self.wire);
+        }
     }
 
     /// `count` bytes of the output were handed to the socket: how many bytes of plaintext have left with them.
@@ -133,7 +141,7 @@ impl Pipe {
     pub(crate) fn close(&mut self, output: &mut Output) {
         self.stage = Stage::Over;
         self.layers.close();
-        self.layers.transmit(&mut self.wire);
+        self.transmit();
         output.put(&mut self.wire);
     }
 

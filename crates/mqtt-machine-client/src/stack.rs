@@ -61,6 +61,22 @@ pub struct Stack {
     /// Ahead of the machine's own.
     actions: VecDeque<Action>,
     error: Option<TransportError>,
+    /// That the transport has ended, as long as the machine does not take what came last.
+    ending: Option<Ending>,
+}
+
+/// The end of a transport that the machine is to be told of.
+#[derive(Debug)]
+struct Ending {
+    error: Option<TransportError>,
+    socket: Socket,
+}
+
+/// Whether the driver still holds the socket of a transport that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Socket {
+    Open,
+    Gone,
 }
 
 impl Stack {
@@ -91,6 +107,7 @@ impl Stack {
             farewell: Output::new(),
             actions: VecDeque::new(),
             error: None,
+            ending: None,
         })
     }
 
@@ -108,7 +125,11 @@ impl Stack {
                 return if bytes.is_empty() { Reply::Done } else { Reply::Unread(bytes) };
             }
             Input::Sent { id, bytes } => self.handle_sent(now, id, bytes),
-            input => return self.machine.handle(now, input),
+            input => {
+                let reply = self.machine.handle(now, input);
+                self.resume(now);
+                return reply;
+            }
         }
         Reply::Done
     }
@@ -121,19 +142,17 @@ impl Stack {
             }
             TransportEvent::Closed(None) if self.transport == Some(id) => {
                 let news = self.pipe.as_mut().map_or(News::Ended, |pipe| pipe.end());
-                self.digest(now, news);
+                self.digest(now, news, Socket::Gone);
             }
             TransportEvent::Closed(Some(why)) if self.transport == Some(id) => {
                 let error = TransportError::Socket { kind: std::io::ErrorKind::Other, why };
-                self.over(now, Some(error));
+                self.over(now, Some(error), Socket::Gone);
             }
-            TransportEvent::Opened => return,
-            event => self.machine.handle_transport(now, id, event),
-        }
-        if self.transport.is_none() {
-            // The socket is gone already.
-            self.farewell.clear();
-            self.actions.retain(|action| !matches!(action, Action::CloseTransport { id: of } if *of == id));
+            TransportEvent::Opened => {}
+            event => {
+                self.opening.take_if(|(opening, _)| *opening == id);
+                self.machine.handle_transport(now, id, event);
+            }
         }
     }
 
@@ -157,12 +176,12 @@ impl Stack {
         }
         match news {
             News::Opened => {
-                self.digest(now, News::Opened);
+                self.digest(now, News::Opened, Socket::Open);
                 self.machine.handle_input(now, id, &mut self.plaintext);
             }
             news => {
                 self.machine.handle_input(now, id, &mut self.plaintext);
-                self.digest(now, news);
+                self.digest(now, news, Socket::Open);
             }
         }
     }
@@ -172,6 +191,7 @@ impl Stack {
         if self.transport == Some(id) {
             let own = self.pipe.as_mut().map_or(bytes, |pipe| pipe.wrote(bytes));
             self.machine.handle_sent(now, id, own);
+            self.resume(now);
         }
     }
 
@@ -188,7 +208,7 @@ impl Stack {
             self.machine.transmit(now, &mut pipe.plain);
         }
         let news = pipe.sink(output);
-        self.digest(now, news);
+        self.digest(now, news, Socket::Open);
     }
 
     /// As [`Machine::poll_action`].
@@ -212,6 +232,7 @@ impl Stack {
     #[must_use]
     pub fn read_capacity(&self) -> usize {
         match &self.pipe {
+            _ if self.ending.is_some() => 0,
             Some(pipe) if !pipe.is_open() => HANDSHAKE_READ,
             _ => self.machine.read_capacity(),
         }
@@ -230,7 +251,7 @@ impl Stack {
                 }
                 let pipe = self.pipe.insert(Box::new(Pipe::new(layers)));
                 let news = pipe.open();
-                self.digest(now, news);
+                self.digest(now, news, Socket::Open);
             }
             Err(error) => {
                 self.actions.push_back(Action::CloseTransport { id });
@@ -240,18 +261,25 @@ impl Stack {
         }
     }
 
-    fn digest(&mut self, now: Instant, news: News) {
+    fn digest(&mut self, now: Instant, news: News, socket: Socket) {
         match (news, self.transport) {
             (News::Opened, Some(id)) => self.machine.handle_transport(now, id, TransportEvent::Opened),
-            (News::Ended, _) => self.over(now, None),
-            (News::Failed(error), _) => self.over(now, Some(LayerError::into(error))),
+            (News::Ended, _) => self.over(now, None, socket),
+            (News::Failed(error), _) => self.over(now, Some(LayerError::into(error)), socket),
             (News::Nothing | News::Opened, _) => {}
         }
     }
 
-    /// The transport has ended by itself, and its socket is to be closed.
-    fn over(&mut self, now: Instant, error: Option<TransportError>) {
+    /// The transport has ended by itself, and its socket is to be closed unless it is gone.
+    fn over(&mut self, now: Instant, error: Option<TransportError>, socket: Socket) {
         let Some(id) = self.transport else { return };
+        // What was read before counts.
+        self.machine.handle_input(now, id, &mut self.plaintext);
+        if self.machine.is_paused() && !self.plaintext.is_empty() {
+            let ending = self.ending.get_or_insert(Ending { error, socket });
+            ending.socket = socket;
+            return;
+        }
         let was_open = self.pipe.as_ref().is_none_or(|pipe| pipe.was_open());
         let why = error.as_ref().map(ToString::to_string);
         let event = if was_open {
@@ -260,13 +288,29 @@ impl Stack {
             TransportEvent::OpenFailed(why.unwrap_or_else(|| "the server closed the connection".to_owned()))
         };
         self.leave();
-        self.actions.push_back(Action::CloseTransport { id });
+        match socket {
+            Socket::Open => self.actions.push_back(Action::CloseTransport { id }),
+            Socket::Gone => self.farewell.clear(),
+        }
         self.machine.handle_transport(now, id, event);
         self.error = error.or(self.error.take());
     }
 
+    /// Gives the machine what it has not taken before, if it takes it now.
+    fn resume(&mut self, now: Instant) {
+        if let Some(id) = self.transport
+            && !self.plaintext.is_empty()
+        {
+            self.machine.handle_input(now, id, &mut self.plaintext);
+        }
+        if let Some(Ending { error, socket }) = self.ending.take() {
+            self.over(now, error, socket);
+        }
+    }
+
     fn leave(&mut self) {
         self.transport = None;
+        self.ending = None;
         self.plaintext = BytesMut::new();
         if let Some(mut pipe) = self.pipe.take() {
             pipe.close(&mut self.farewell);
@@ -284,6 +328,7 @@ impl Stack {
     /// As [`Machine::handle_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         self.machine.handle_timeout(now);
+        self.resume(now);
     }
 
     /// As [`Machine::poll_event`].
@@ -319,6 +364,7 @@ impl Stack {
     /// As [`Machine::settle`].
     pub fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode) {
         self.machine.settle(now, receipt, reason);
+        self.resume(now);
     }
 
     /// As [`Machine::connect`].
@@ -369,7 +415,7 @@ impl Stack {
 
     /// As [`Machine::handle`] with a command.
     pub fn command(&mut self, now: Instant, command: Command) -> Reply {
-        self.machine.handle(now, Input::Command(command))
+        self.handle(now, Input::Command(command))
     }
 }
 

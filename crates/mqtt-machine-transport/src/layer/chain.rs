@@ -224,18 +224,26 @@ impl Layers {
         self.borders.first().is_some_and(|border| !border.output.is_empty())
     }
 
-    /// Ends every layer properly, the highest first. After it, write what [`transmit`](Self::transmit) gives, then shut
-    /// the socket down; nothing more is taken from either side.
+    /// Ends every layer properly, the highest first; after an error, those below the one that failed. After it, write what
+    /// [`transmit`](Self::transmit) gives until nothing is left, then shut the socket down; nothing more is taken from either
+    /// side.
     pub fn close(&mut self) {
-        if matches!(self.phase, Phase::Running) {
-            for at in (0..self.stages.len()).rev() {
-                if let (Some(stage), Some(border)) = (self.stages.get_mut(at), self.borders.get_mut(at)) {
-                    stage.layer.handle_close(&mut border.output);
-                }
-                // Little, so that it goes whatever already waits below.
-                if self.sink_past_the_mark(at).is_err() {
-                    break;
-                }
+        let top = match self.phase {
+            Phase::Running => self.stages.len(),
+            // It says itself that nothing passes it any more.
+            Phase::Failed(_) => {
+                let mut stages = self.stages.iter();
+                stages.position(|stage| stage.layer.state() == LayerState::Closed).unwrap_or_default()
+            }
+            Phase::New | Phase::PlainEnd | Phase::Closed => 0,
+        };
+        for at in (0..top).rev() {
+            if let (Some(stage), Some(border)) = (self.stages.get_mut(at), self.borders.get_mut(at)) {
+                stage.layer.handle_close(&mut border.output);
+            }
+            // Little, so that it goes whatever already waits below.
+            if self.sink_past_the_mark(at).is_err() {
+                break;
             }
         }
         if !matches!(self.phase, Phase::Failed(_)) {
