@@ -83,8 +83,8 @@ pub use mqtt_machine::{
     TopicFilter, TopicName, TransportId, Unsubscribe, Unsupported, Will,
 };
 pub use mqtt_machine_transport::{
-    ConfigError, DialError, Endpoint, EndpointError, HttpProxyError, LayerError, Layers, Route, RouteOptions,
-    Socks5Error, Target, TlsError, WebSocketError,
+    ConfigError, DialError, Endpoint, EndpointError, HttpProxyError, LayerError, LayerKind, Layers, Route,
+    RouteOptions, Socks5Error, Socks5Reply, Target, TlsAlert, TlsError, WebSocketError,
 };
 #[cfg(feature = "proxy")]
 pub use mqtt_machine_transport::{Proxy, ProxyUrlError};

@@ -8,6 +8,7 @@
 //! - [`fuzz_broker`]: cases for brokers, how to carry them on, and the verdict.
 //! - [`unchecked`]: an encoder that checks nothing.
 //! - `adapters` (with the feature of this name): what every adapter does the same, as a suite that anybody can run.
+//! - `layers` (with the feature of this name): the server's side of TLS, WebSocket and proxies, in memory.
 //! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
 //! - [`invariants`]: a machine with a reference model beside it, compared after every step.
 //! - [`sim`]: processes with such machines, and brokers, over faulty links in virtual time: links break, processes crash and
@@ -25,6 +26,8 @@ pub mod broker;
 pub mod fuzz_broker;
 pub mod generate;
 pub mod invariants;
+#[cfg(feature = "layers")]
+pub mod layers;
 mod random;
 pub mod script;
 pub mod sim;

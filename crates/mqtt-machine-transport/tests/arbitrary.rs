@@ -5,14 +5,13 @@ mod support;
 
 use std::sync::{Arc, LazyLock};
 
+use mqtt_machine_testkit::layers::{ProxyKind, server_config};
 use mqtt_machine_transport::rustls::ServerConfig;
 use mqtt_machine_transport::rustls::version::{TLS12, TLS13};
 use mqtt_machine_transport::{LayersState, Route};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use support::certs::server_config;
-use support::peer::ProxyKind;
 use support::{Ca, Client, Peer, route};
 
 struct Way {

@@ -5,14 +5,13 @@ mod support;
 
 use std::sync::Arc;
 
+use mqtt_machine_testkit::layers::{ProxyKind, server_config};
 use mqtt_machine_transport::rustls::ServerConfig;
 use mqtt_machine_transport::rustls::version::{TLS12, TLS13};
 use mqtt_machine_transport::{
     Authority, Endpoint, Host, LayersState, Proxy, Route, RouteOptions, TlsOptions,
 };
 use proptest::prelude::*;
-use support::certs::server_config;
-use support::peer::ProxyKind;
 use support::{Ca, Client, Peer, carry, noise, route, send};
 
 /// A way, and the server at its end.

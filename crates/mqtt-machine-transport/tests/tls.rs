@@ -6,13 +6,13 @@ mod support;
 use std::sync::Arc;
 
 use bytes::Buf;
+use mqtt_machine_testkit::layers::{Leaf, server_config};
 use mqtt_machine_transport::rustls::version::{TLS12, TLS13};
 use mqtt_machine_transport::rustls::{self, AlertDescription, ServerConfig, SupportedProtocolVersion};
 use mqtt_machine_transport::{
     ConfigError, Endpoint, KeyError, Layer, LayerError, LayerKind, LayersState, Password, Route,
     RouteOptions, Tls, TlsAlert, TlsClient, TlsError, TlsOptions,
 };
-use support::certs::{Leaf, server_config};
 use support::{Ca, Client, Peer, carry, route, send};
 
 const BOTH: [&[&SupportedProtocolVersion]; 2] = [&[&TLS12], &[&TLS13]];

@@ -1,16 +1,11 @@
-//! The other side of every layer, in memory: certificates, servers and proxies, and what carries bytes between them.
+//! The side under test, and what carries bytes between it and its peer.
 #![allow(dead_code, reason = "every test file uses its part")]
 
-pub(crate) mod certs;
-pub(crate) mod peer;
-
 use bytes::BytesMut;
+pub(crate) use mqtt_machine_testkit::layers::{Authority as Ca, Peer};
 use mqtt_machine_transport::{
     Endpoint, LayerError, Layers, LayersState, Proxy, Route, RouteOptions, TlsOptions,
 };
-
-pub(crate) use self::certs::Authority as Ca;
-pub(crate) use self::peer::Peer;
 
 /// How many bytes come at once, next.
 pub(crate) type Chunks<'a> = &'a mut dyn FnMut() -> usize;

@@ -1,6 +1,8 @@
 //! Owns the shrinking of a schedule that fails: the smallest one that fails by the same rule.
 //! It must not know why it fails.
 
+use std::time::Duration;
+
 use super::{Failure, Schedule, Step, ms};
 use crate::invariants::Invariant;
 use crate::sim::Settle;
@@ -64,7 +66,7 @@ impl<F: Fn(&Schedule) -> Option<Invariant>> Shrinker<F> {
                 let mut candidate = self.best.clone();
                 let end = (at + size).min(candidate.steps.len());
                 // What came after them still comes at its time.
-                let gap = candidate.steps.drain(at..end).map(|step| step.after).sum();
+                let gap: Duration = candidate.steps.drain(at..end).map(|step| step.after).sum();
                 if !self.offer(candidate.clone()) {
                     if let Some(next) = candidate.steps.get_mut(at) {
                         next.after += gap;

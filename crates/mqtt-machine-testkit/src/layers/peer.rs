@@ -1,4 +1,5 @@
-//! The server side: proxies by hand, TLS by rustls, WebSocket by tungstenite.
+//! Owns the other side of every layer, in memory: proxies by hand, TLS by rustls, WebSocket by tungstenite. It must not know
+//! what the bytes above mean.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,10 +15,12 @@ use tungstenite::{Message, WebSocket, accept_hdr_with_config};
 
 /// A proxy that accepts everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProxyKind {
+pub enum ProxyKind {
+    /// HTTP CONNECT.
     Http,
+    /// SOCKS5 without authentication.
     Socks5,
-    /// With user name and password.
+    /// SOCKS5 with user name and password.
     Socks5Auth,
 }
 
@@ -29,7 +32,7 @@ struct Wire {
 
 /// A stream in memory that blocks when it is empty.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pipe(Rc<RefCell<Wire>>);
+pub struct Pipe(Rc<RefCell<Wire>>);
 
 impl Read for Pipe {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
@@ -62,26 +65,31 @@ enum Ws {
 
 /// A server behind the layers that it was made with.
 #[derive(Debug)]
-pub(crate) struct Peer {
+pub struct Peer {
     proxies: VecDeque<ProxyKind>,
     /// What the proxies were asked for.
-    pub(crate) asked: Vec<String>,
+    pub asked: Vec<String>,
     greeted: usize,
     raw: BytesMut,
     out: Vec<u8>,
-    pub(crate) tls: Option<ServerConnection>,
+    /// Its TLS, where it speaks that.
+    pub tls: Option<ServerConnection>,
     ws: Ws,
     /// The request of the upgrade.
-    pub(crate) request: Option<Request>,
+    pub request: Option<Request>,
     /// What came through all layers.
-    pub(crate) received: Vec<u8>,
-    pub(crate) messages: Vec<Message>,
-    pub(crate) tls_error: Option<rustls::Error>,
-    pub(crate) ws_error: Option<String>,
+    pub received: Vec<u8>,
+    /// The same as messages of WebSocket, and control frames.
+    pub messages: Vec<Message>,
+    /// Why TLS failed here.
+    pub tls_error: Option<rustls::Error>,
+    /// Why WebSocket failed here.
+    pub ws_error: Option<String>,
 }
 
 impl Peer {
-    pub(crate) fn plain() -> Self {
+    /// A server without layers; the others add them.
+    pub fn plain() -> Self {
         Self {
             proxies: VecDeque::new(),
             asked: Vec::new(),
@@ -98,23 +106,32 @@ impl Peer {
         }
     }
 
-    pub(crate) fn tls(mut self, config: Arc<ServerConfig>) -> Self {
+    /// With TLS.
+    ///
+    /// # Panics
+    /// When the configuration cannot serve.
+    #[must_use]
+    pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
         self.tls = Some(ServerConnection::new(config).unwrap());
         self
     }
 
-    pub(crate) fn websocket(mut self) -> Self {
+    /// With WebSocket, above TLS if that is there.
+    #[must_use]
+    pub fn websocket(mut self) -> Self {
         self.ws = Ws::Request(Vec::new());
         self
     }
 
-    pub(crate) fn proxy(mut self, kind: ProxyKind) -> Self {
+    /// Behind one more proxy, which is asked after those before it.
+    #[must_use]
+    pub fn proxy(mut self, kind: ProxyKind) -> Self {
         self.proxies.push_back(kind);
         self
     }
 
     /// Bytes from the client's socket.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+    pub fn receive(&mut self, bytes: &[u8]) {
         self.raw.extend_from_slice(bytes);
         while let Some(kind) = self.proxies.front().copied() {
             if !self.serve_proxy(kind) {
@@ -127,13 +144,13 @@ impl Peer {
     }
 
     /// Everything for the client's socket.
-    pub(crate) fn output(&mut self) -> Vec<u8> {
+    pub fn output(&mut self) -> Vec<u8> {
         self.flush();
         std::mem::take(&mut self.out)
     }
 
     /// Sends plaintext, in one message if WebSocket is spoken.
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         match &mut self.ws {
             Ws::Open(socket, _) => {
                 self.ws_error =
@@ -145,19 +162,26 @@ impl Peer {
     }
 
     /// Sends these bytes under WebSocket, as a frame that the test wrote by hand.
-    pub(crate) fn send_frame(&mut self, bytes: &[u8]) {
+    pub fn send_frame(&mut self, bytes: &[u8]) {
         self.below_ws(bytes);
     }
 
-    pub(crate) fn socket(&mut self) -> &mut WebSocket<Pipe> {
+    /// The open WebSocket.
+    ///
+    /// # Panics
+    /// When there is none, or not yet.
+    pub fn socket(&mut self) -> &mut WebSocket<Pipe> {
         match &mut self.ws {
             Ws::Open(socket, _) => socket,
             other => panic!("no WebSocket: {other:?}"),
         }
     }
 
-    /// `close_notify`.
-    pub(crate) fn close_tls(&mut self) {
+    /// Ends TLS by `close_notify`.
+    ///
+    /// # Panics
+    /// When it speaks no TLS.
+    pub fn close_tls(&mut self) {
         self.flush();
         self.tls.as_mut().unwrap().send_close_notify();
     }

@@ -1,4 +1,7 @@
-//! Certificates of every kind, good and bad, made on the spot.
+//! Owns certificates of every kind, good and bad, made on the spot. It must not know who shows them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mqtt_machine_transport::rustls::client::WebPkiServerVerifier;
 use mqtt_machine_transport::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -11,23 +14,26 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
     date_time_ymd,
 };
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One that issues certificates.
-pub(crate) struct Authority {
+#[derive(Debug)]
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// A certificate with its key.
-pub(crate) struct Leaf {
-    pub(crate) certificate: rcgen::Certificate,
-    pub(crate) key: KeyPair,
+#[derive(Debug)]
+pub struct Leaf {
+    /// What is shown.
+    pub certificate: rcgen::Certificate,
+    /// What proves it.
+    pub key: KeyPair,
     serial: Vec<u8>,
 }
 
 impl Authority {
-    pub(crate) fn new(name: &str) -> Self {
+    /// An authority of this name, with a key of its own.
+    pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -35,7 +41,8 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
-    pub(crate) fn pem(&self) -> String {
+    /// Its own certificate in PEM.
+    pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
@@ -43,8 +50,8 @@ impl Authority {
         self.issuer.der().clone()
     }
 
-    /// For a server of these names, valid from 1975 on in the years told.
-    pub(crate) fn server_between(&self, names: &[&str], first: i32, last: i32) -> Leaf {
+    /// For a server of these names, valid from the first day of `first` to that of `last`.
+    pub fn server_between(&self, names: &[&str], first: i32, last: i32) -> Leaf {
         let mut params =
             CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
         params.not_before = date_time_ymd(first, 1, 1);
@@ -53,18 +60,20 @@ impl Authority {
         self.sign(&params)
     }
 
-    pub(crate) fn server(&self, names: &[&str]) -> Leaf {
+    /// For a server of these names, valid now.
+    pub fn server(&self, names: &[&str]) -> Leaf {
         self.server_between(names, 1975, 4096)
     }
 
-    pub(crate) fn client(&self, name: &str) -> Leaf {
+    /// For a client of this name.
+    pub fn client(&self, name: &str) -> Leaf {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&params)
     }
 
     /// A configuration of somebody's own, who knows that these are revoked.
-    pub(crate) fn client_config_with_revoked(&self, revoked: &[&Leaf]) -> ClientConfig {
+    pub fn client_config_with_revoked(&self, revoked: &[&Leaf]) -> ClientConfig {
         let of = |leaf: &&Leaf| RevokedCertParams {
             serial_number: SerialNumber::from_slice(leaf.serial.as_slice()),
             revocation_time: date_time_ymd(2000, 1, 1),
@@ -104,8 +113,9 @@ impl Authority {
     }
 }
 
-/// What a server of the tests does about TLS.
-pub(crate) fn server_config(
+/// What a server with this certificate does about TLS: the versions that it speaks, and whose clients it wants to see a
+/// certificate of.
+pub fn server_config(
     leaf: &Leaf,
     versions: &[&'static SupportedProtocolVersion],
     client_ca: Option<&Authority>,
