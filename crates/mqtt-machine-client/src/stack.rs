@@ -273,6 +273,14 @@ impl Stack {
     /// The transport has ended by itself, and its socket is to be closed unless it is gone.
     fn over(&mut self, now: Instant, error: Option<TransportError>, socket: Socket) {
         let Some(id) = self.transport else { return };
+        while let Some(action) = self.machine.poll_action() {
+            self.actions.push_back(action);
+        }
+        let closes = |action: &Action| matches!(action, Action::CloseTransport { id: of } if *of == id);
+        if self.actions.iter().any(closes) {
+            // It is over for the machine: after DISCONNECT every end is a normal one.
+            return;
+        }
         // What was read before counts.
         self.machine.handle_input(now, id, &mut self.plaintext);
         if self.machine.is_paused() && !self.plaintext.is_empty() {

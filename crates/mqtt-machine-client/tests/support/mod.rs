@@ -125,6 +125,8 @@ pub(crate) struct World {
     /// How many bytes travel at once.
     pub(crate) chunk: Box<dyn FnMut() -> usize>,
     pub(crate) next_cut: Cut,
+    /// Who answers the next link instead of the server.
+    pub(crate) next_peer: Option<Peer>,
     pub(crate) links: u64,
     pub(crate) events: Vec<Event>,
     pub(crate) messages: Vec<Message>,
@@ -149,6 +151,7 @@ impl World {
             input: BytesMut::new(),
             chunk: Box::new(|| usize::MAX),
             next_cut: Cut::Never,
+            next_peer: None,
             links: 0,
             events: Vec::new(),
             messages: Vec::new(),
@@ -173,7 +176,8 @@ impl World {
         for _ in 0..1_000_000 {
             let acted = self.act();
             let told = self.take_events();
-            let up = self.carry_up();
+            // A client that closes is faster than the server's answer to its DISCONNECT.
+            let up = self.carry_up() | self.act();
             let down = self.carry_down();
             self.errors.extend(self.stack.take_error());
             if !(acted || told || up || down) {
@@ -215,7 +219,7 @@ impl World {
                     let cut = std::mem::replace(&mut self.next_cut, Cut::Never);
                     self.link = Some(Link {
                         id,
-                        peer: self.way.peer(),
+                        peer: self.next_peer.take().unwrap_or_else(|| self.way.peer()),
                         conn,
                         down: BytesMut::new(),
                         carried_up: 0,
@@ -318,6 +322,12 @@ impl World {
         }
         link.down.extend_from_slice(&link.peer.output());
         let mut moved = false;
+        let id = link.id;
+        if !self.input.is_empty() && self.stack.read_capacity() > 0 {
+            // Without layers the rest is the driver's to keep.
+            self.stack.handle_input(self.now, id, &mut self.input);
+            moved = true;
+        }
         while let Some(link) = &mut self.link
             && !link.down.is_empty()
         {
