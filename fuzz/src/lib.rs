@@ -3,11 +3,13 @@
 
 mod broker;
 mod codec;
+mod dial;
 mod differential;
 mod endpoint;
 mod filters;
 mod layers;
 mod machine;
+mod stack;
 mod transcript;
 
 use mqtt_machine::ProtocolVersion;
@@ -33,12 +35,14 @@ pub const TARGETS: &[Target] = &[
     target("codec_near_valid", codec::near_valid),
     target("codec_roundtrip", codec::roundtrip),
     target("codec_stream", codec::stream),
+    target("dial", dial::any_order),
     target("endpoint", endpoint::parse),
     target("filter_map", filters::map),
     target("layers", layers::input),
     target("machine_bytes", machine::bytes),
     target("machine_chunking", machine::chunking),
     target("machine_script", machine::script),
+    target("stack", stack::any_order),
     target("transcript", transcript::replay),
 ];
 

@@ -59,7 +59,8 @@ impl Client {
     /// [`ConnectError::Transport`] when a way to a server cannot be made ready: a certificate's file, for instance.
     pub fn new(options: impl Into<Options>) -> Result<(Self, Driver), ConnectError> {
         let mut options = options.into();
-        let routes = Routes::new(options.like.take(), std::mem::take(&mut options.routes));
+        let routes =
+            Routes::new(options.like.take(), std::mem::take(&mut options.routes), options.config.version);
         routes.prepare(&options.config.servers)?;
         let (sink, recording) = Sink::open(options.record.as_ref());
         let shared = Arc::new(Shared::new(options, recording));

@@ -95,7 +95,7 @@ impl Stack {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_machine(machine: Machine, options: Options) -> Result<Self, ConnectError> {
-        let routes = Routes::new(options.like, options.routes);
+        let routes = Routes::new(options.like, options.routes, options.config.version);
         routes.prepare(&options.config.servers)?;
         Ok(Self {
             machine,

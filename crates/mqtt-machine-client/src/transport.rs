@@ -6,9 +6,10 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mqtt_machine::Server;
+use mqtt_machine::{ProtocolVersion, Server};
 use mqtt_machine_transport::{
     ConfigError, Destination, DialError, Endpoint, EndpointError, LayerError, Layers, Route, RouteOptions,
+    Version,
 };
 
 use crate::options::endpoint_of;
@@ -111,12 +112,14 @@ pub(crate) struct Routes {
     /// How a server is reached that is named as `host:port`; `None`: over TCP, if it is dialled at all.
     like: Option<Endpoint>,
     options: RouteOptions,
+    /// The version that the client speaks: WebSocket has a sub-protocol of its own for 3.1.
+    version: ProtocolVersion,
     made: Mutex<HashMap<Server, Arc<Route>>>,
 }
 
 impl Routes {
-    pub(crate) fn new(like: Option<Endpoint>, options: RouteOptions) -> Self {
-        Self { like, options, made: Mutex::new(HashMap::new()) }
+    pub(crate) fn new(like: Option<Endpoint>, options: RouteOptions, version: ProtocolVersion) -> Self {
+        Self { like, options, version, made: Mutex::new(HashMap::new()) }
     }
 
     /// Makes the ways to `servers` ready, so that what is wrong with them is told at once.
@@ -133,7 +136,13 @@ impl Routes {
             return Ok(Arc::clone(route));
         }
         // Files are read without the lock.
-        let route = Arc::new(Route::new(endpoint_of(server, self.like.as_ref())?, &self.options)?);
+        let mut endpoint = endpoint_of(server, self.like.as_ref())?;
+        // The configuration's word is the last one, as it is for the CONNECT.
+        let is_3_1 = self.version == ProtocolVersion::V3_1;
+        if is_3_1 != (endpoint.options.version == Some(Version::V3_1)) {
+            endpoint.options.version = is_3_1.then_some(Version::V3_1);
+        }
+        let route = Arc::new(Route::new(endpoint, &self.options)?);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= ROUTES {
             made.clear();
@@ -163,7 +172,7 @@ mod tests {
     #[test]
     fn a_server_is_reached_like_the_one_of_the_url_unless_it_is_a_url_itself() {
         let like = Endpoint::parse("unix:///run/broker.sock").unwrap();
-        let routes = Routes::new(Some(like), RouteOptions::new());
+        let routes = Routes::new(Some(like), RouteOptions::new(), ProtocolVersion::V5);
         let to = |name: &str| routes.route(&Server::new(name)).unwrap().endpoint().to_string();
         assert_eq!(to("unix:///run/broker.sock"), "unix:///run/broker.sock");
         assert_eq!(to("other.example:1884"), "mqtt://other.example:1884");
@@ -174,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_endpoint_is_only_wrong_where_one_is_needed() {
-        let routes = Routes::new(None, RouteOptions::new());
+        let routes = Routes::new(None, RouteOptions::new(), ProtocolVersion::V5);
         let odd = Server::new("/dev/ttyUSB0");
         assert!(routes.layers(&odd).unwrap().is_plain());
         let error = routes.route(&odd).unwrap_err();
@@ -187,7 +196,7 @@ mod tests {
 
     #[test]
     fn no_more_than_so_many_ways_are_kept() {
-        let routes = Routes::new(None, RouteOptions::new());
+        let routes = Routes::new(None, RouteOptions::new(), ProtocolVersion::V5);
         for port in 1..=1_000_u16 {
             routes.route(&Server::new(format!("127.0.0.1:{port}"))).unwrap();
             assert!(routes.made.lock().unwrap().len() <= ROUTES);

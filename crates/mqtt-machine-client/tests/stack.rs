@@ -21,7 +21,7 @@ const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce
 
 fn outcomes(world: &World) -> Vec<&Outcome> {
     let of = |event| match event {
-        &Event::Completed { ref outcome, .. } => Some(outcome),
+        Event::Completed { outcome, .. } => Some(outcome),
         _ => None,
     };
     world.events.iter().filter_map(of).collect()

@@ -9,6 +9,8 @@
 //! - [`unchecked`]: an encoder that checks nothing.
 //! - `adapters` (with the feature of this name): what every adapter does the same, as a suite that anybody can run.
 //! - `layers` (with the feature of this name): the server's side of TLS, WebSocket and proxies, in memory.
+//! - `real` (with the feature of this name): brokers and proxies of others, started and stopped by tests.
+//! - `transports` (with the feature of this name): what an adapter does over every transport, against real servers.
 //! - [`tcp`]: the same broker on a loopback port, with threads and nothing else.
 //! - [`invariants`]: a machine with a reference model beside it, compared after every step.
 //! - [`sim`]: processes with such machines, and brokers, over faulty links in virtual time: links break, processes crash and
@@ -29,9 +31,13 @@ pub mod invariants;
 #[cfg(feature = "layers")]
 pub mod layers;
 mod random;
+#[cfg(feature = "real")]
+pub mod real;
 pub mod script;
 pub mod sim;
 pub mod tcp;
+#[cfg(feature = "transports")]
+pub mod transports;
 pub mod unchecked;
 
 pub use random::Random;

@@ -230,12 +230,10 @@ impl World {
                     self.input.clear();
                     self.stack.handle_transport(self.now, id, TransportEvent::Opened);
                 }
-                Action::CloseTransport { id } => {
-                    if self.link.as_ref().is_some_and(|link| link.id == id) {
-                        self.stack.transmit(self.now, &mut self.output);
-                        self.carry_up();
-                        self.hang_up();
-                    }
+                Action::CloseTransport { id } if self.link.as_ref().is_some_and(|link| link.id == id) => {
+                    self.stack.transmit(self.now, &mut self.output);
+                    self.carry_up();
+                    self.hang_up();
                 }
                 _ => {}
             }

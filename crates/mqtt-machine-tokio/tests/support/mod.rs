@@ -1,8 +1,6 @@
-//! Owns what tests of this adapter share: time limits, real brokers, a link that can be cut.
+//! Owns what tests of this adapter share: time limits, options, a link that can be cut.
 //! It must not know what any test is about.
 #![allow(dead_code, reason = "each test binary uses its part")]
-
-mod brokers;
 
 use std::future::Future;
 use std::io;
@@ -10,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 #[allow(unused_imports, reason = "each test binary uses its part")]
-pub(crate) use brokers::{Broker, Kind, free_port};
+pub(crate) use mqtt_machine_testkit::real::{Broker, Kind, free_port};
 
 use mqtt_machine_tokio::{Backoff, Config, Options, ProtocolVersion};
 use tokio::io::copy_bidirectional;

@@ -2,21 +2,19 @@
 //! It must not know what is tested on them.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use mqtt_machine_tokio::{ProtocolVersion, QoS};
+use mqtt_machine::{ProtocolVersion, QoS};
 
-/// How long a broker may take to listen, and to end. RabbitMQ needs 20 s on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+use super::programs::{PATIENCE, folder, free_port, is_root, program, stop};
 
 /// A broker that tests can start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Debian's `mosquitto`.
     Mosquitto,
     /// Debian's `ejabberd`: its module mod_mqtt.
@@ -28,7 +26,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const fn name(self) -> &'static str {
+    /// Its name, as in `MQTT_MACHINE_BROKERS`.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Mosquitto => "mosquitto",
             Self::Ejabberd => "ejabberd",
@@ -38,7 +37,7 @@ impl Kind {
     }
 
     /// The versions that it speaks.
-    pub(crate) const fn versions(self) -> &'static [ProtocolVersion] {
+    pub const fn versions(self) -> &'static [ProtocolVersion] {
         use ProtocolVersion as V;
         match self {
             Self::Mosquitto => &[V::V3_1, V::V3_1_1, V::V5],
@@ -48,7 +47,7 @@ impl Kind {
     }
 
     /// What it grants a subscription that asks for `qos`.
-    pub(crate) fn grants(self, qos: QoS) -> QoS {
+    pub fn grants(self, qos: QoS) -> QoS {
         match self {
             Self::RabbitMq => qos.min(QoS::AtLeastOnce),
             Self::Mosquitto | Self::Ejabberd | Self::Aedes => qos,
@@ -57,7 +56,7 @@ impl Kind {
 
     /// The QoS at which a message of `published` reaches a subscription that asked for `asked`. aedes sends at QoS 2 to a
     /// subscription of QoS 1, against `[MQTT-3.8.4-6]`.
-    pub(crate) fn delivers(self, published: QoS, asked: QoS) -> QoS {
+    pub fn delivers(self, published: QoS, asked: QoS) -> QoS {
         match self {
             Self::Aedes if asked == QoS::AtLeastOnce => published,
             _ => published.min(self.grants(asked)),
@@ -65,18 +64,18 @@ impl Kind {
     }
 
     /// Whether messages keep their order when a session is resumed. aedes sends new ones between those that it had stored.
-    pub(crate) const fn keeps_order(self) -> bool {
+    pub const fn keeps_order(self) -> bool {
         !matches!(self, Self::Aedes)
     }
 
     /// Whether messages of `qos` reach a subscriber of a kept session although links are cut. At QoS 2 aedes repeats some and
     /// now and then loses one.
-    pub(crate) fn survives_cuts(self, qos: QoS) -> bool {
+    pub fn survives_cuts(self, qos: QoS) -> bool {
         qos == QoS::AtLeastOnce || (qos == QoS::ExactlyOnce && self != Self::Aedes)
     }
 
     /// The highest QoS at which it takes messages as the specification says. RabbitMQ 3.10 answers QoS 2 with PUBACK.
-    pub(crate) const fn takes(self) -> QoS {
+    pub const fn takes(self) -> QoS {
         match self {
             Self::RabbitMq => QoS::AtLeastOnce,
             Self::Mosquitto | Self::Ejabberd | Self::Aedes => QoS::ExactlyOnce,
@@ -101,12 +100,6 @@ impl Kind {
     }
 }
 
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    places.map(|place| place.join(name)).find(|file| file.is_file())
-}
-
 /// The script itself: the wrapper in the path becomes another user.
 fn rabbitmq() -> &'static Path {
     Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -122,20 +115,13 @@ fn aedes() -> PathBuf {
     cache.unwrap_or_default().join("mqtt-machine/aedes")
 }
 
-/// A port that nobody listens on now.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-fn is_root() -> bool {
-    let output = Command::new("id").arg("-u").output();
-    output.is_ok_and(|output| output.stdout.starts_with(b"0"))
-}
-
 /// A broker of the test's own on 127.0.0.1; it ends with this value.
-pub(crate) struct Broker {
-    pub(crate) kind: Kind,
-    pub(crate) port: u16,
+#[derive(Debug)]
+pub struct Broker {
+    /// Which one.
+    pub kind: Kind,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
     folder: PathBuf,
     /// Its processes, in the order of their start.
     running: Vec<Child>,
@@ -143,22 +129,19 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Starts one that lets everybody in. `None` where it is not installed, which is a failure where it is wanted.
-    pub(crate) fn start(kind: Kind) -> Option<Self> {
+    pub fn start(kind: Kind) -> Option<Self> {
         Self::start_with(kind, "allow_anonymous true")
     }
 
     /// As [`start`](Self::start); `lines` end the configuration of mosquitto, the others take no notice.
-    pub(crate) fn start_with(kind: Kind, lines: &str) -> Option<Self> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
+    pub fn start_with(kind: Kind, lines: &str) -> Option<Self> {
         if !kind.is_installed() {
-            assert!(!kind.is_wanted(), "{} is not installed", kind.name());
-            eprintln!("skipped: {} is not installed", kind.name());
+            let name = kind.name();
+            assert!(!kind.is_wanted(), "{name} is not installed: docs/brokers.md says how");
+            eprintln!("skipped: {name} is not installed");
             return None;
         }
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("mqtt-machine-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
+        let folder = folder();
         let mut broker = Self { kind, port: free_port(), folder, running: Vec::new() };
         broker.configure(lines);
         broker.run();
@@ -166,7 +149,7 @@ impl Broker {
     }
 
     /// A mosquitto that lets in `user` with `password` only.
-    pub(crate) fn with_password(user: &str, password: &str) -> Option<Self> {
+    pub fn with_password(user: &str, password: &str) -> Option<Self> {
         let hash = std::env::temp_dir().join(format!("mqtt-machine-{}-passwords", std::process::id()));
         let made = Command::new(program("mosquitto_passwd")?)
             .arg("-b")
@@ -181,12 +164,13 @@ impl Broker {
         broker
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Its URL.
+    pub fn url(&self) -> String {
         self.url_at(self.port)
     }
 
     /// The URL of something before it that listens on `port` of 127.0.0.1.
-    pub(crate) fn url_at(&self, port: u16) -> String {
+    pub fn url_at(&self, port: u16) -> String {
         // ejabberd lets anybody in by any password, but not without a name.
         let user = if self.kind == Kind::Ejabberd { "anybody%40localhost:any@" } else { "" };
         format!("mqtt://{user}127.0.0.1:{port}")
@@ -276,7 +260,7 @@ impl Broker {
     }
 
     /// Starts it again after [`stop`](Self::stop).
-    pub(crate) fn run(&mut self) {
+    pub fn run(&mut self) {
         let log = self.folder.join("log");
         for mut command in self.commands() {
             let file = fs::File::create(&log).unwrap();
@@ -299,15 +283,9 @@ impl Broker {
     }
 
     /// Ends it in order, so that it keeps what it should.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         while let Some(mut child) = self.running.pop() {
-            let _ = Command::new("kill").arg("-TERM").arg(child.id().to_string()).status();
-            let start = Instant::now();
-            while matches!(child.try_wait(), Ok(None)) && start.elapsed() < PATIENCE {
-                sleep(Duration::from_millis(5));
-            }
-            let _ = child.kill();
-            let _ = child.wait();
+            stop(&mut child);
         }
     }
 }
