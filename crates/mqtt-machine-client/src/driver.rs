@@ -2,6 +2,7 @@
 //! It must not know sockets or timers: an adapter resolves, opens, moves bytes and waits, and this tells it what.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -38,7 +39,6 @@ use crate::wake::Wakes;
 /// read are the socket's bytes.
 ///
 /// Dropping the driver ends the client at once: what was accepted ends as not sent or unknown, and streams end.
-#[derive(Debug)]
 pub struct Driver {
     shared: Arc<Shared>,
     routes: Routes,
@@ -525,6 +525,22 @@ impl Driver {
     /// Where to read to: append what was read. Room of its own choice may be reserved.
     pub fn input(&mut self) -> &mut BytesMut {
         self.pipe.as_mut().map_or(&mut self.input, |pipe| &mut pipe.raw)
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What was read may be secret, so only how much of it.
+        f.debug_struct("Driver")
+            .field("shared", &self.shared)
+            .field("routes", &self.routes)
+            .field("opening", &self.opening)
+            .field("transport", &self.transport)
+            .field("pipe", &self.pipe)
+            .field("output", &self.output)
+            .field("input", &self.input.len())
+            .field("tasks", &self.tasks)
+            .finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 //! clock.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -45,7 +46,6 @@ use crate::transport::{Routes, TransportError};
 /// # assert!(bytes::Buf::has_remaining(&output));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Stack {
     machine: Machine,
     routes: Routes,
@@ -432,5 +432,21 @@ impl Deref for Stack {
 
     fn deref(&self) -> &Machine {
         &self.machine
+    }
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack")
+            .field("machine", &self.machine)
+            .field("routes", &self.routes)
+            .field("opening", &self.opening)
+            .field("transport", &self.transport)
+            .field("pipe", &self.pipe)
+            .field("plaintext", &self.plaintext.len())
+            .field("farewell", &self.farewell)
+            .field("error", &self.error)
+            .field("ending", &self.ending)
+            .finish_non_exhaustive()
     }
 }

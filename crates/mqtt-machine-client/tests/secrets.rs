@@ -3,11 +3,13 @@
 mod support;
 
 use std::fmt::Debug;
+use std::task::Waker;
 
+use bytes::Buf;
 use mqtt_machine::{Authentication, Event, Instant, QoS, Secret};
 use mqtt_machine_client::{
-    Client, ConfigError, ConnectError, Endpoint, Options, Proxy, Route, RouteOptions, Stack, TlsOptions,
-    TransportError, WebSocketOptions,
+    Client, ConfigError, ConnectError, Endpoint, Options, Proxy, Route, RouteOptions, Stack, Task,
+    TlsOptions, TransportError, WebSocketOptions,
 };
 use mqtt_machine_testkit::layers::{Authority, Peer, ProxyKind};
 use mqtt_machine_transport::Password;
@@ -198,5 +200,30 @@ fn no_event_and_no_failure_of_a_connection_tells_a_secret() {
         assert!(world.events.iter().any(|event| matches!(event, Event::ConnectFailed(_))), "{refusal:?}");
         let [error] = &world.errors[..] else { panic!("{refusal:?}: {:?}", world.errors) };
         silent("a failure", &format!("{error} {error:?} {:?} {:?}", world.events, world.stack));
+    }
+}
+
+/// The CONNECT of a plain connection, and what a proxy is told, as they wait to be written.
+#[test]
+fn nothing_that_waits_to_be_written_tells_a_secret() {
+    let plain = Options::from_url("mqtt://hushuser:hushpass@host").unwrap();
+    let proxied = plain.clone().route(|route| route.proxy(Proxy::parse(PROXIES[1]).unwrap()));
+    for options in [plain, proxied] {
+        let (_client, mut driver) = Client::new(options.clone()).unwrap();
+        driver.turn(Waker::noop());
+        let Some(Task::Open { id, server }) = driver.next_task() else { panic!("it opens") };
+        let layers = driver.layers(&server).unwrap();
+        driver.opened(id, layers);
+        driver.turn(Waker::noop());
+        assert!(driver.output().has_remaining());
+        silent_value("a driver", &driver);
+
+        let way = Way { url: "mqtt://host", proxies: &[] };
+        let mut world = World::new(way, options);
+        world.deaf = true;
+        world.stack.connect(world.now).unwrap();
+        world.settle();
+        assert!(world.output.has_remaining());
+        silent("a stack", &format!("{:?} {:?}", world.stack, world.output));
     }
 }

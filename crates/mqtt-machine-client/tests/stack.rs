@@ -20,11 +20,11 @@ const MQTTS: Way = Way::direct("mqtts://host");
 const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 
 fn outcomes(world: &World) -> Vec<&Outcome> {
-    let of = |event| match event {
+    let ended = world.events.iter().filter_map(|event| match event {
         Event::Completed { outcome, .. } => Some(outcome),
         _ => None,
-    };
-    world.events.iter().filter_map(of).collect()
+    });
+    ended.collect()
 }
 
 /// Disconnects, and sees that every layer ended in order.

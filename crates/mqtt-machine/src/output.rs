@@ -14,7 +14,6 @@ pub(crate) const CHAIN_FROM: usize = 2_048;
 /// Small packets are copied together into few large chunks; large payloads are chained without a copy. The driver
 /// writes without holding the machine, advances by what was written, and tells
 /// [`Machine::handle_sent`](crate::Machine::handle_sent). When a transport dies, [`clear`](Self::clear) it.
-#[derive(Debug)]
 pub struct Output {
     chunks: VecDeque<Bytes>,
     chained: usize,
@@ -122,6 +121,13 @@ impl Output {
     /// Its memory in bytes: what is queued and the room of the tail.
     pub fn memory_used(&self) -> usize {
         self.chained.saturating_add(self.tail.capacity())
+    }
+}
+
+impl core::fmt::Debug for Output {
+    /// How much there is. Passwords of CONNECT and of proxies pass here.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Output").field("bytes", &self.remaining()).field("mark", &self.mark).finish()
     }
 }
 
