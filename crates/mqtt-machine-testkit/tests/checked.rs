@@ -13,7 +13,7 @@ use mqtt_machine::packet::{
 use mqtt_machine::{
     Action, Backoff, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, Limits, LostSession,
     Message, Offline, OpId, Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, StoreError,
-    Subscribe, TopicFilter, TransportEvent, TransportId, Unsubscribe, wire,
+    Subscribe, TopicFilter, TransportEvent, TransportId, Unsubscribe, Unsupported, wire,
 };
 use mqtt_machine_testkit::Random;
 use mqtt_machine_testkit::invariants::Checked;
@@ -59,6 +59,9 @@ fn config(random: &mut Random, version: ProtocolVersion) -> Config {
     config.receive_maximum = [1, 2, u16::MAX][random.size(0..=2)];
     config.topic_alias_maximum = [0, 2][random.size(0..=1)];
     config.maximum_packet_size = [64, 1 << 20][random.size(0..=1)];
+    if random.one_in(3) {
+        config.unsupported = Unsupported::Downgrade;
+    }
     config
 }
 

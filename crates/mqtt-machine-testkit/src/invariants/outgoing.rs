@@ -160,6 +160,7 @@ impl Outgoing {
         match record {
             Record::Queued { op, message } => self.accept(op, message, now),
             Record::Assigned { op, packet_id } => self.assigned(op, packet_id),
+            Record::Downgraded { op, qos } => self.lowered(op, qos),
             Record::Released { packet_id } => {
                 if let Some(op) = self.ids.get(&packet_id).copied() {
                     self.release(op, packet_id);
@@ -195,6 +196,13 @@ impl Outgoing {
             publication.stage = Stage::Window(packet_id);
             self.waiting.retain(|waiting| *waiting != op);
             self.ids.insert(packet_id, op);
+        }
+    }
+
+    /// A record says that a publication has a lower QoS from here on.
+    pub(super) fn lowered(&mut self, op: OpId, qos: QoS) {
+        if let Some(publication) = self.publications.get_mut(&op) {
+            publication.message.qos = publication.message.qos.min(qos);
         }
     }
 

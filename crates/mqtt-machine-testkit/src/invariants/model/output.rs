@@ -144,8 +144,10 @@ impl Model {
                     Record::SessionLost { .. } => core::mem::take(&mut self.lost),
                     _ => Vec::new(),
                 };
-                if let Record::Assigned { op, packet_id } = record {
-                    self.outgoing.assigned(*op, *packet_id);
+                match record {
+                    Record::Assigned { op, packet_id } => self.outgoing.assigned(*op, *packet_id),
+                    Record::Downgraded { op, qos } => self.outgoing.lowered(*op, *qos),
+                    _ => {}
                 }
                 self.journal.stored(*seq, record, &lost, &mut self.findings);
             }
