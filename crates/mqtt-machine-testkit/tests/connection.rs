@@ -4,9 +4,9 @@ mod common;
 
 use common::*;
 use mqtt_machine::packet::PacketType;
-use mqtt_machine::{Backoff, EndReason, ProtocolVersion, QoS, ReasonCode};
+use mqtt_machine::{Backoff, EndReason, ProtocolVersion, QoS, ReasonCode, Redirection};
 use mqtt_machine_testkit::broker::{BrokerConfig, Plan};
-use mqtt_machine_testkit::sim::Sim;
+use mqtt_machine_testkit::sim::{Options, Sim};
 
 fn reasons(sim: &Sim, client: usize) -> Vec<&EndReason> {
     sim.client(client).ended.iter().map(|(_, ended)| &ended.reason).collect()
@@ -258,5 +258,63 @@ fn an_assigned_client_identifier_is_kept_for_the_reconnect() {
     assert_eq!(ids[0], ids[1]);
     assert!(ids[0].starts_with("auto-"));
     assert!(sim.client(client).connected[1].1.session_present);
+    sim.assert_sound();
+}
+
+#[test]
+fn a_client_that_is_sent_away_follows_and_its_session_goes_with_it() {
+    for (reason, at_connack) in [
+        (ReasonCode::UseAnotherServer, false),
+        (ReasonCode::ServerMoved, false),
+        (ReasonCode::UseAnotherServer, true),
+        (ReasonCode::ServerMoved, true),
+    ] {
+        let mut options = Options::default();
+        options.servers = 2;
+        options.broker = BrokerConfig::new().server_reference("model-1");
+        let mut sim = Sim::new(options, 1);
+        let client = sim.add(config("c").redirection(Redirection::Follow { hops: 1 }));
+        if at_connack {
+            sim.broker.plan_for("c", Plan::refuse(reason));
+        } else {
+            sim.connect_now(client);
+            assert!(sim.broker.disconnect("c", reason));
+        }
+        let op = sim.publish(client, message("t", "x", QoS::ExactlyOnce)).unwrap();
+        if at_connack {
+            sim.connect(client);
+        }
+        let servers = |sim: &Sim| -> Vec<String> {
+            let connected = &sim.client(client).connected;
+            connected.iter().map(|(_, it)| it.server.as_str().to_owned()).collect()
+        };
+        // At once: the first back-off alone would take a second.
+        let moved = |sim: &Sim| servers(sim).last().is_some_and(|last| last == "model-1");
+        assert!(sim.run_until(millis(500), moved), "{reason}: {:?}", servers(&sim));
+        assert!(sim.run_until(secs(1), |sim| sim.client(client).outcomes.contains_key(&op)));
+        assert_eq!(sim.count("t", b"x"), 1);
+        // Only one that has moved for good is forgotten.
+        sim.fail_over(1, secs(20));
+        let came_back =
+            sim.run_until(secs(15), |sim| servers(sim).last().is_some_and(|last| last == "model"));
+        assert_eq!(came_back, reason == ReasonCode::UseAnotherServer, "{reason}");
+        sim.assert_sound();
+    }
+}
+
+#[test]
+fn before_5_0_nobody_is_told_where_to_go() {
+    let mut options = Options::default();
+    options.servers = 2;
+    options.broker = BrokerConfig::new().server_reference("model-1");
+    let mut sim = Sim::new(options, 1);
+    let client = sim.add(config("c").version(ProtocolVersion::V3_1_1));
+    sim.broker.plan_for("c", Plan::refuse(ReasonCode::ServerMoved));
+    sim.connect(client);
+    sim.run_for(millis(100));
+    assert!(matches!(
+        reasons(&sim, client)[..],
+        [EndReason::Refused { reason: ReasonCode::ServerUnavailable, properties }] if properties.is_empty()
+    ));
     sim.assert_sound();
 }

@@ -98,7 +98,8 @@ pub enum Unsupported {
     /// It is refused to the caller, or dropped if it was accepted before the server was known.
     #[default]
     Refuse,
-    /// It is sent with the highest QoS that the server takes, and not retained.
+    /// It is sent with the highest QoS that the server takes, and not retained. From then on it is a message of that QoS: one of
+    /// QoS 0 ends with its process, and a restored machine does not tell of it.
     Downgrade,
 }
 

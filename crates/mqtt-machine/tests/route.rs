@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use bench::Bench;
 use bytes::{Buf, BytesMut};
-use mqtt_machine::packet::{AckKind, ConnAck, Disconnect, Packet, PropertiesBuf, Property, Sender};
+use mqtt_machine::packet::{
+    AckKind, ConnAck, Disconnect, Packet, Properties, PropertiesBuf, Property, Sender,
+};
 use mqtt_machine::{
-    Action, Authentication, Backoff, CleanStart, Config, DropReason, Event, Feature, Message, Outcome,
-    ProtocolVersion, QoS, ReasonCode, Redirection, Refused, Server, TopicAliases, TransportEvent,
-    Unsupported, wire,
+    Action, Authentication, Backoff, CleanStart, Config, DropReason, Event, Feature, JournalSeq, LostSession,
+    Message, Outcome, ProtocolVersion, QoS, ReasonCode, Redirection, Refused, Server, TopicAliases,
+    TransportEvent, Unsupported, wire,
 };
 
 fn config() -> Config {
@@ -382,6 +384,29 @@ fn what_a_disconnect_has_ended_does_not_end_again_when_it_is_lowered_and_sent() 
     assert_eq!(bench.sent(), ["Publish a qos0 x"]);
     bench.cut();
     assert!(bench.outcomes().is_empty());
+}
+
+#[test]
+fn what_was_lowered_to_qos_1_is_of_qos_1_when_the_session_is_lost_though_it_never_left() {
+    let config = config()
+        .unsupported(Unsupported::Downgrade)
+        .clean_start(CleanStart::Never)
+        .lost_session(LostSession::Report)
+        .durable(true);
+    let mut bench = Bench::new(config);
+    bench.machine.publish(bench.now, Message::to("a", "x").unwrap().qos(QoS::ExactlyOnce)).unwrap();
+    bench.machine.connect(bench.now).unwrap();
+    opened(&mut bench);
+    let list = PropertiesBuf::new().with(Property::MaximumQoS(1)).unwrap();
+    bench.accept(false, list.as_properties());
+    assert!(bench.sent().is_empty(), "its records are not durable");
+    bench.cut();
+    opened(&mut bench);
+    bench.events();
+    bench.accept(false, Properties::EMPTY);
+    assert!(bench.outcomes().is_empty(), "only a message of QoS 2 is given up");
+    bench.machine.handle_stored(bench.now, Ok(JournalSeq::new(100)));
+    assert_eq!(bench.sent(), ["Publish a qos1 id2 x"]);
 }
 
 #[test]

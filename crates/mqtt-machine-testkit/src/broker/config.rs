@@ -47,6 +47,8 @@ pub struct BrokerConfig {
     pub shared_subscriptions: bool,
     /// What Response Information begins with (5.0): `<this>/<client identifier>` is told to who asks. Default none.
     pub response_information: Option<String>,
+    /// The Server Reference of every CONNACK and DISCONNECT that sends a client away (5.0: 0x9C, 0x9D). Default none.
+    pub server_reference: Option<String>,
     /// How long a connection may take to its CONNECT. Default 10 s.
     pub connect_timeout: Duration,
     /// Every packet leaves this much later than it was made. Default zero.
@@ -86,6 +88,7 @@ impl Default for BrokerConfig {
             subscription_identifiers: true,
             shared_subscriptions: true,
             response_information: None,
+            server_reference: None,
             connect_timeout: Duration::from_secs(10),
             delay: Duration::ZERO,
             max_connections: 256,
@@ -164,6 +167,13 @@ impl BrokerConfig {
     #[must_use]
     pub const fn maximum_qos(mut self, qos: QoS) -> Self {
         self.maximum_qos = qos;
+        self
+    }
+
+    /// With this Server Reference for those whom it sends away.
+    #[must_use]
+    pub fn server_reference(mut self, reference: impl Into<String>) -> Self {
+        self.server_reference = Some(reference.into());
         self
     }
 

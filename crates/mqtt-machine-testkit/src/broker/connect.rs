@@ -57,7 +57,10 @@ impl Broker {
             }
         }
         if let Err(Failure { reason, what }) = self.check_connect(connect) {
-            self.violation(conn, reason, what);
+            // To speak another version breaks no rule.
+            if reason != ReasonCode::UnsupportedProtocolVersion {
+                self.violation(conn, reason, what);
+            }
             self.refuse(conn, connect.version, reason);
             return Ok(());
         }
@@ -175,9 +178,25 @@ impl Broker {
             _ if reason.to_connect_return_code().is_some() => reason,
             _ => ReasonCode::ServerUnavailable,
         };
-        let connack = ConnAck { session_present: false, reason, properties: Properties::EMPTY };
+        let away = self.away(reason);
+        // A version without properties has no reason to go away either.
+        let properties =
+            if version == ProtocolVersion::V5 { away.as_properties() } else { Properties::EMPTY };
+        let connack = ConnAck { session_present: false, reason, properties };
         self.send_as(conn, version, &Packet::ConnAck(connack));
         self.shut(conn);
+    }
+
+    /// Where a client is to go that is told this reason.
+    pub(super) fn away(&self, reason: ReasonCode) -> PropertiesBuf {
+        let mut properties = PropertiesBuf::new();
+        if matches!(reason, ReasonCode::UseAnotherServer | ReasonCode::ServerMoved)
+            && let Some(reference) = &self.config.server_reference
+        {
+            // A text that is none is left out.
+            let _ = properties.push(Property::ServerReference(reference));
+        }
+        properties
     }
 
     /// Says what is wrong with a CONNECT of an unknown version, in the form of the nearest one, or that it is malformed

@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use mqtt_machine::packet::{Disconnect, Packet, PacketType, Properties, Property, PropertyId, Sender};
+use mqtt_machine::packet::{Disconnect, Packet, PacketType, Property, PropertyId, Sender};
 use mqtt_machine::wire::{self, DecodeError};
 use mqtt_machine::{Instant, ProtocolVersion, ReasonCode, TopicName};
 
@@ -565,7 +565,9 @@ impl Broker {
             .and_then(Connection::running)
             .is_some_and(|it| it.version == ProtocolVersion::V5)
         {
-            self.send(conn, &Packet::Disconnect(Disconnect { reason, properties: Properties::EMPTY }));
+            let away = self.away(reason);
+            let properties = away.as_properties();
+            self.send(conn, &Packet::Disconnect(Disconnect { reason, properties }));
         }
     }
 

@@ -182,6 +182,10 @@ impl Outgoing {
 
     /// After the fold: what has an identifier may have been sent, and it has all waited for so long.
     pub(super) fn restored(&mut self, waited: Duration) -> Vec<OpId> {
+        // What was lowered to QoS 0 ends with its process, as everything of QoS 0 does.
+        let once = |(op, it): (&OpId, &Publication)| (it.message.qos == QoS::AtMostOnce).then_some(*op);
+        let gone: Vec<OpId> = self.publications.iter().filter_map(once).collect();
+        gone.into_iter().for_each(|op| self.remove(op));
         for publication in self.publications.values_mut() {
             publication.waited = waited;
             publication.sent = publication.packet_id().is_some();

@@ -18,6 +18,7 @@ mod judge;
 mod report;
 mod run;
 mod shrink;
+mod terms;
 
 use core::fmt;
 use core::time::Duration;
@@ -28,6 +29,7 @@ use super::{Options, Settle};
 use crate::broker::BrokerConfig;
 use crate::random::Random;
 pub use report::{Failure, Report};
+use terms::Terms;
 
 /// Something that is done to the simulation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,12 @@ pub(super) enum What {
     Resurrect(usize),
     /// A second client with the same identifier comes up.
     Twin(usize),
+    /// The client's server, or the next that it tries, sends it to this one: for good if it has moved.
+    Redirect {
+        client: usize,
+        to: usize,
+        moved: bool,
+    },
 }
 
 impl What {
@@ -75,7 +83,8 @@ impl What {
             | Self::Forget(client)
             | Self::Copy(client)
             | Self::Resurrect(client)
-            | Self::Twin(client) => Some(*client),
+            | Self::Twin(client)
+            | Self::Redirect { client, .. } => Some(*client),
             Self::Jump(_) | Self::FailOver(..) => None,
         }
     }
@@ -92,7 +101,7 @@ impl Step {
     /// The server that it names.
     const fn server(&self) -> Option<usize> {
         match self.what {
-            What::FailOver(server, _) => Some(server),
+            What::FailOver(server, _) | What::Redirect { to: server, .. } => Some(server),
             _ => None,
         }
     }
@@ -126,6 +135,7 @@ pub struct Schedule {
     topics: u64,
     steps: Vec<Step>,
     forgetful: bool,
+    terms: Terms,
 }
 
 const fn ms(millis: u64) -> Duration {
@@ -175,8 +185,10 @@ impl Schedule {
             topics,
             steps: Vec::new(),
             forgetful: false,
+            terms: Terms::default(),
         };
         schedule.draw_steps(&mut random, mood, payload);
+        Terms::draw(&mut schedule);
         schedule
     }
 
@@ -347,6 +359,14 @@ impl fmt::Display for Schedule {
             "  one in {} openings refused, one in {} forgets (0: none), broker delay {:?}",
             self.options.refuse_one_in, self.options.forget_one_in, self.options.broker.delay
         )?;
+        if self.terms != Terms::default() {
+            let BrokerConfig { versions, maximum_qos, retain_available, .. } = &self.options.broker;
+            writeln!(
+                f,
+                "  {:?}, servers speak {versions:?}, QoS {maximum_qos}, retain: {retain_available}",
+                self.terms
+            )?;
+        }
         for Step { after, what } in &self.steps {
             writeln!(f, "  after {after:?}: {what:?}")?;
         }

@@ -41,6 +41,12 @@ pub struct Report {
     pub stranded: u64,
     /// Second clients under the same identifier, and sessions resurrected.
     pub confused: u64,
+    /// Clients that were sent to another server.
+    pub redirected: u64,
+    /// Connections in a lower version than the client began with.
+    pub fell_back: u64,
+    /// Messages that no server takes as they are.
+    pub lowered: u64,
     /// The virtual time that it took.
     pub took: Duration,
     /// Steps of the simulation.
@@ -63,6 +69,9 @@ impl AddAssign for Report {
         self.suspended += other.suspended;
         self.stranded += other.stranded;
         self.confused += other.confused;
+        self.redirected += other.redirected;
+        self.fell_back += other.fell_back;
+        self.lowered += other.lowered;
         self.took += other.took;
         self.steps += other.steps;
     }
@@ -73,7 +82,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} schedules: {} connections ({} lost sessions), {} messages, {} delivered, {} resent, {} crashes \
-             ({} messages vanished), {} fail-overs, {} jumps, {} suspended, {} stranded, {} confused, {} steps",
+             ({} messages vanished), {} fail-overs, {} jumps, {} suspended, {} stranded, {} confused, {} redirected, \
+             {} fell back, {} lowered, {} steps",
             self.schedules,
             self.connections,
             self.sessions_lost,
@@ -87,6 +97,9 @@ impl fmt::Display for Report {
             self.suspended,
             self.stranded,
             self.confused,
+            self.redirected,
+            self.fell_back,
+            self.lowered,
             self.steps
         )
     }

@@ -7,12 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
-    Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, QoS, Subscribe, TopicFilter,
+    Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, ProtocolVersion, QoS,
+    ReasonCode, Subscribe, TopicFilter,
 };
 
 use super::super::{Client, Sim, config, server};
-use super::{Failure, Promise, Report, Schedule, Step, What};
-use crate::broker::SessionCopy;
+use super::{Failure, Promise, Report, Schedule, Step, What, terms};
+use crate::broker::{Plan, SessionCopy};
 use crate::invariants::{Invariant, Violation};
 
 /// The virtual time within which every schedule must have delivered everything.
@@ -91,7 +92,7 @@ impl Schedule {
         // Fewer than there may be topics, so that they change hands.
         config.topic_aliases.maximum = 2;
         config.topic_aliases.automatic = self.prepare;
-        config
+        self.terms.apply(config)
     }
 }
 
@@ -251,10 +252,23 @@ impl<'a> Play<'a> {
                     sim.broker.resurrect_session(copy);
                 }
             }
+            What::Redirect { client, to, moved } => self.redirect(*client, *to, terms::reason(*moved)),
             What::Twin(client) => {
                 self.report.confused += 1;
                 let twin = sim.add(self.schedule.config(*client));
                 sim.connect(twin);
+            }
+        }
+    }
+
+    /// Sends a client away: at once when it is connected, else when it comes.
+    fn redirect(&mut self, client: usize, to: usize, reason: ReasonCode) {
+        self.report.redirected += 1;
+        let name = self.schedule.name(client);
+        for broker in core::iter::once(&mut self.sim.broker).chain(&mut self.sim.others) {
+            broker.config_mut().server_reference = Some(server(to).as_str().to_owned());
+            if !broker.disconnect(&name, reason) && self.schedule.version == ProtocolVersion::V5 {
+                broker.plan_for(&name, Plan::refuse(reason));
             }
         }
     }
@@ -267,9 +281,12 @@ impl<'a> Play<'a> {
         payload.push(b' ');
         payload.resize(payload.len() + filler, b'.');
         let Ok(message) = Message::to(&format!("topic/{topic}"), payload) else { return };
-        let message = message.qos(qos);
-        match self.sim.publish(client, message.clone()) {
+        let message = message.qos(qos).retain(self.schedule.retains(number));
+        let taken = self.schedule.as_taken(message.clone());
+        self.report.lowered += u64::from(taken != message);
+        match self.sim.publish(client, message) {
             Ok(op) => {
+                let message = taken;
                 let life = self.sim.client(client).lives;
                 self.sent.push(Sent { client, life, op, message });
             }
@@ -338,6 +355,8 @@ impl<'a> Play<'a> {
         for client in self.sim.clients() {
             let connected = client.connected.iter();
             report.connections += connected.clone().count() as u64;
+            let lower = connected.clone().filter(|(_, it)| it.capabilities.version != self.schedule.version);
+            report.fell_back += lower.count() as u64;
             let lost = connected.filter(|(_, it)| it.reconnected && !it.session_present);
             report.sessions_lost += lost.count() as u64;
             report.resent += client.resent() as u64;
