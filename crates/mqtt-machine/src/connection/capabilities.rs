@@ -5,7 +5,8 @@ use core::time::Duration;
 use crate::config::Config;
 use crate::interface::Capabilities;
 use crate::packet::{ConnAck, Property};
-use crate::types::{ProtocolVersion, QoS};
+use crate::reason::ReasonCode;
+use crate::types::{ProtocolVersion, QoS, TopicFilter};
 use crate::wire::MAX_REMAINING_LENGTH;
 
 /// The longest packet of all: five bytes of fixed header and the longest rest.
@@ -37,6 +38,15 @@ impl Capabilities {
             session_expiry: config.session_expiry,
             ..Self::new(config.version)
         }
+    }
+
+    /// With which code a server of these capabilities refuses `filter`, if it does.
+    pub(crate) fn lacks(&self, filter: &TopicFilter) -> Option<ReasonCode> {
+        if filter.shared().is_some() && !self.shared_subscriptions {
+            return Some(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        (filter.has_wildcard() && !self.wildcard_subscriptions)
+            .then_some(ReasonCode::WildcardSubscriptionsNotSupported)
     }
 
     /// Takes over what a CONNACK says.

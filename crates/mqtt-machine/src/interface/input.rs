@@ -9,6 +9,7 @@ use core::time::Duration;
 use bytes::BytesMut;
 
 use crate::config::{Config, Credentials};
+use crate::error::PropertyError;
 use crate::message::Message;
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
@@ -106,14 +107,18 @@ pub enum Command {
 pub struct Subscribe {
     /// Which filters, with their options.
     pub subscriptions: Vec<Subscription>,
-    /// 5.0 properties: a Subscription Identifier, user properties.
+    /// 5.0 properties: a Subscription Identifier that is insisted on, user properties. The request is refused where the server
+    /// is known to have no identifiers.
     pub properties: PropertiesBuf,
+    /// A Subscription Identifier, 1 to 268,435,455, for as long as the server has them (5.0, section 3.8.2.1.2): the subscriptions
+    /// are also made, and made again, where it has none, without one.
+    pub identifier: Option<u32>,
 }
 
 impl Subscribe {
     /// A request for these subscriptions.
     pub const fn new(subscriptions: Vec<Subscription>) -> Self {
-        Self { subscriptions, properties: PropertiesBuf::new() }
+        Self { subscriptions, properties: PropertiesBuf::new(), identifier: None }
     }
 
     /// A request for one filter.
@@ -125,6 +130,13 @@ impl Subscribe {
     #[must_use]
     pub fn properties(mut self, properties: PropertiesBuf) -> Self {
         self.properties = properties;
+        self
+    }
+
+    /// With this Subscription Identifier where the server has them.
+    #[must_use]
+    pub const fn identifier(mut self, identifier: u32) -> Self {
+        self.identifier = Some(identifier);
         self
     }
 }
@@ -267,6 +279,8 @@ pub enum Refused {
     NotSupported(&'static str),
     /// The packet could not be written.
     Encode(EncodeError),
+    /// A value that no property has.
+    Property(PropertyError),
     /// A SUBSCRIBE or UNSUBSCRIBE without filters `[MQTT-3.8.3-2] [MQTT-3.10.3-2]`.
     NoFilters,
     /// The machine is disconnecting, or has.
@@ -284,6 +298,7 @@ impl fmt::Display for Refused {
             Self::TooLarge { bytes, limit } => write!(f, "{bytes} bytes are more than the limit of {limit}"),
             Self::NotSupported(what) => write!(f, "the server does not support {what}"),
             Self::Encode(error) => error.fmt(f),
+            Self::Property(error) => error.fmt(f),
             Self::NoFilters => {
                 f.write_str("at least one topic filter is needed [MQTT-3.8.3-2] [MQTT-3.10.3-2]")
             }

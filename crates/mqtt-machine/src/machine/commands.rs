@@ -5,7 +5,7 @@ use crate::connection::Control;
 use crate::interface::{DropReason, Outcome, Receipt, Refused, Subscribe, Unsubscribe};
 use crate::journal::Record;
 use crate::message::Message;
-use crate::packet::{Packet, Property, SubscribeFilter};
+use crate::packet::{Packet, Property, PropertyId, SubscribeFilter};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Request, Stage};
 use crate::time::Instant;
@@ -137,7 +137,14 @@ impl Machine {
 
     pub(super) fn accept_subscribe(&mut self, subscribe: Subscribe) -> Result<OpId, Refused> {
         self.accepting()?;
-        for subscription in &subscribe.subscriptions {
+        let Subscribe { subscriptions, mut properties, identifier } = subscribe;
+        if properties.as_properties().find(PropertyId::SubscriptionIdentifier).is_some() {
+            self.check_identifiers()?;
+        }
+        if let Some(identifier) = identifier {
+            properties.push(Property::SubscriptionIdentifier(identifier)).map_err(Refused::Property)?;
+        }
+        for subscription in &subscriptions {
             self.check_filter(&subscription.filter)?;
             if subscription.options.no_local && subscription.filter.shared().is_some() {
                 return Err(Refused::NotSupported("No Local on a shared subscription [MQTT-3.8.3-4]"));
@@ -145,15 +152,15 @@ impl Machine {
         }
         let packet = Packet::Subscribe(packet::Subscribe {
             packet_id: PacketId::MIN,
-            properties: subscribe.properties.as_properties(),
-            filters: filters_of(&subscribe.subscriptions),
+            properties: properties.as_properties(),
+            filters: filters_of(&subscriptions),
         });
-        let count = subscribe.subscriptions.len();
+        let count = subscriptions.len();
         self.check_request(&packet, count)?;
         if self.session.subscription_count().saturating_add(count) > self.config.limits.subscriptions {
             return Err(Refused::Full);
         }
-        Ok(self.push_request(Ask::Subscribe(subscribe.subscriptions), subscribe.properties))
+        Ok(self.push_request(Ask::Subscribe(subscriptions), properties))
     }
 
     pub(super) fn accept_unsubscribe(&mut self, unsubscribe: Unsubscribe) -> Result<OpId, Refused> {
@@ -168,31 +175,28 @@ impl Machine {
     }
 
     fn check_filter(&self, filter: &TopicFilter) -> Result<(), Refused> {
-        let Some(capabilities) = self.capabilities() else { return Ok(()) };
-        if filter.has_wildcard() && !capabilities.wildcard_subscriptions {
-            return Err(Refused::NotSupported("wildcard subscriptions (Wildcard Subscription Available)"));
+        match self.capabilities().and_then(|capabilities| capabilities.lacks(filter)) {
+            Some(ReasonCode::SharedSubscriptionsNotSupported) => {
+                Err(Refused::NotSupported("shared subscriptions (Shared Subscription Available)"))
+            }
+            Some(_) => Err(Refused::NotSupported("wildcard subscriptions (Wildcard Subscription Available)")),
+            None => Ok(()),
         }
-        if filter.shared().is_some() && !capabilities.shared_subscriptions {
-            return Err(Refused::NotSupported("shared subscriptions (Shared Subscription Available)"));
+    }
+
+    /// Whether an identifier that is insisted on can be sent; 3.x knows none and asks for none.
+    fn check_identifiers(&self) -> Result<(), Refused> {
+        match self.capabilities() {
+            Some(it) if it.version == ProtocolVersion::V5 && !it.subscription_identifiers => {
+                Err(Refused::NotSupported("Subscription Identifiers (Subscription Identifiers Available)"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn check_request(&self, packet: &Packet<'_>, count: usize) -> Result<(), Refused> {
         if count == 0 {
             return Err(Refused::NoFilters);
-        }
-        let has_identifier = |properties: packet::Properties<'_>| {
-            properties.find(packet::PropertyId::SubscriptionIdentifier).is_some()
-        };
-        if let (Packet::Subscribe(subscribe), Some(capabilities)) = (packet, self.capabilities())
-            && has_identifier(subscribe.properties)
-            && !capabilities.subscription_identifiers
-            && capabilities.version == ProtocolVersion::V5
-        {
-            return Err(Refused::NotSupported(
-                "Subscription Identifiers (Subscription Identifiers Available)",
-            ));
         }
         let bytes = wire::encoded_len(packet, self.version()).map_err(Refused::Encode)?;
         let limit =

@@ -14,7 +14,7 @@ use crate::packet::{self, Ack, AckKind, Packet, PropertiesBuf, Property, Propert
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Owed, Request, Stage};
 use crate::time::Instant;
-use crate::types::{JournalSeq, QoS, TopicFilter, TransportId};
+use crate::types::{JournalSeq, QoS, Subscription, TopicFilter, TransportId};
 use crate::wire;
 
 use super::commands::filters_of;
@@ -161,10 +161,17 @@ impl Machine {
         let Some(packet_id) = self.session.free_id() else { return false };
         let State::Live(connection) = &mut self.state else { return false };
         let Some(request) = self.session.requests.waiting() else { return false };
-        let properties = match &request.ask {
-            Ask::Subscribe(_) if !connection.capabilities.subscription_identifiers => PropertiesBuf::new(),
-            _ => request.properties.clone(),
-        };
+        if let Ask::Subscribe(subscriptions) = &request.ask
+            && subscriptions.iter().any(|it| connection.capabilities.lacks(&it.filter).is_some())
+        {
+            self.give_up_unsupported();
+            return true;
+        }
+        // What is insisted on was refused where that could be known.
+        let identified = connection.capabilities.subscription_identifiers;
+        let properties = request.properties.clone();
+        let properties =
+            properties.retain(|property| identified || property.id() != PropertyId::SubscriptionIdentifier);
         let properties = properties.as_properties();
         let packet = match &request.ask {
             Ask::Subscribe(subscriptions) => {
@@ -197,6 +204,30 @@ impl Machine {
             }
         }
         true
+    }
+
+    /// The next request is for a kind of subscription that this server does not do: it would end the connection for it (5.0, section
+    /// 3.8.3.1). One of the caller's ends, one of the machine's goes on with the rest.
+    fn give_up_unsupported(&mut self) {
+        let Some(Request { op, ask: Ask::Subscribe(subscriptions), properties, .. }) =
+            self.session.requests.discard_waiting()
+        else {
+            return;
+        };
+        if let Some(op) = op {
+            return self.complete(op, Outcome::Dropped(DropReason::NotSupported), JournalSeq::ZERO);
+        }
+        let capabilities = self.capabilities().copied();
+        let lacks = |filter: &TopicFilter| capabilities.as_ref().and_then(|it| it.lacks(filter));
+        let lost = subscriptions.iter().filter_map(|it| Some((it.filter.clone(), lacks(&it.filter)?)));
+        self.events.push_back(Event::Resubscribed(lost.collect()));
+        let rest: Vec<Subscription> =
+            subscriptions.into_iter().filter(|it| lacks(&it.filter).is_none()).collect();
+        if !rest.is_empty() {
+            let ask = Ask::Subscribe(rest);
+            self.session.requests.push_next(Request::new(None, ask, properties));
+        }
+        self.check_restored();
     }
 
     /// Writes what has a packet identifier: a PUBLISH within the quota, or a PUBREL.

@@ -306,6 +306,25 @@ impl PropertiesBuf {
         Ok(self)
     }
 
+    /// The same list without the properties that `keep` does not hold for. Nothing is copied where all stay or all go.
+    #[must_use]
+    pub fn retain(self, mut keep: impl FnMut(&Property<'_>) -> bool) -> Self {
+        let mut kept = BytesMut::new();
+        let mut all = true;
+        for property in self.as_properties() {
+            if keep(&property) {
+                codec::put(&property, &mut kept);
+            } else {
+                all = false;
+            }
+        }
+        match (all, kept.is_empty()) {
+            (true, _) => self,
+            (false, true) => Self::new(),
+            (false, false) => Self(kept.freeze()),
+        }
+    }
+
     /// A view of the list.
     pub fn as_properties(&self) -> Properties<'_> {
         Properties(&self.0)

@@ -39,6 +39,7 @@ pub(super) fn of_refused(refused: &Refused) -> u32 {
         Refused::Disconnecting => out.byte(5),
         Refused::StoreFailed => out.byte(6),
         Refused::NotNow(_) => out.byte(7),
+        Refused::Property(_) => out.byte(8),
     })
 }
 

@@ -58,6 +58,8 @@ pub(super) mod command {
     pub(crate) const DISCONNECT: u8 = 7;
     pub(crate) const RECONFIGURE: u8 = 8;
     pub(crate) const REAUTHENTICATE: u8 = 9;
+    /// As `SUBSCRIBE`, with an identifier behind it.
+    pub(crate) const SUBSCRIBE_IDENTIFIED: u8 = 10;
 }
 
 /// Answers.

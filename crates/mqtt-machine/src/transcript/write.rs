@@ -307,11 +307,14 @@ fn command(out: &mut impl Sink, command: &Command) {
             out.byte(tag::PUBLISH);
             self::message(out, message);
         }
-        Command::Subscribe(Subscribe { subscriptions, properties }) => {
-            out.byte(tag::SUBSCRIBE);
+        Command::Subscribe(Subscribe { subscriptions, properties, identifier }) => {
+            out.byte(if identifier.is_some() { tag::SUBSCRIBE_IDENTIFIED } else { tag::SUBSCRIBE });
             out.size(subscriptions.len());
             subscriptions.iter().for_each(|subscription| self::subscription(out, subscription));
             out.properties(properties);
+            if let Some(identifier) = identifier {
+                out.number((*identifier).into());
+            }
         }
         Command::Unsubscribe(Unsubscribe { filters, properties }) => {
             out.byte(tag::UNSUBSCRIBE);

@@ -129,9 +129,13 @@ fn command() -> impl Strategy<Value = Command> {
     let list = || properties();
     prop_oneof![
         6 => message().prop_map(Command::Publish),
-        2 => (vec(subscription(), 0..3), list()).prop_map(|(subscriptions, properties)| {
-            Command::Subscribe(Subscribe::new(subscriptions).properties(properties))
-        }),
+        2 => (vec(subscription(), 0..3), list(), any::<Option<u32>>()).prop_map(
+            |(subscriptions, properties, identifier)| {
+                let mut subscribe = Subscribe::new(subscriptions).properties(properties);
+                subscribe.identifier = identifier;
+                Command::Subscribe(subscribe)
+            },
+        ),
         1 => (vec(topic_filter(), 0..3), list()).prop_map(|(filters, properties)| {
             Command::Unsubscribe(Unsubscribe::new(filters).properties(properties))
         }),

@@ -352,11 +352,16 @@ fn transport(from: &mut Cursor<'_>) -> Read<Input> {
 fn command(from: &mut Cursor<'_>) -> Read<Command> {
     use tag::command as tag;
     let start = from.0;
-    let command = match byte(from)? {
+    let code = byte(from)?;
+    let command = match code {
         tag::PUBLISH => Command::Publish(message(from)?),
-        tag::SUBSCRIBE => Command::Subscribe(Subscribe {
+        tag::SUBSCRIBE | tag::SUBSCRIBE_IDENTIFIED => Command::Subscribe(Subscribe {
             subscriptions: list(from, subscription)?,
             properties: properties(from)?,
+            identifier: match code {
+                tag::SUBSCRIBE_IDENTIFIED => Some(narrow(from)?),
+                _ => None,
+            },
         }),
         tag::UNSUBSCRIBE => Command::Unsubscribe(Unsubscribe {
             filters: list(from, topic_filter)?,
