@@ -99,8 +99,13 @@ impl Client {
     /// Subscribes to a filter. The future is ready when the server has granted it; the stream that it gives has the
     /// messages of this filter.
     ///
-    /// A server may send a message once for each of several overlapping subscriptions of one client; each copy then
-    /// goes into every stream that has a filter for it.
+    /// Filters of several streams may overlap. In 5.0 the client gives each request a Subscription Identifier, which the server
+    /// repeats with every message: whether it sends one copy of a message or one for each subscription, each stream gets it
+    /// once. Servers without identifiers, and those of 3.x, do not say what a message is sent for, so each copy goes into
+    /// every stream that has a filter for it. Identifiers that the client gives by itself are not among the properties of a message.
+    ///
+    /// A server that has this filter already replaces the subscription, and sends its retained messages again, to every stream
+    /// with this filter; [`RetainHandling`](mqtt_machine::RetainHandling) says otherwise.
     pub fn subscribe(&self, filter: impl IntoFilter, qos: QoS) -> Subscribing {
         let request = filter.into_filter().map(|filter| Subscribe::to(filter, qos));
         Subscribing::new(Arc::clone(self.shared()), request)
@@ -108,6 +113,10 @@ impl Client {
 
     /// Subscribes to several filters at once, or with 5.0 options and properties: one stream for all of them. It is an
     /// error when the server refuses all filters; [`Subscription::granted`] tells which it granted.
+    ///
+    /// The filters of one request share its identifier, and a server that sends a copy for each subscription sends this
+    /// stream one for each of them that a message belongs to. A Subscription Identifier in the properties is taken in the
+    /// place of the client's own, and stays among those of the messages.
     pub fn subscribe_with(&self, request: Subscribe) -> Subscribing {
         Subscribing::new(Arc::clone(self.shared()), Ok(request))
     }
@@ -124,7 +133,7 @@ impl Client {
     /// The messages that belong to no other stream, from now on: those of a resumed session, for instance. Without such
     /// a stream they are acknowledged, dropped and [counted](Self::unrouted).
     pub fn messages(&self) -> Subscription {
-        let stream = self.shared().lock().router.add(Vec::new());
+        let stream = self.shared().lock().router.add_catch_all();
         Subscription::new(Arc::clone(self.shared()), stream)
     }
 

@@ -24,6 +24,7 @@ mod error;
 mod events;
 mod face;
 mod filter_map;
+mod identifiers;
 pub mod one_shot;
 mod options;
 mod pipe;
@@ -76,11 +77,12 @@ pub use transport::TransportError;
 
 pub use wake::block_until;
 
+pub use mqtt_machine::packet::{Properties, PropertiesBuf, Property, PropertyId};
 pub use mqtt_machine::{
     Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
     Disconnect, DropReason, EndReason, Feature, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode,
-    Redirection, Refused, Secret, Server, Subscribe, SubscriptionOptions, TopicAliases, TopicError,
-    TopicFilter, TopicName, TransportId, Unsubscribe, Unsupported, Will,
+    Redirection, Refused, RetainHandling, Secret, Server, Subscribe, SubscriptionOptions, TopicAliases,
+    TopicError, TopicFilter, TopicName, TransportId, Unsubscribe, Unsupported, Will,
 };
 pub use mqtt_machine_transport::{
     ConfigError, DialError, Endpoint, EndpointError, HttpProxyError, LayerError, LayerKind, Layers, Route,

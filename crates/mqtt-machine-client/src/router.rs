@@ -1,13 +1,15 @@
 //! Owns the message streams and which of them a message goes to. It must not know the machine, nor who reads.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 
-use mqtt_machine::{Message, ReasonCode, Receipt, TopicFilter};
+use mqtt_machine::packet::{Property, PropertyId};
+use mqtt_machine::{Message, OpId, Outcome, ReasonCode, Receipt, Subscribe, TopicFilter, TopicName};
 
 use crate::filter_map::FilterMap;
+use crate::identifiers::{Identifier, Identifiers};
 use crate::slab::Slab;
 use crate::wake::Wakes;
 
@@ -65,10 +67,39 @@ pub(crate) struct Stream {
     last: u64,
 }
 
+/// Where the messages of one filter go.
+#[derive(Debug)]
+struct Route {
+    filter: TopicFilter,
+    streams: Vec<usize>,
+    /// Subscription Identifiers that its messages may carry, oldest first. A subscription that is made again has the new one from
+    /// then on `[MQTT-3.8.4-3]`, and messages with the one from before may be on their way.
+    identifiers: Vec<u32>,
+    /// The one that the server has granted last.
+    granted: Option<u32>,
+}
+
+/// Identifiers that a route remembers.
+const REMEMBERED: usize = 8;
+
+/// A SUBSCRIBE that has not been answered.
+#[derive(Debug)]
+struct Asked {
+    /// `None` once it is gone.
+    stream: Option<usize>,
+    filters: Vec<TopicFilter>,
+    identifier: u32,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     streams: Slab<Stream>,
-    routes: FilterMap<Vec<usize>>,
+    routes: Slab<Route>,
+    /// The routes by their filters.
+    filters: FilterMap<usize>,
+    /// The routes by their Subscription Identifiers.
+    identifiers: Identifiers,
+    asked: BTreeMap<OpId, Asked>,
     /// Streams that take what belongs to no filter.
     catch_all: Vec<usize>,
     targets: Vec<usize>,
@@ -76,40 +107,135 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// A stream for these filters; for none of them, one that takes what belongs to no other.
-    pub(crate) fn add(&mut self, filters: Vec<TopicFilter>) -> usize {
+    /// The identifier of a request: the user's, that of the same filters, or a new one.
+    pub(crate) fn identify(&mut self, request: &Subscribe) -> Identifier {
+        let given = match request.properties.as_properties().find(PropertyId::SubscriptionIdentifier) {
+            Some(Property::SubscriptionIdentifier(given)) => Some(given),
+            _ => request.identifier,
+        };
+        match given {
+            Some(given) => Identifier::Users(given),
+            None => Identifier::Own(self.known(request).unwrap_or_else(|| self.identifiers.next())),
+        }
+    }
+
+    /// The client's own identifier that leads to the filters of this request and to nothing else.
+    fn known(&self, request: &Subscribe) -> Option<u32> {
+        let mut routes = Vec::with_capacity(request.subscriptions.len());
+        for subscription in &request.subscriptions {
+            let route = *self.filters.get(&subscription.filter)?;
+            if !routes.contains(&route) {
+                routes.push(route);
+            }
+        }
+        // One that another has followed does not come back: it would not be clear which of the two is in force.
+        let last = |route: &usize| self.routes.get(*route)?.identifiers.last().copied();
+        let known = last(routes.first()?)?;
+        let is_last = routes.iter().all(|route| last(route) == Some(known));
+        (is_last && self.identifiers.is_of(known, &routes)).then_some(known)
+    }
+
+    /// A stream that takes what belongs to no other.
+    pub(crate) fn add_catch_all(&mut self) -> usize {
+        let stream = self.streams.insert(Stream::default());
+        self.catch_all.push(stream);
+        stream
+    }
+
+    /// A stream for the filters of a request that was accepted as `op`, with this identifier.
+    pub(crate) fn add(&mut self, op: OpId, filters: Vec<TopicFilter>, identifier: Identifier) -> usize {
+        let identifier = self.identifiers.take(identifier);
         let mut kept: Vec<TopicFilter> = Vec::with_capacity(filters.len());
-        for filter in filters {
-            if !kept.contains(&filter) {
-                kept.push(filter);
+        for filter in &filters {
+            if !kept.contains(filter) {
+                kept.push(filter.clone());
             }
         }
         let stream = self.streams.insert(Stream { filters: kept.clone(), ..Stream::default() });
-        if kept.is_empty() {
-            self.catch_all.push(stream);
-        }
         for filter in kept {
-            match self.routes.get_mut(&filter) {
-                Some(streams) => streams.push(stream),
-                None => {
-                    self.routes.insert(filter, vec![stream]);
-                }
+            let route = self.route_of(filter);
+            if let Some(route) = self.routes.get_mut(route) {
+                route.streams.push(stream);
+            }
+            self.remember(route, identifier);
+        }
+        self.asked.insert(op, Asked { stream: Some(stream), filters, identifier });
+        stream
+    }
+
+    fn route_of(&mut self, filter: TopicFilter) -> usize {
+        if let Some(route) = self.filters.get(&filter) {
+            return *route;
+        }
+        let (streams, identifiers) = (Vec::new(), Vec::new());
+        let route = self.routes.insert(Route { filter: filter.clone(), streams, identifiers, granted: None });
+        self.filters.insert(filter, route);
+        route
+    }
+
+    /// Messages with this identifier may be those of the route.
+    fn remember(&mut self, at: usize, identifier: u32) {
+        let Some(route) = self.routes.get_mut(at) else { return };
+        if !route.identifiers.contains(&identifier) {
+            route.identifiers.push(identifier);
+        }
+        self.identifiers.attach(identifier, at);
+        if route.identifiers.len() > REMEMBERED
+            && let Some(old) = route.identifiers.iter().position(|it| Some(*it) != route.granted)
+        {
+            let forgotten = route.identifiers.remove(old);
+            self.identifiers.forget(forgotten);
+        }
+    }
+
+    /// A command has ended: perhaps a request that a stream was made for. What the server refused takes no messages.
+    pub(crate) fn answered(&mut self, op: OpId, outcome: &Outcome) {
+        let Some(Asked { stream, filters, identifier }) = self.asked.remove(&op) else { return };
+        let Outcome::Subscribed(codes) = outcome else { return };
+        for (filter, code) in filters.iter().zip(&codes.codes) {
+            if code.is_failure() {
+                self.refused(stream, filter, identifier);
+            } else if let Some(at) = self.filters.get(filter)
+                && let Some(route) = self.routes.get_mut(*at)
+                && route.identifiers.contains(&identifier)
+            {
+                route.granted = Some(identifier);
             }
         }
-        stream
+    }
+
+    /// The subscription of this filter is what it was before.
+    fn refused(&mut self, stream: Option<usize>, filter: &TopicFilter, identifier: u32) {
+        if let Some(stream) = stream {
+            self.remove_filter(stream, filter);
+        }
+        let waits =
+            self.asked.values().any(|asked| asked.identifier == identifier && asked.filters.contains(filter));
+        if !waits
+            && let Some(at) = self.filters.get(filter)
+            && let Some(route) = self.routes.get_mut(*at)
+            && route.granted != Some(identifier)
+            && let Some(place) = route.identifiers.iter().position(|known| *known == identifier)
+        {
+            route.identifiers.remove(place);
+            self.identifiers.detach(identifier, *at);
+        }
     }
 
     /// Takes a stream out. Returns what nobody read, and the filters that no stream uses any more.
     pub(crate) fn remove(&mut self, stream: usize) -> (VecDeque<Item>, Vec<TopicFilter>) {
         let Some(removed) = self.streams.remove(stream) else { return Default::default() };
         self.catch_all.retain(|known| *known != stream);
+        for asked in self.asked.values_mut() {
+            // The number may come again for another one.
+            asked.stream.take_if(|known| *known == stream);
+        }
         let mut unused = removed.filters;
         unused.retain(|filter| self.detach(stream, filter));
         (removed.queue, unused)
     }
 
-    /// Takes one filter off a stream.
-    pub(crate) fn remove_filter(&mut self, stream: usize, filter: &TopicFilter) {
+    fn remove_filter(&mut self, stream: usize, filter: &TopicFilter) {
         if let Some(known) = self.streams.get_mut(stream)
             && let Some(at) = known.filters.iter().position(|known| known == filter)
         {
@@ -120,32 +246,34 @@ impl Router {
 
     /// Whether a stream uses `filter`.
     pub(crate) fn uses(&self, filter: &TopicFilter) -> bool {
-        self.routes.get(filter).is_some()
+        self.filters.get(filter).is_some()
     }
 
     pub(crate) fn stream(&mut self, stream: usize) -> Option<&mut Stream> {
         self.streams.get_mut(stream)
     }
 
-    /// Puts a message into every stream with a filter that it belongs to, once each. The receipt comes back when there
-    /// is none.
-    pub(crate) fn route(&mut self, message: Message, receipt: Receipt, wakes: &mut Wakes) -> Option<Receipt> {
-        let Self { streams, routes, catch_all, targets, messages } = self;
-        *messages = messages.wrapping_add(1);
-        targets.clear();
-        routes.matches(&message.topic, |matching| {
-            for stream in matching {
-                if let Some(known) = streams.get_mut(*stream)
-                    && known.last != *messages
-                {
-                    known.last = *messages;
-                    targets.push(*stream);
-                }
-            }
-        });
-        if targets.is_empty() {
-            targets.extend_from_slice(catch_all);
+    /// Puts a message into every stream that it is for, once each. The receipt comes back when there is none.
+    ///
+    /// A message that carries identifiers of this client is for the streams of those subscriptions: where the server sends a
+    /// copy for each subscription, each copy goes to its own. One without any, or with one that this client has not
+    /// given, is for every stream with a filter that it belongs to.
+    pub(crate) fn route(
+        &mut self,
+        mut message: Message,
+        receipt: Receipt,
+        wakes: &mut Wakes,
+    ) -> Option<Receipt> {
+        self.find(&message);
+        if !message.properties.is_empty() {
+            // What the user has not given, the user does not see, and may forward.
+            let identifiers = &self.identifiers;
+            message.properties = message.properties.retain(|property| match property {
+                Property::SubscriptionIdentifier(identifier) => !identifiers.is_own(*identifier),
+                _ => true,
+            });
         }
+        let Self { streams, targets, .. } = self;
         let Some((last, others)) = targets.split_last() else { return Some(receipt) };
         let mut put = |stream: usize, message: Message, credit: Credit| {
             if let Some(stream) = streams.get_mut(stream) {
@@ -172,10 +300,80 @@ impl Router {
         self.streams.iter_mut().filter_map(|stream| stream.waker.take()).for_each(|waker| wakes.push(waker));
     }
 
+    /// Makes the streams that a message is for the targets.
+    fn find(&mut self, message: &Message) {
+        self.messages = self.messages.wrapping_add(1);
+        self.targets.clear();
+        if !self.find_by_identifiers(message) {
+            self.find_by_topic(&message.topic);
+        }
+        if self.targets.is_empty() {
+            self.targets.extend_from_slice(&self.catch_all);
+        }
+    }
+
+    /// Finds the streams of the subscriptions that the message names; false when it does not say enough.
+    fn find_by_identifiers(&mut self, message: &Message) -> bool {
+        let Self { streams, routes, identifiers, targets, messages, .. } = self;
+        let mut named = false;
+        for identifier in message.subscription_identifiers() {
+            named = true;
+            let Some(own) = identifiers.routes(identifier) else { return false };
+            if own.is_empty() {
+                // Its streams are gone.
+                continue;
+            }
+            let mut own = own
+                .iter()
+                .filter_map(|at| routes.get(*at))
+                .filter(|route| route.filter.matches(&message.topic))
+                .peekable();
+            if own.peek().is_none() {
+                // It was another life's.
+                return false;
+            }
+            own.for_each(|route| aim(route, streams, targets, *messages));
+        }
+        named
+    }
+
+    fn find_by_topic(&mut self, topic: &TopicName) {
+        let Self { streams, routes, filters, targets, messages, .. } = self;
+        filters.matches(topic, |at| {
+            if let Some(route) = routes.get(*at) {
+                aim(route, streams, targets, *messages);
+            }
+        });
+    }
+
     /// Takes `stream` off the route of `filter`; true when nobody is left there.
     fn detach(&mut self, stream: usize, filter: &TopicFilter) -> bool {
-        let Some(streams) = self.routes.get_mut(filter) else { return false };
-        streams.retain(|known| *known != stream);
-        streams.is_empty() && self.routes.remove(filter).is_some()
+        let Some(at) = self.filters.get(filter).copied() else { return false };
+        let Some(route) = self.routes.get_mut(at) else { return false };
+        route.streams.retain(|known| *known != stream);
+        if !route.streams.is_empty() {
+            return false;
+        }
+        for identifier in std::mem::take(&mut route.identifiers) {
+            self.identifiers.retire(identifier, at);
+        }
+        self.routes.remove(at);
+        self.filters.remove(filter);
+        true
     }
 }
+
+/// Makes the streams of `route` targets of the message with this number, unless they are.
+fn aim(route: &Route, streams: &mut Slab<Stream>, targets: &mut Vec<usize>, message: u64) {
+    for stream in &route.streams {
+        if let Some(known) = streams.get_mut(*stream)
+            && known.last != message
+        {
+            known.last = message;
+            targets.push(*stream);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -194,10 +194,19 @@ impl State {
         wakes: &mut Wakes,
         command: impl FnOnce(&mut Recorder) -> Result<R, Refused>,
     ) -> Result<R, CommandError> {
+        self.routed_command(wakes, |machine, _| command(machine))
+    }
+
+    /// As [`command`](Self::command), for one that makes a stream.
+    pub(crate) fn routed_command<R>(
+        &mut self,
+        wakes: &mut Wakes,
+        command: impl FnOnce(&mut Recorder, &mut Router) -> Result<R, Refused>,
+    ) -> Result<R, CommandError> {
         if self.is_closed() {
             return Err(CommandError::Closed);
         }
-        let result = command(&mut self.machine)?;
+        let result = command(&mut self.machine, &mut self.router)?;
         self.wake_driver(wakes);
         Ok(result)
     }
@@ -258,6 +267,7 @@ impl State {
                 }
                 Event::Completed { op, outcome } => {
                     completed = true;
+                    self.router.answered(op, &outcome);
                     self.requests.completed(op, &outcome, &mut self.router, wakes);
                     self.complete(op, outcome, wakes);
                 }

@@ -19,6 +19,10 @@ impl<T> Slab<T> {
         self.slots.len().saturating_sub(1)
     }
 
+    pub(crate) fn get(&self, at: usize) -> Option<&T> {
+        self.slots.get(at)?.as_ref()
+    }
+
     pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         self.slots.get_mut(at)?.as_mut()
     }

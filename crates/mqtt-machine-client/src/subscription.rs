@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use mqtt_machine::transcript::Recorder;
 use mqtt_machine::{
-    Codes, Message, OpId, Outcome, ReasonCode, Subscribe, TopicError, TopicFilter, Unsubscribe,
+    Codes, Instant, Message, OpId, Outcome, ReasonCode, Refused, Subscribe, TopicError, TopicFilter,
+    Unsubscribe,
 };
 
 use crate::error::{SubscribeError, TryRecvError};
+use crate::identifiers::Identifier;
 use crate::publish::Delivery;
-use crate::router::{Credit, Item};
+use crate::router::{Credit, Item, Router};
 use crate::shared::Shared;
 
 /// What names a topic filter: text or a [`TopicFilter`].
@@ -71,7 +74,7 @@ pub struct Subscribing {
 #[derive(Debug)]
 enum Step {
     Begin(Result<Subscribe, TopicError>),
-    Wait(OpId, Subscription, Vec<TopicFilter>),
+    Wait(OpId, Subscription),
     Done,
 }
 
@@ -81,15 +84,14 @@ impl Subscribing {
     }
 
     fn begin(shared: &Arc<Shared>, request: Subscribe) -> Result<Step, SubscribeError> {
-        let filters: Vec<TopicFilter> = request.subscriptions.iter().map(|one| one.filter.clone()).collect();
-        let wanted = filters.clone();
         // The stream has its routes before the driver can send the request.
         let (op, stream) = shared.with(|state, now, wakes| {
-            let op = state.command(wakes, |machine| machine.subscribe(now, request))?;
-            state.expect(op);
-            Ok::<_, SubscribeError>((op, state.router.add(wanted)))
+            let asked =
+                state.routed_command(wakes, |machine, router| subscribe(now, request, machine, router))?;
+            state.expect(asked.0);
+            Ok::<_, SubscribeError>(asked)
         })?;
-        Ok(Step::Wait(op, Subscription::new(Arc::clone(shared), stream), filters))
+        Ok(Step::Wait(op, Subscription::new(Arc::clone(shared), stream)))
     }
 }
 
@@ -101,13 +103,13 @@ impl Future for Subscribing {
         loop {
             match std::mem::replace(&mut this.step, Step::Done) {
                 Step::Begin(request) => this.step = Self::begin(&this.shared, request?)?,
-                Step::Wait(op, subscription, filters) => {
+                Step::Wait(op, subscription) => {
                     let outcome = this.shared.lock().poll_outcome(op, context);
                     let Poll::Ready(outcome) = outcome else {
-                        this.step = Step::Wait(op, subscription, filters);
+                        this.step = Step::Wait(op, subscription);
                         return Poll::Pending;
                     };
-                    return Poll::Ready(subscription.granted_as(outcome, &filters));
+                    return Poll::Ready(subscription.granted_as(outcome));
                 }
                 Step::Done => return Poll::Pending,
             }
@@ -121,6 +123,22 @@ impl Drop for Subscribing {
             self.shared.lock().forget(*op);
         }
     }
+}
+
+/// Asks for subscriptions, with an identifier, and makes a stream for their messages.
+pub(crate) fn subscribe(
+    now: Instant,
+    mut request: Subscribe,
+    machine: &mut Recorder,
+    router: &mut Router,
+) -> Result<(OpId, usize), Refused> {
+    let identifier = router.identify(&request);
+    if let Identifier::Own(own) = identifier {
+        request.identifier = Some(own);
+    }
+    let filters = request.subscriptions.iter().map(|one| one.filter.clone()).collect();
+    let op = machine.subscribe(now, request)?;
+    Ok((op, router.add(op, filters, identifier)))
 }
 
 /// Unsubscribes, and waits for the server's answer.
@@ -229,8 +247,8 @@ impl Subscription {
         unsubscribe(shared, Unsubscribe::new(unused)).await
     }
 
-    /// Makes the subscription what the server granted.
-    fn granted_as(mut self, outcome: Outcome, filters: &[TopicFilter]) -> Result<Self, SubscribeError> {
+    /// Makes the subscription what the server granted; the router has heard of it already.
+    fn granted_as(mut self, outcome: Outcome) -> Result<Self, SubscribeError> {
         let codes = match outcome {
             Outcome::Subscribed(codes) => codes,
             outcome => return Err(SubscribeError::Ended(outcome)),
@@ -239,11 +257,6 @@ impl Subscription {
             // There is nothing to unsubscribe from.
             self.close();
             return Err(SubscribeError::Rejected(codes));
-        }
-        {
-            let mut state = self.shared.lock();
-            let refused = filters.iter().zip(&codes.codes).filter(|(_, code)| code.is_failure());
-            refused.for_each(|(filter, _)| state.router.remove_filter(self.stream, filter));
         }
         self.granted = Some(codes);
         Ok(self)

@@ -13,6 +13,7 @@ use mqtt_machine::{
 use super::convention::{Correlation, Place};
 use super::{RequestError, RequestOptions};
 use crate::router::{Item, Router};
+use crate::subscription::subscribe;
 use crate::wake::Wakes;
 
 /// Every requester of a client, and every request that has not ended.
@@ -327,9 +328,10 @@ impl Requester {
     fn subscribe(&mut self, now: Instant, machine: &mut Recorder, router: &mut Router) -> bool {
         let Standing::Wanted(place) = &self.standing else { return true };
         let place = place.clone();
-        match machine.subscribe(now, Subscribe::to(place.filter.clone(), self.options.qos)) {
-            Ok(op) => {
-                self.stream = Some(router.add(vec![place.filter.clone()]));
+        let request = Subscribe::to(place.filter.clone(), self.options.qos);
+        match subscribe(now, request, machine, router) {
+            Ok((op, stream)) => {
+                self.stream = Some(stream);
                 self.standing = Standing::Subscribing(op, place);
                 true
             }

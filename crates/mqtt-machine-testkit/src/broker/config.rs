@@ -45,6 +45,9 @@ pub struct BrokerConfig {
     pub subscription_identifiers: bool,
     /// Takes shared subscriptions. Default true.
     pub shared_subscriptions: bool,
+    /// Sends a message once for each of a client's subscriptions that it belongs to, each copy with the QoS and the identifier
+    /// of its own, and not once for all of them; both are allowed (section 3.3.4). Default false.
+    pub copies: bool,
     /// What Response Information begins with (5.0): `<this>/<client identifier>` is told to who asks. Default none.
     pub response_information: Option<String>,
     /// The Server Reference of every CONNACK and DISCONNECT that sends a client away (5.0: 0x9C, 0x9D). Default none.
@@ -87,6 +90,7 @@ impl Default for BrokerConfig {
             wildcard_subscriptions: true,
             subscription_identifiers: true,
             shared_subscriptions: true,
+            copies: false,
             response_information: None,
             server_reference: None,
             connect_timeout: Duration::from_secs(10),
@@ -174,6 +178,20 @@ impl BrokerConfig {
     #[must_use]
     pub fn server_reference(mut self, reference: impl Into<String>) -> Self {
         self.server_reference = Some(reference.into());
+        self
+    }
+
+    /// With one copy of a message for each subscription that it belongs to.
+    #[must_use]
+    pub const fn copies(mut self) -> Self {
+        self.copies = true;
+        self
+    }
+
+    /// Without Subscription Identifiers.
+    #[must_use]
+    pub const fn no_subscription_identifiers(mut self) -> Self {
+        self.subscription_identifiers = false;
         self
     }
 

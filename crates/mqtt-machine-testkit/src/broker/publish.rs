@@ -213,8 +213,10 @@ impl Broker {
         found
     }
 
-    /// Who gets a message, once each: overlapping subscriptions give one copy with the highest QoS and all identifiers.
+    /// Who gets a message: overlapping subscriptions give one copy with the highest QoS and all identifiers, or a copy for each,
+    /// as configured. Of a shared subscription one member gets it.
     fn route(&mut self, message: &Arc<Published>) -> Vec<(Arc<str>, Delivery)> {
+        let copies = self.config.copies;
         let mut deliveries = Vec::new();
         let mut shared: BTreeMap<Arc<str>, Vec<Member>> = BTreeMap::new();
         for (client_id, session) in &self.sessions {
@@ -234,6 +236,9 @@ impl Broker {
                     shared.entry(Arc::clone(name)).or_default().push(member);
                 } else {
                     merge(&mut own, message, subscribed);
+                    if copies {
+                        deliveries.extend(own.take().map(|delivery| (Arc::clone(client_id), delivery)));
+                    }
                 }
             }
             deliveries.extend(own.map(|delivery| (Arc::clone(client_id), delivery)));

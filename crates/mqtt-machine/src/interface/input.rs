@@ -13,7 +13,10 @@ use crate::error::PropertyError;
 use crate::message::Message;
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
-use crate::types::{JournalSeq, OpId, QoS, Secret, Server, Subscription, TopicFilter, TransportId};
+use crate::types::{
+    JournalSeq, OpId, QoS, RetainHandling, Secret, Server, Subscription, SubscriptionOptions, TopicFilter,
+    TransportId,
+};
 use crate::wire::EncodeError;
 
 /// Everything that can happen to a machine. A list of `(Instant, Input)` is its whole history.
@@ -130,6 +133,37 @@ impl Subscribe {
     #[must_use]
     pub fn properties(mut self, properties: PropertiesBuf) -> Self {
         self.properties = properties;
+        self
+    }
+
+    /// And for one more filter.
+    #[must_use]
+    pub fn and(mut self, filter: TopicFilter, qos: QoS) -> Self {
+        self.subscriptions.push(Subscription::new(filter, qos));
+        self
+    }
+
+    /// Without messages that this client published itself (5.0), for all filters so far. Not for shared subscriptions
+    /// `[MQTT-3.8.3-4]`.
+    #[must_use]
+    pub fn no_local(self) -> Self {
+        self.options(|options| options.no_local = true)
+    }
+
+    /// With the retain flag as it was published (5.0), for all filters so far.
+    #[must_use]
+    pub fn retain_as_published(self) -> Self {
+        self.options(|options| options.retain_as_published = true)
+    }
+
+    /// With retained messages or without (5.0), for all filters so far.
+    #[must_use]
+    pub fn retain_handling(self, handling: RetainHandling) -> Self {
+        self.options(|options| options.retain_handling = handling)
+    }
+
+    fn options(mut self, set: impl Fn(&mut SubscriptionOptions)) -> Self {
+        self.subscriptions.iter_mut().for_each(|subscription| set(&mut subscription.options));
         self
     }
 
