@@ -7,7 +7,7 @@ use mqtt_machine_client::{
 };
 
 use super::site::{http, socks5, through};
-use super::{Relay, Site, Start, Way, quick, wait};
+use super::{Relay, Site, Start, Way, connected, quick, wait};
 
 /// Messages of each QoS that are under way when the link is cut.
 const COUNT: usize = 40;
@@ -106,7 +106,7 @@ fn carries(start: Start<'_>, options: Options, relay: &Relay) {
     let options = quick(options, "matrix").configure(|config| config.clean_start(CleanStart::FirstOnly));
     let client = start(options).unwrap();
     let mut events = client.events();
-    wait("a connection", client.connected()).unwrap();
+    connected(&client);
     let mut stream = wait("a subscription", client.subscribe("t/#", QoS::ExactlyOnce)).unwrap();
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         let delivery = wait("room", client.publish(message("t/first", 7, qos))).unwrap();
@@ -164,7 +164,7 @@ pub(super) fn websocket_speaks_the_sub_protocol_of_every_version(start: Start<'_
     for version in [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5] {
         let options = quick(site.options(Way::WebSocket, site.ports.ws), "version");
         let client = start(options.configure(|config| config.version(version))).unwrap();
-        let connected = wait("a connection", client.connected()).unwrap();
+        let connected = connected(&client);
         assert_eq!(connected.capabilities.version, version);
         assert_eq!(wait("the end", client.disconnect()), Ok(0));
     }
@@ -184,16 +184,16 @@ pub(super) fn a_reconnect_resumes_the_session_of_tls(start: Start<'_>) {
         (one, events)
     };
     for _ in 0..2 {
-        connected(&mut events);
+        connected_anew(&mut events);
         settled(&one);
         relay.cut();
     }
-    connected(&mut events);
+    connected_anew(&mut events);
     settled(&one);
     assert_eq!(wait("the end", one.disconnect()), Ok(0));
     // Another client begins anew.
     let two = client();
-    connected(&mut two.events());
+    connected_anew(&mut two.events());
     settled(&two);
     assert_eq!(wait("the end", two.disconnect()), Ok(0));
     let brought = relay.brought();
@@ -202,7 +202,7 @@ pub(super) fn a_reconnect_resumes_the_session_of_tls(start: Start<'_>) {
     assert!(fresh + 100 > first, "not resumed: {brought:?}");
 }
 
-fn connected(events: &mut Events) {
+fn connected_anew(events: &mut Events) {
     while !matches!(wait("an event", events.recv()).unwrap(), ClientEvent::Connected(_)) {}
 }
 

@@ -27,6 +27,7 @@ mod site;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use mqtt_machine::Connected;
 use mqtt_machine_client::{Backoff, Client, ConnectError, Options, block_until};
 
 pub use relay::Relay;
@@ -148,6 +149,16 @@ fn wait<F: Future>(what: &str, future: F) -> F::Output {
     match block_until(future, Instant::now().checked_add(PATIENCE)) {
         Some(output) => output,
         None => panic!("{what} has not come after {PATIENCE:?}"),
+    }
+}
+
+/// Waits for a connection, and says what is in its way.
+#[track_caller]
+fn connected(client: &Client) -> Connected {
+    match block_until(client.connected(), Instant::now().checked_add(PATIENCE)) {
+        Some(Ok(connected)) => connected,
+        Some(Err(error)) => panic!("{error:?}"),
+        None => panic!("there is no connection after {PATIENCE:?}: {:?}", client.connect_timeout()),
     }
 }
 

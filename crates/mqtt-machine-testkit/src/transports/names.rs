@@ -11,7 +11,7 @@ use mqtt_machine_client::{Options, QoS};
 use simple_dns::rdata::{RData, SRV};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, ResourceRecord};
 
-use super::{Site, Start, quick, wait};
+use super::{Site, Start, connected, quick, wait};
 
 /// Answers every question for SRV records by one: `localhost`, at a port.
 struct NameServer {
@@ -83,7 +83,7 @@ fn leads(start: Start<'_>, site: &Site, scheme: &str, names: &NameServer) {
     let url = format!("{scheme}://service.test?nameserver=127.0.0.1:{}", names.port);
     let options = Options::from_url(&url).unwrap().route(|route| route.tls(site.tls(None)));
     let client = start(quick(options, "service")).unwrap();
-    wait("a connection", client.connected()).unwrap();
+    connected(&client);
     let stream = wait("a subscription", client.subscribe("t", QoS::AtLeastOnce)).unwrap();
     drop(stream);
     assert_eq!(wait("the end", client.disconnect()), Ok(0));

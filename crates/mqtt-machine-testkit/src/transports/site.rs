@@ -1,11 +1,13 @@
 //! Owns the servers of the scenarios: mosquitto with a listener for every transport, proxies before it, certificates good and
 //! bad, and the ways there. It must not know what is tested.
 
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use mqtt_machine_client::{Options, Proxy, TlsOptions};
 
-use super::Relay;
+use super::{PATIENCE, Relay};
 use crate::layers::{Authority, Leaf};
 use crate::real::{Broker, Kind, ProxyServer, folder, free_port};
 
@@ -88,6 +90,15 @@ impl Site {
             let _ = std::fs::remove_dir_all(&folder);
             return None;
         };
+        // The first listener is there; the others come after it, those of WebSocket last.
+        let Ports { tcp, tls, mutual, ws, wss, expired, other, unknown } = ports;
+        for port in [tcp, tls, mutual, ws, wss, expired, other, unknown] {
+            let begin = Instant::now();
+            while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+                assert!(begin.elapsed() < PATIENCE, "mosquitto does not listen on {port}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
         let client = ca.client("client");
         Some(Self { ports, ca, client, folder, _broker })
     }
