@@ -13,8 +13,8 @@ use mqtt_machine_client::Driver;
 use crate::halves::Halves;
 use crate::network::now;
 
-/// How much is read at once.
-const READ: usize = 64 << 10;
+/// How much is read at once: little, and more when there is more.
+const READ: [usize; 2] = [4 << 10, 64 << 10];
 
 /// An open socket.
 #[derive(Debug)]
@@ -139,11 +139,18 @@ fn read(
     capacity: usize,
     scratch: &mut Vec<u8>,
 ) -> Poll<io::Result<usize>> {
-    scratch.resize(READ, 0);
-    let room = scratch.get_mut(..capacity.min(READ)).unwrap_or_default();
+    let [least, most] = READ;
+    if scratch.is_empty() {
+        scratch.resize(least, 0);
+    }
+    let size = scratch.len();
+    let room = scratch.get_mut(..capacity.min(size)).unwrap_or_default();
     let length = now(|| stream.read(room));
     if let Poll::Ready(Ok(length)) = length {
         input.extend_from_slice(room.get(..length).unwrap_or_default());
+        if length == size {
+            scratch.resize(size.saturating_mul(2).min(most), 0);
+        }
     }
     length
 }

@@ -14,11 +14,6 @@ impl Adapter for InThreads {
     fn threads_per_client(&self) -> usize {
         1
     }
-
-    fn memory_per_client(&self) -> usize {
-        // Most of it is the stack of the thread.
-        96
-    }
 }
 
 mqtt_machine_testkit::adapter_conformance!(InThreads);
