@@ -145,7 +145,7 @@ pub(super) fn dropped_deliveries_and_streams_leak_nothing(bench: &Bench) {
     let broker = broker();
     let client = bench.connect(options(&broker.url(), "leak", V5));
     let mut used = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         for round in 0..500 {
             let stream = client.subscribe("leak", QOS_1);
             let delivery = bench.wait("room", client.publish(message("leak", "x", QOS_1)));
@@ -163,7 +163,8 @@ pub(super) fn dropped_deliveries_and_streams_leak_nothing(bench: &Bench) {
         assert_eq!(client.pending(), 0);
         used.push(client.memory_used());
     }
-    assert!(used[2] < used[0] + (16 << 10), "{used:?}");
+    // Tables grow with what is in flight at once; what is forgotten would be 100 bytes or more of each message.
+    assert!(used[3] < used[0] + (64 << 10), "{used:?}");
     bench.disconnect(&client);
 }
 
