@@ -138,9 +138,8 @@ fn an_identifier_goes_where_the_server_has_them_and_comes_back_after_one_that_ha
     assert_eq!(subscribes(&mut bench), [identified(&y, 8)]);
     granted(&mut bench, 3, 1);
     lost_at(&mut bench, &[NO_IDENTIFIERS]);
-    assert_eq!(subscribes(&mut bench), [(x.clone(), "[]".into()), (y.clone(), "[]".into())]);
-    granted(&mut bench, 4, 1);
-    granted(&mut bench, 5, 1);
+    assert_eq!(subscribes(&mut bench), [("x,y".into(), "[]".into())], "together, where nothing divides them");
+    granted(&mut bench, 4, 2);
     lost_at(&mut bench, &[]);
     assert_eq!(subscribes(&mut bench), [identified(&x, 7), identified(&y, 8)]);
 }

@@ -133,8 +133,9 @@ impl Machine {
     fn restore_subscriptions(&mut self) {
         let Resubscribe::After(cursor) = &self.resubscribe else { return };
         let cursor: Option<TopicFilter> = cursor.clone();
+        let identified = self.capabilities().is_some_and(|it| it.subscription_identifiers);
         let (subscriptions, identifier) =
-            self.session.subscriptions_after(cursor.as_ref(), RESUBSCRIBE_CHUNK);
+            self.session.subscriptions_after(cursor.as_ref(), RESUBSCRIBE_CHUNK, identified);
         let Some(last) = subscriptions.last() else {
             self.resubscribe = Resubscribe::Written;
             self.check_restored();

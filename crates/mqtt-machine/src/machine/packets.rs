@@ -467,11 +467,16 @@ impl Machine {
             _ => None,
         };
         for (subscription, code) in subscriptions.iter().zip(codes) {
-            if !code.is_failure() {
-                let subscription: Subscription = subscription.clone();
-                self.record(Record::Subscribed { subscription, identifier });
-            } else if request.op.is_none() {
-                self.record(Record::Unsubscribed { filter: subscription.filter.clone() });
+            match (request.op, code.is_failure()) {
+                (Some(_), false) => {
+                    let subscription: Subscription = subscription.clone();
+                    self.record(Record::Subscribed { subscription, identifier });
+                }
+                (None, true) => {
+                    self.record(Record::Unsubscribed { filter: subscription.filter.clone() });
+                }
+                // What is made again is as it was, its identifier too, though this server may have none.
+                (None, false) | (Some(_), true) => {}
             }
         }
     }

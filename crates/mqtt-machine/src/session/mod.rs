@@ -291,11 +291,13 @@ impl Session {
         self.subscriptions.len()
     }
 
-    /// The subscriptions after `cursor`, at most as many as fit in `bytes` and share one Subscription Identifier.
+    /// The subscriptions after `cursor`, at most as many as fit in `bytes` and, where they are `identified`, share one Subscription
+    /// Identifier.
     pub(crate) fn subscriptions_after(
         &self,
         cursor: Option<&TopicFilter>,
         bytes: usize,
+        identified: bool,
     ) -> (Vec<Subscription>, Option<u32>) {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         let mut chunk = Vec::new();
@@ -303,10 +305,11 @@ impl Session {
         let mut size = 0_usize;
         for (filter, kept) in self.subscriptions.range::<TopicFilter, _>((from, Bound::Unbounded)) {
             size = size.saturating_add(filter.as_str().len()).saturating_add(3);
-            if !chunk.is_empty() && (size > bytes || identifier != kept.identifier) {
+            let own = kept.identifier.filter(|_| identified);
+            if !chunk.is_empty() && (size > bytes || identifier != own) {
                 break;
             }
-            identifier = kept.identifier;
+            identifier = own;
             chunk.push(Subscription { filter: filter.clone(), options: kept.options });
         }
         (chunk, identifier)
