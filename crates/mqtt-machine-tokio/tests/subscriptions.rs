@@ -274,7 +274,6 @@ async fn retain_handling_says_whether_retained_messages_come_on_subscribing() {
     .await;
 }
 
-// 5.0: MQTT-4.8.2-4
 #[tokio::test]
 async fn members_of_a_share_get_each_message_once_between_them_under_its_own_topic() {
     let broker = broker(BrokerConfig::new());
