@@ -6,8 +6,8 @@ mod common;
 use common::*;
 use mqtt_machine::packet::{PacketType, PropertiesBuf, Property};
 use mqtt_machine::{
-    Disconnect, DropReason, Event, LostSession, Offline, Outcome, ProtocolVersion, QoS, ReasonCode, Refused,
-    Subscribe,
+    CleanStart, Disconnect, DropReason, Event, LostSession, Offline, Outcome, ProtocolVersion, QoS,
+    ReasonCode, Refused, Subscribe,
 };
 use mqtt_machine_testkit::broker::{BrokerConfig, Plan};
 use mqtt_machine_testkit::sim::Settle;
@@ -107,6 +107,38 @@ fn a_link_cut_at_any_byte_from_or_to_the_subscriber_loses_and_doubles_nothing() 
                     [b"a", b"b", b"c", b"d"],
                     "{version}, {at} bytes"
                 );
+                sim.assert_sound();
+            }
+        }
+    }
+}
+
+// The server gives its packet identifiers from 1 again: what was received under them before must be forgotten, in 3.1 too, whose
+// CONNACK does not say that the session is gone.
+#[test]
+fn a_session_that_ended_with_its_clean_connection_hides_no_later_message() {
+    for version in ProtocolVersion::ALL {
+        for at in 1..=24 {
+            // What is cut must be cut by the first two messages: a clean session takes what waits in it along.
+            for received in [true, false].into_iter().filter(|received| !received || at <= 16) {
+                let mut sim = with(BrokerConfig::new());
+                let subscriber =
+                    sim.add(config("subscriber").version(version).clean_start(CleanStart::FirstOnly));
+                let publisher = sim.add(config("publisher").version(version));
+                subscribed(&mut sim, subscriber, "t", QoS::ExactlyOnce);
+                sim.connect_now(publisher);
+                let (up, down) = if received { (Some(at), None) } else { (None, Some(at)) };
+                assert!(sim.broker.cut_client_after("subscriber", up, down));
+                for text in ["a", "b"] {
+                    sim.publish(publisher, message("t", text, QoS::ExactlyOnce)).unwrap();
+                }
+                sim.run_for(secs(20));
+                for text in ["c", "d", "e"] {
+                    sim.publish(publisher, message("t", text, QoS::ExactlyOnce)).unwrap();
+                }
+                sim.run_for(secs(20));
+                let payloads = sim.client(subscriber).payloads("t");
+                assert!(payloads.ends_with(&[b"c", b"d", b"e"]), "{version}, {at} bytes: {payloads:?}");
                 sim.assert_sound();
             }
         }

@@ -15,7 +15,9 @@ pub enum CleanStart {
     /// At every connection. In 3.x the server then keeps nothing between connections either.
     Always,
     /// At the first connection of this machine; its reconnects resume. In 3.x the server discards the session of a
-    /// clean connection when that ends: the first reconnect finds none, the later ones do.
+    /// clean connection when that ends: the first reconnect finds none, the later ones do. A machine that is restored from
+    /// records goes on as after a reconnect; 3.1 cannot tell it whether its session was kept, so that with records
+    /// [`Never`](Self::Never) is the one to choose there.
     #[default]
     FirstOnly,
     /// Never: resume whatever session the server has for the client identifier, also one of another process that kept no

@@ -83,6 +83,8 @@ pub(super) struct Model {
     incoming_cap: usize,
     /// The machine has the state of a session, perhaps of an empty one.
     has_session: bool,
+    /// The server discards its session when the connection ends: a clean one of 3.x.
+    discarded: bool,
     spins: (Instant, u32),
 }
 
@@ -113,6 +115,7 @@ impl Model {
             most_events: 0,
             incoming_cap: 0,
             has_session: false,
+            discarded: false,
             spins: (Instant::ZERO, 0),
         }
     }

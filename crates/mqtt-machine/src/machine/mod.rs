@@ -142,6 +142,8 @@ pub struct Machine {
     resubscribe: Resubscribe,
     route: Route,
     ever_connected: bool,
+    /// The last connection was a clean one of 3.x: the server discards its session when it ends.
+    discarded: bool,
     /// The server has a session that this client knows nothing of and does not want: the next one begins empty.
     foreign_session: bool,
     next_transport: u64,
@@ -175,6 +177,7 @@ impl Machine {
             resubscribe: Resubscribe::Done,
             route: Route::default(),
             ever_connected: false,
+            discarded: false,
             foreign_session: false,
             next_transport: 0,
         }

@@ -115,9 +115,12 @@ impl Machine {
         self.route.accepted();
         self.foreign_session = false;
         let (id, server, capabilities) = (connection.id, connection.server.clone(), connection.capabilities);
-        // 3.1 cannot tell: there a session that was asked for is taken to be kept, and subscriptions are made again.
+        // 3.1 cannot tell: there a session that was asked for is taken to be kept, unless the connection before was a clean
+        // one, and subscriptions are made again.
         let silent = connection.version == ProtocolVersion::V3_1;
-        let resumed = connack.session_present || (silent && !connection.clean_start);
+        let kept = silent && !connection.clean_start && !self.discarded;
+        let resumed = connack.session_present || kept;
+        self.discarded = connection.clean_start && connection.version != ProtocolVersion::V5;
         let reconnected = core::mem::replace(&mut self.ever_connected, true);
         // One that the client did not ask for, by an empty identifier, is not one to take.
         let named = !client_id_of(&self.config, &self.session.client_id).is_empty();

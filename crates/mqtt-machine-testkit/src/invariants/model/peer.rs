@@ -80,8 +80,9 @@ impl Model {
             return false;
         }
         self.has_session = true;
-        // 3.1 cannot tell: a session that was asked for is taken to be kept.
-        let silent = wire.version == ProtocolVersion::V3_1 && !wire.clean_start;
+        // 3.1 cannot tell: a session that was asked for is taken to be kept, unless the server discarded it.
+        let silent = wire.version == ProtocolVersion::V3_1 && !wire.clean_start && !self.discarded;
+        self.discarded = wire.clean_start && wire.version != ProtocolVersion::V5;
         if !connack.session_present && !silent {
             let blank = self.outgoing.is_blank() && self.incoming.is_blank();
             self.lost = self.outgoing.session_lost(self.config.lost_session);
