@@ -81,7 +81,7 @@ impl Machine {
             if input.len() > connection.left {
                 connection.keep_alive.received(now);
             }
-            self.take_frames(now, id, input);
+            self.take_frames(now, input);
             if let State::Live(connection) = &mut self.state {
                 connection.left = input.len();
             }
@@ -90,13 +90,13 @@ impl Machine {
         }
     }
 
-    fn take_frames(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
+    fn take_frames(&mut self, now: Instant, input: &mut BytesMut) {
         loop {
             let State::Live(connection) = &self.state else {
                 input.clear();
                 return;
             };
-            if connection.id != id || connection.is_closing() {
+            if connection.is_closing() {
                 input.clear();
                 return;
             }
