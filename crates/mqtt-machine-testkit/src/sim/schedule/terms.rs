@@ -1,4 +1,4 @@
-//! Owns what servers lack or send away, and what clients may do about it: fall back to a lower version, lower what they
+//! Owns what servers lack, impose or send away, and what clients may do about it: fall back to a lower version, lower what they
 //! publish, follow to another server. It must not know links, nor the other faults.
 
 use mqtt_machine::{Config, Message, ProtocolVersion, QoS, ReasonCode, Redirection, Unsupported};
@@ -40,6 +40,8 @@ impl Terms {
             broker.maximum_qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::AtLeastOnce][random.size(0..=2)];
             broker.retain_available = random.one_in(3);
         }
+        // Shorter than the clients' own.
+        broker.server_keep_alive = (version == ProtocolVersion::V5 && random.one_in(4)).then_some(5);
         if schedule.options.servers > 1 && random.one_in(3) {
             schedule.terms.follows = !random.one_in(4);
             for _ in 0..random.range(1..=3) {
