@@ -199,6 +199,14 @@ mod tests {
     }
 
     #[test]
+    fn an_automatic_alias_fills_the_gap_that_a_callers_own_left() {
+        let mut aliases = OutgoingAliases::new(3, true);
+        assert_eq!(publish(&mut aliases, "topic/a", Some(2)), Naming::Introduces(2));
+        assert_eq!(publish(&mut aliases, "topic/b", None), Naming::Introduces(1));
+        assert_eq!(publish(&mut aliases, "topic/c", None), Naming::Introduces(3));
+    }
+
+    #[test]
     fn an_alias_of_the_callers_is_used_within_the_maximum_and_ignored_above_it() {
         let mut aliases = OutgoingAliases::new(5, false);
         assert_eq!(publish(&mut aliases, "topic/a", None), Naming::Topic);

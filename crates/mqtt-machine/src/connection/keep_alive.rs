@@ -140,6 +140,8 @@ mod tests {
     fn while_we_do_not_read_nobody_is_declared_dead() {
         let mut keep_alive = started();
         assert_eq!(keep_alive.poll(at(60), false), Due::Ping);
+        assert_eq!(keep_alive.deadline(false), Some(at(70)), "the answer is late by then");
+        assert_eq!(keep_alive.deadline(true), Some(at(120)), "the answer may lie where we do not look");
         assert_eq!(keep_alive.poll(at(500), true), Due::Ping, "the server still hears from us");
         keep_alive.resumed(at(500));
         assert_eq!(keep_alive.poll(at(509), false), Due::Nothing);

@@ -4,6 +4,8 @@
 mod connect;
 mod requests;
 
+use core::cmp::Ordering;
+
 use super::error::{DecodeError, Fault};
 use super::frame::long_length;
 use super::primitives::{Parsed, byte, fail, packet_id, topic_name};
@@ -82,10 +84,10 @@ fn body(rest: &[u8]) -> Result<&[u8], Fault> {
             None => return Err(Fault::Truncated),
         },
     };
-    match body.len() {
-        have if have == length => Ok(body),
-        have if have < length => Err(Fault::Truncated),
-        _ => Err(Fault::TrailingBytes),
+    match body.len().cmp(&length) {
+        Ordering::Equal => Ok(body),
+        Ordering::Less => Err(Fault::Truncated),
+        Ordering::Greater => Err(Fault::TrailingBytes),
     }
 }
 

@@ -1,0 +1,99 @@
+//! The bounds of a machine, each met exactly and passed by one, and what a lost session ends.
+
+#![allow(clippy::disallowed_methods, reason = "a test may panic")]
+
+mod bench;
+
+use bench::{Bench, config, incoming};
+use mqtt_machine::packet::{AckKind, Packet, Properties, ReasonCodes, SubAck};
+use mqtt_machine::{
+    CleanStart, LostSession, Message, Outcome, PacketId, ProtocolVersion, QoS, ReasonCode, Refused,
+    Subscribe, Subscription, TopicFilter,
+};
+
+const V5: ProtocolVersion = ProtocolVersion::V5;
+
+/// Subscribes to these filters in one request, which is granted.
+fn subscribe(bench: &mut Bench, id: u16, filters: &[String]) {
+    let subscription =
+        |filter: &String| Subscription::new(TopicFilter::new(filter.as_str()).unwrap(), QoS::AtLeastOnce);
+    let subscriptions = filters.iter().map(subscription).collect();
+    bench.machine.subscribe(bench.now, Subscribe::new(subscriptions)).unwrap();
+    assert_eq!(bench.sent().len(), 1);
+    let codes = vec![1; filters.len()];
+    bench.receive(&Packet::SubAck(SubAck {
+        packet_id: PacketId::new(id).unwrap(),
+        properties: Properties::EMPTY,
+        codes: ReasonCodes::from_bytes(&codes).unwrap(),
+    }));
+    assert!(matches!(bench.outcomes().as_slice(), [(_, Outcome::Subscribed(_))]));
+}
+
+#[test]
+fn waiting_bytes_are_accepted_up_to_their_cap_and_given_back() {
+    let text = |bytes: usize| Message::to("t", vec![0; bytes]).unwrap().qos(QoS::AtLeastOnce);
+    let mut config = config(V5);
+    config.limits.outgoing_bytes = 2 * text(100).cost();
+    let mut bench = Bench::connected(config);
+    bench.machine.publish(bench.now, text(100)).unwrap();
+    assert_eq!(bench.machine.publish(bench.now, text(101)), Err(Refused::Full));
+    bench.machine.publish(bench.now, text(100)).unwrap();
+    assert_eq!(bench.machine.publish(bench.now, text(0)), Err(Refused::Full));
+    bench.sent();
+    bench.ack(AckKind::PubAck, 1);
+    assert!(matches!(bench.outcomes().as_slice(), [(1, Outcome::Acknowledged(_))]));
+    bench.machine.publish(bench.now, text(100)).unwrap();
+    assert_eq!(bench.machine.publish(bench.now, text(0)), Err(Refused::Full));
+}
+
+#[test]
+fn subscriptions_are_kept_up_to_their_cap() {
+    let mut config = config(V5);
+    config.limits.subscriptions = 3;
+    let mut bench = Bench::connected(config);
+    subscribe(&mut bench, 1, &["a".into(), "b".into(), "c".into()]);
+    let request = Subscribe::to(TopicFilter::new("d").unwrap(), QoS::AtMostOnce);
+    assert_eq!(bench.machine.subscribe(bench.now, request), Err(Refused::Full));
+}
+
+#[test]
+fn subscriptions_are_made_again_in_requests_of_8_kib_at_most() {
+    // With their lengths and options 2,003 bytes each: four fit, and nothing else does.
+    let filters: Vec<String> = (0..9).map(|n| format!("{n}{}", "x".repeat(1_999))).collect();
+    let mut bench = Bench::connected(config(V5).clean_start(CleanStart::Never));
+    for (id, filter) in (1..).zip(&filters) {
+        subscribe(&mut bench, id, std::slice::from_ref(filter));
+    }
+    bench.reconnect(false);
+    let sent = bench.sent();
+    let counts: Vec<usize> = sent.iter().map(|line| line.split(',').count()).collect();
+    assert_eq!(counts, [4, 4, 1], "{sent:?}");
+}
+
+#[test]
+fn two_thousand_unacknowledged_messages_are_acknowledged_to_the_last() {
+    let mut bench = Bench::connected(config(V5));
+    for id in 1..=2_000 {
+        bench.receive(&incoming(QoS::AtLeastOnce, id));
+    }
+    let receipts = bench.receipts();
+    assert_eq!(receipts.len(), 2_000);
+    for (id, receipt) in (1..).zip(receipts) {
+        bench.machine.settle(bench.now, receipt, ReasonCode::Success);
+        assert_eq!(bench.sent(), [format!("PubAck id{id}")]);
+    }
+}
+
+#[test]
+fn a_lost_session_that_is_to_be_reported_ends_qos_2_messages_in_flight_and_sends_the_others_again() {
+    let mut bench =
+        Bench::connected(config(V5).clean_start(CleanStart::Never).lost_session(LostSession::Report));
+    for qos in [QoS::ExactlyOnce, QoS::ExactlyOnce, QoS::AtLeastOnce] {
+        bench.machine.publish(bench.now, bench::message(qos)).unwrap();
+    }
+    assert_eq!(bench.sent().len(), 3);
+    bench.ack(AckKind::PubRec, 2);
+    bench.reconnect(false);
+    assert_eq!(bench.outcomes(), [(1, Outcome::Unknown), (2, Outcome::Unknown)]);
+    assert_eq!(bench.sent(), ["Publish a/b qos1 id4 x"]);
+}
