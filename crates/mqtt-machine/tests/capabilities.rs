@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bench::Bench;
 use mqtt_machine::packet::{
-    AckKind, Packet, Properties, PropertiesBuf, Property, ReasonCodes, SubAck, UnsubAck,
+    AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, ReasonCodes, SubAck, UnsubAck,
 };
 use mqtt_machine::{
-    CleanStart, Config, Disconnect, DropReason, Limits, Message, OpId, Outcome, PacketId, ProtocolVersion,
-    QoS, ReasonCode, Refused, Server, Subscribe, Subscription, TopicFilter, Unsubscribe,
+    CleanStart, Config, Disconnect, DropReason, Event, Limits, Message, OpId, Outcome, PacketId,
+    ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, Subscription, TopicFilter, Unsubscribe,
 };
 
 fn config() -> Config {
@@ -44,6 +44,23 @@ fn publish(bench: &mut Bench, message: Message) -> Result<u64, Refused> {
 fn subscribe(bench: &mut Bench, text: &str) -> Result<u64, Refused> {
     let request = Subscribe::to(filter(text), QoS::AtMostOnce);
     bench.machine.subscribe(bench.now, request).map(OpId::to_u64)
+}
+
+#[test]
+fn what_a_server_does_not_say_is_what_was_asked_for() {
+    let told = |list: &[Property<'_>]| {
+        let config = config().session_expiry(Duration::from_secs(7)).keep_alive(Duration::from_secs(9));
+        let mut bench = Bench::connecting(config);
+        let mut properties = PropertiesBuf::new();
+        list.iter().for_each(|property| properties.push(*property).unwrap());
+        let (session_present, reason) = (false, ReasonCode::Success);
+        let properties = properties.as_properties();
+        bench.receive(&Packet::ConnAck(ConnAck { session_present, reason, properties }));
+        let Some(Event::Connected(connected)) = bench.machine.poll_event() else { panic!("not connected") };
+        (connected.capabilities.session_expiry.as_secs(), connected.capabilities.keep_alive.as_secs())
+    };
+    assert_eq!(told(&[]), (7, 9));
+    assert_eq!(told(&[Property::SessionExpiryInterval(3), Property::ServerKeepAlive(4)]), (3, 4));
 }
 
 // 5.0: MQTT-3.2.2-11

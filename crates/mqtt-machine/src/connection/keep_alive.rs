@@ -126,6 +126,17 @@ mod tests {
         assert_eq!(keep_alive.deadline(false), Some(at(120)));
     }
 
+    #[test]
+    fn neither_side_is_asked_while_both_are_heard() {
+        let mut keep_alive = started();
+        for second in (30..600).step_by(30) {
+            keep_alive.received(at(second));
+            keep_alive.sent(at(second + 10));
+            assert_eq!(keep_alive.deadline(false), Some(at(second + 60)));
+            assert_eq!(keep_alive.poll(at(second + 29), false), Due::Nothing);
+        }
+    }
+
     // 5.0: MQTT-3.12.4-1
     // 3.1.1: MQTT-3.12.4-1
     #[test]
