@@ -12,7 +12,7 @@ use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{Packet, Properties, Property, ReasonCodes, Sender, SubAck};
 use mqtt_machine::{
     Action, CleanStart, Disconnect, DropReason, Event, Instant, Machine, Outcome, PacketId, PropertyError,
-    ProtocolVersion, QoS, ReasonCode, Refused, Subscribe, Subscription, TopicFilter, wire,
+    ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, Subscription, TopicFilter, wire,
 };
 
 fn filter(text: &str) -> TopicFilter {
@@ -248,4 +248,36 @@ fn when_a_server_does_none_of_the_subscriptions_there_is_nothing_left_to_make() 
     assert!(matches!(bench.events().as_slice(), [Event::Resubscribed(lost)] if lost.len() == 2));
     bench.reconnect(true);
     assert_eq!(bench.sent(), [""; 0], "and that is settled");
+}
+
+#[test]
+fn at_another_server_subscriptions_are_made_again_though_it_has_a_session() {
+    let mut config = config(ProtocolVersion::V5).clean_start(CleanStart::Never);
+    config.servers = vec![Server::new("one"), Server::new("two")];
+    let mut bench = Bench::connected(config);
+    bench.machine.subscribe(bench.now, Subscribe::to(filter("x"), QoS::AtLeastOnce)).unwrap();
+    assert_eq!(bench.sent(), ["Subscribe id1 x"]);
+    granted(&mut bench, 1, 1);
+    for id in 2..5 {
+        // The servers take turns. This one may have a session from before the subscription.
+        bench.reconnect(true);
+        assert_eq!(bench.sent(), [format!("Subscribe id{id} x")]);
+        granted(&mut bench, id, 1);
+    }
+}
+
+#[test]
+fn after_a_connect_without_an_answer_subscriptions_are_made_again_though_there_is_a_session() {
+    let mut bench = subscribed(&["x"]);
+    bench.reconnect(true);
+    assert_eq!(bench.sent(), [""; 0], "this is the session that was left");
+    // The server has lost the session and begins another; its CONNACK does not arrive.
+    bench.cut();
+    bench.wake();
+    bench.open();
+    bench.reconnect(true);
+    assert_eq!(bench.sent(), ["Subscribe id2 x"]);
+    granted(&mut bench, 2, 1);
+    bench.reconnect(true);
+    assert_eq!(bench.sent(), [""; 0]);
 }

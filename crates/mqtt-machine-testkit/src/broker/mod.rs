@@ -323,6 +323,12 @@ impl Broker {
         self.sessions.contains_key(client_id)
     }
 
+    /// Whether this client is connected and subscribed to this filter.
+    pub fn is_subscribed(&self, client_id: &str, filter: &str) -> bool {
+        let session = self.sessions.get(client_id).filter(|session| session.conn.is_some());
+        session.is_some_and(|session| session.subscriptions.contains_key(filter))
+    }
+
     /// How many messages wait for this client, in flight included.
     pub fn owed_to(&self, client_id: &str) -> usize {
         self.sessions.get(client_id).map_or(0, |session| session.queue.len() + session.in_flight.len())

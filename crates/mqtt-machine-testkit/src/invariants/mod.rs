@@ -99,13 +99,16 @@ pub enum Invariant {
     AtLeastOnce,
     /// With an honest server that keeps the session: a QoS 2 message arrives, and once.
     ExactlyOnce,
+    /// With an honest server: a client that is connected is subscribed to what it was granted, also at a server that has lost
+    /// its session.
+    Subscriptions,
     /// With a strict server: the client never does what a server may end the connection for.
     Client,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NoPanic,
         Self::Memory,
         Self::Identifiers,
@@ -128,12 +131,13 @@ impl Invariant {
         Self::Progress,
         Self::AtLeastOnce,
         Self::ExactlyOnce,
+        Self::Subscriptions,
         Self::Client,
     ];
 
     /// Whether it is a promise about both ends, which holds with an honest server only and is not judged by [`Checked`].
     pub const fn needs_honest_peer(self) -> bool {
-        matches!(self, Self::AtLeastOnce | Self::ExactlyOnce | Self::Client)
+        matches!(self, Self::AtLeastOnce | Self::ExactlyOnce | Self::Subscriptions | Self::Client)
     }
 }
 

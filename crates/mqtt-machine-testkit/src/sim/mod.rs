@@ -398,6 +398,11 @@ impl Sim {
         }
     }
 
+    /// The client identifier that a client was made with.
+    pub fn client_id(&self, client: usize) -> &str {
+        &self.client_ids[client]
+    }
+
     /// What a client is called in a trace: its identifier, and its place when it has a twin.
     fn name(&self, client: usize) -> String {
         let own = &self.client_ids[client];

@@ -64,6 +64,10 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     pub(crate) version: ProtocolVersion,
     pub(crate) clean_start: bool,
+    /// The last CONNECT before this one went to the same server and was answered, so that a session that it has is the one that the
+    /// client knows. Another server may go on with one of an earlier time, and a CONNECT whose CONNACK was lost may have made a new
+    /// one.
+    pub(crate) familiar: bool,
     pub(crate) capabilities: Capabilities,
     pub(crate) keep_alive: KeepAlive,
     /// When CONNACK came.
@@ -107,6 +111,7 @@ impl Connection {
             phase: Phase::Handshake { deadline },
             version: config.version,
             clean_start,
+            familiar: false,
             capabilities: Capabilities::before_connack(config),
             keep_alive: KeepAlive::new(now),
             established_at: None,

@@ -168,6 +168,7 @@ impl Machine {
                     let (server, presented) = (server.clone(), core::mem::take(presented));
                     let mut connection =
                         Connection::new(id, server, &self.config, clean_start, now, *deadline);
+                    connection.familiar = self.home.take().is_some_and(|home| home == connection.server);
                     connection.queue(JournalSeq::ZERO, Control::Connect(presented));
                     self.state = State::Live(Box::new(connection));
                     self.choose_client_id();

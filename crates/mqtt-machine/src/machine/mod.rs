@@ -142,6 +142,8 @@ pub struct Machine {
     resubscribe: Resubscribe,
     route: Route,
     ever_connected: bool,
+    /// The server that answered the last CONNECT.
+    home: Option<Server>,
     /// The last connection was a clean one of 3.x: the server discards its session when it ends.
     discarded: bool,
     /// The server has a session that this client knows nothing of and does not want: the next one begins empty.
@@ -177,6 +179,7 @@ impl Machine {
             resubscribe: Resubscribe::Done,
             route: Route::default(),
             ever_connected: false,
+            home: None,
             discarded: false,
             foreign_session: false,
             next_transport: 0,
@@ -207,10 +210,6 @@ impl Machine {
             machine.journal.durable = machine.journal.last;
         }
         machine.session.restored(now, away);
-        if machine.session.subscription_count() > 0 {
-            // The process may have died while they were being made again.
-            machine.resubscribe = Resubscribe::After(None);
-        }
         Ok(machine)
     }
 
@@ -305,7 +304,7 @@ impl Machine {
     }
 
     /// Subscribes: at once, or when there is a connection. The command ends with [`Outcome::Subscribed`]. What was
-    /// granted is made again whenever the server lost the session. Requests overtake publications that still wait.
+    /// granted is made again whenever the server lost the session, or may have. Requests overtake publications that still wait.
     ///
     /// # Errors
     /// [`Refused`], with nothing changed.

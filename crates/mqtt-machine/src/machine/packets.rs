@@ -115,6 +115,7 @@ impl Machine {
         self.route.accepted();
         self.foreign_session = false;
         let (id, server, capabilities) = (connection.id, connection.server.clone(), connection.capabilities);
+        let familiar = connection.familiar;
         // 3.1 cannot tell: there a session that was asked for is taken to be kept, unless the connection before was a clean
         // one, and subscriptions are made again.
         let silent = connection.version == ProtocolVersion::V3_1;
@@ -133,7 +134,8 @@ impl Machine {
             self.session_lost();
         }
         let restored = matches!(self.resubscribe, Resubscribe::Done);
-        if !(connack.session_present && restored) && self.session.subscription_count() > 0 {
+        self.home = Some(server.clone());
+        if !(connack.session_present && restored && familiar) && self.session.subscription_count() > 0 {
             self.resubscribe = Resubscribe::After(None);
         }
         if method.is_some() {

@@ -163,6 +163,7 @@ impl<'a> Play<'a> {
             self.connect(client);
         }
         self.settle();
+        self.still_subscribed();
         self.leave();
         self.judge();
         self.wrong.splice(0..0, self.sim.violations());
@@ -329,6 +330,18 @@ impl<'a> Play<'a> {
         }
     }
 
+    /// Whoever holds a subscription has it at the broker that it is connected to. A server that goes on with an older state of a
+    /// session says that it has the session: what it lacks, nobody can know.
+    fn still_subscribed(&mut self) {
+        if self.report.confused > 0 || self.sim.run_until(PATIENCE, |sim| unsubscribed(sim).is_none()) {
+            return;
+        }
+        if let Some((client, filter)) = unsubscribed(&self.sim) {
+            let detail = format!("{} holds {filter}, which no broker has", self.schedule.name(client));
+            self.wrong(Invariant::Subscriptions, detail);
+        }
+    }
+
     /// A normal end: nothing may be left over.
     fn leave(&mut self) {
         // Who is down or suspended comes back first.
@@ -367,6 +380,17 @@ impl<'a> Play<'a> {
     }
 }
 
+/// A client, and a subscription of its session that it does not have at the broker that it is connected to.
+fn unsubscribed(sim: &Sim) -> Option<(usize, TopicFilter)> {
+    let brokers = || core::iter::once(&sim.broker).chain(&sim.others);
+    let stands = |name: &str, filter: &str| brokers().any(|broker| broker.is_subscribed(name, filter));
+    sim.clients().iter().enumerate().find_map(|(place, client)| {
+        let held = client.machine.session().subscriptions.into_iter();
+        let mut filters = held.map(|(subscription, _)| subscription.filter);
+        filters.find(|filter| !stands(sim.client_id(place), filter.as_str())).map(|filter| (place, filter))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use mqtt_machine::ProtocolVersion;
@@ -389,6 +413,20 @@ mod tests {
                 assert!(entries > 0, "{seed} {name}");
             }
         }
+    }
+
+    #[test]
+    fn a_subscription_that_no_broker_has_is_seen() {
+        let schedule = Schedule::from_seed(ProtocolVersion::V5, 0);
+        let mut play = Play::new(&schedule, false);
+        play.subscribe();
+        assert_eq!(unsubscribed(&play.sim), None);
+        let name = schedule.name(schedule.publishers);
+        let session = play.sim.broker.copy_session(&name);
+        assert!(session.is_some() && play.sim.others.iter().all(|broker| !broker.has_session(&name)));
+        play.sim.broker.forget_session(&name);
+        let seen = unsubscribed(&play.sim).map(|(client, filter)| (client, filter.to_string()));
+        assert_eq!(seen, Some((schedule.publishers, "topic/+".to_owned())));
     }
 
     #[test]
