@@ -4,11 +4,15 @@
 
 mod bench;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bench::{Bench, config, incoming};
+use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{AckKind, Packet, Properties, ReasonCodes, SubAck};
 use mqtt_machine::{
-    CleanStart, LostSession, Message, Outcome, PacketId, ProtocolVersion, QoS, ReasonCode, Refused,
-    Subscribe, Subscription, TopicFilter,
+    CleanStart, Instant, LostSession, Machine, Message, Offline, Outcome, PacketId, ProtocolVersion, QoS,
+    ReasonCode, Refused, Subscribe, Subscription, TopicFilter,
 };
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -58,8 +62,8 @@ fn subscriptions_are_kept_up_to_their_cap() {
 
 #[test]
 fn subscriptions_are_made_again_in_requests_of_8_kib_at_most() {
-    // With their lengths and options 2,003 bytes each: four fit, and nothing else does.
-    let filters: Vec<String> = (0..9).map(|n| format!("{n}{}", "x".repeat(1_999))).collect();
+    // With their lengths and options 2,048 bytes each: four fit exactly.
+    let filters: Vec<String> = (0..9).map(|n| format!("{n}{}", "x".repeat(2_044))).collect();
     let mut bench = Bench::connected(config(V5).clean_start(CleanStart::Never));
     for (id, filter) in (1..).zip(&filters) {
         subscribe(&mut bench, id, std::slice::from_ref(filter));
@@ -81,6 +85,44 @@ fn two_thousand_unacknowledged_messages_are_acknowledged_to_the_last() {
     for (id, receipt) in (1..).zip(receipts) {
         bench.machine.settle(bench.now, receipt, ReasonCode::Success);
         assert_eq!(bench.sent(), [format!("PubAck id{id}")]);
+    }
+    assert!(bench.machine.memory_used() < 4_096, "what a burst needed is given back");
+}
+
+#[test]
+fn requests_wait_up_to_the_cap_in_bytes() {
+    let request =
+        |bytes: usize| Subscribe::to(TopicFilter::new("x".repeat(bytes).as_str()).unwrap(), QoS::AtMostOnce);
+    let mut config = config(V5);
+    config.limits.outgoing_bytes = 1_000;
+    let mut bench = Bench::new(config);
+    bench.machine.subscribe(bench.now, request(600)).unwrap();
+    assert_eq!(bench.machine.subscribe(bench.now, request(600)), Err(Refused::Full));
+    bench.machine.subscribe(bench.now, request(100)).unwrap();
+    let refused = bench.machine.subscribe(bench.now, request(1_200)).unwrap_err();
+    assert!(matches!(refused, Refused::TooLarge { limit: 1_000, .. }), "{refused:?}");
+}
+
+#[test]
+fn what_waits_of_qos_0_is_no_part_of_the_session() {
+    let mut bench = Bench::new(config(V5).offline(Offline::Queue));
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        bench.machine.publish(bench.now, bench::message(qos)).unwrap();
+    }
+    let kept = bench.machine.session().publications;
+    assert_eq!(kept.len(), 1, "{kept:?}");
+}
+
+#[test]
+fn records_that_do_not_follow_from_each_other_are_no_session() {
+    let packet_id = PacketId::MIN;
+    for record in
+        [Record::Released { packet_id }, Record::Completed { packet_id }, Record::Ended { packet_id }]
+    {
+        let records = [Record::ClientId("test".into()), record.clone()];
+        let (config, away) = (Arc::new(config(V5)), Duration::ZERO);
+        let restored = Machine::restore(config, 1, Instant::ZERO, away, records);
+        assert_eq!(restored.err().map(|error| error.index), Some(1), "{record:?}");
     }
 }
 

@@ -366,6 +366,10 @@ fn a_connect_that_no_server_could_accept_is_not_written() {
         refusal(&Packet::Connect(long_will), V5),
         EncodeError::FieldTooLong { field: "will payload", bytes: 65_536, .. }
     ));
+    let alias = PropertiesBuf::new().with(Property::TopicAlias(1)).unwrap();
+    let strange_will = Will { properties: alias.as_properties(), ..will.clone() };
+    let strange_will = Packet::Connect(Connect { will: Some(strange_will), ..plain(V5) });
+    assert!(matches!(refusal(&strange_will, V5), EncodeError::PropertyMisplaced { .. }));
     let wild_will = Connect { will: Some(Will { topic: "w/+", ..will }), ..plain(V3_1) };
     assert!(matches!(
         refusal(&Packet::Connect(wild_will), V5),

@@ -239,6 +239,35 @@ fn connecting_with(config: Config) -> PropertiesBuf {
     PropertiesBuf::copy_from(connect.properties)
 }
 
+#[test]
+fn connect_says_what_is_configured_and_nothing_that_is_the_default() {
+    let plain = connecting_with(config(V5));
+    let said = |config: Config| {
+        let properties = connecting_with(config);
+        let new = properties
+            .as_properties()
+            .iter()
+            .filter(|it| !plain.as_properties().iter().any(|own| own == *it));
+        new.map(|property| format!("{property:?}")).collect::<Vec<_>>()
+    };
+    assert_eq!(said(config(V5)), [""; 0]);
+    let largest = plain.as_properties().find(PropertyId::MaximumPacketSize);
+    assert!(matches!(largest, Some(Property::MaximumPacketSize(bytes)) if bytes > 0));
+    assert_eq!(said(config(V5).session_expiry(Duration::from_secs(9))), ["SessionExpiryInterval(9)"]);
+    let mut full = config(V5);
+    full.receive_maximum = 8;
+    full.maximum_packet_size = 70;
+    full.topic_alias_maximum = 6;
+    full.request_problem_information = false;
+    let all = [
+        "ReceiveMaximum(8)",
+        "MaximumPacketSize(70)",
+        "TopicAliasMaximum(6)",
+        "RequestProblemInformation(false)",
+    ];
+    assert_eq!(said(full), all);
+}
+
 // 5.0: MQTT-3.1.2-28
 #[test]
 fn response_information_is_asked_for_by_option_and_its_absence_is_no_error() {
