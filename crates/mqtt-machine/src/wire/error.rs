@@ -435,6 +435,39 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_the_callers_names_packet_and_field() {
+        let (packet, version) = (PacketType::Subscribe, ProtocolVersion::V3_1_1);
+        let expiry = PropertyId::SessionExpiryInterval;
+        for (error, blamed) in [
+            (EncodeError::Nul { packet, field: "topic filter" }, "topic filter"),
+            (EncodeError::PacketTooLarge { packet, remaining: 0 }, "remaining length"),
+            (EncodeError::NotInVersion { packet, version }, "packet type"),
+            (EncodeError::NoReasonCodes { packet }, "reason code"),
+            (EncodeError::PropertyMisplaced { packet, property: expiry }, expiry.name()),
+            (EncodeError::PropertyRepeated { packet, property: expiry }, expiry.name()),
+            (EncodeError::AuthenticationMethodMissing { packet }, "authentication method"),
+            (EncodeError::NoLocalShared, "subscription options"),
+            (EncodeError::NoFilters { packet }, "topic filter"),
+        ] {
+            assert_eq!((error.packet(), error.field()), (packet, blamed));
+        }
+        for (error, packet, blamed) in [
+            (EncodeError::PacketIdMissing, PacketType::Publish, "packet identifier"),
+            (EncodeError::PacketIdSuperfluous, PacketType::Publish, "packet identifier"),
+            (EncodeError::DupWithoutQoS, PacketType::Publish, "DUP flag"),
+            (EncodeError::SessionPresentWithRefusal, PacketType::ConnAck, "session present"),
+            (EncodeError::PasswordWithoutUserName { version }, PacketType::Connect, "password"),
+            (
+                EncodeError::ClientIdentifierTooLong { characters: 24 },
+                PacketType::Connect,
+                "client identifier",
+            ),
+        ] {
+            assert_eq!((error.packet(), error.field()), (packet, blamed));
+        }
+    }
+
+    #[test]
     fn a_fault_is_one_byte_and_names_a_rule_and_a_failure() {
         assert_eq!(size_of::<Fault>(), 1);
         assert_eq!(size_of::<DecodeError>(), 2);
