@@ -302,8 +302,9 @@ impl Checked {
     pub fn subscribe(&mut self, now: Instant, subscribe: Subscribe) -> Result<OpId, Refused> {
         self.before(now);
         let filters = subscribe.subscriptions.iter().map(|it| it.filter.clone()).collect();
+        let asked = Asked::Subscribe(filters, subscribe.properties.len());
         let result = self.machine.subscribe(now, subscribe);
-        self.accepted(&result, Asked::Subscribe(filters));
+        self.accepted(&result, asked);
         self.after(now);
         result
     }
@@ -314,9 +315,9 @@ impl Checked {
     /// As [`Machine::unsubscribe`].
     pub fn unsubscribe(&mut self, now: Instant, unsubscribe: Unsubscribe) -> Result<OpId, Refused> {
         self.before(now);
-        let filters = unsubscribe.filters.clone();
+        let asked = Asked::Unsubscribe(unsubscribe.filters.clone(), unsubscribe.properties.len());
         let result = self.machine.unsubscribe(now, unsubscribe);
-        self.accepted(&result, Asked::Unsubscribe(filters));
+        self.accepted(&result, asked);
         self.after(now);
         result
     }

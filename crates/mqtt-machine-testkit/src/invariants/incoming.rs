@@ -158,6 +158,11 @@ impl Incoming {
         true
     }
 
+    /// Bytes of the topics that aliases of the server stand for.
+    pub(super) fn alias_bytes(&self) -> usize {
+        self.aliases.values().map(Vec::len).sum()
+    }
+
     /// The topic of a PUBLISH, alias or not; `None` when there is none.
     fn topic(&mut self, publish: &Publish<'_>, terms: Terms) -> Option<Vec<u8>> {
         let alias = alias_of(publish.properties);

@@ -264,12 +264,12 @@ fn an_outcome_that_nothing_supports_is_seen() {
 
     let mut played = Played::connected();
     let filters = vec![TopicFilter::new("t").unwrap()];
-    played.model.accepted(OpId::new(1), Asked::Subscribe(filters.clone()));
+    played.model.accepted(OpId::new(1), Asked::Subscribe(filters.clone(), 0));
     played.ends(OpId::new(1), acknowledged());
     played.assert_found(Invariant::Outcome);
 
     let mut played = Played::connected();
-    played.model.accepted(OpId::new(1), Asked::Unsubscribe(filters));
+    played.model.accepted(OpId::new(1), Asked::Unsubscribe(filters, 0));
     let properties = Properties::EMPTY;
     played.sends(&Packet::Unsubscribe(Unsubscribe { packet_id: id(1), properties, filters: vec!["t"] }));
     played.ends(OpId::new(1), Outcome::NotSent);

@@ -191,6 +191,11 @@ impl Wire {
         self.method.is_some() && method_of(properties) == self.method.as_deref()
     }
 
+    /// Bytes of the topics that aliases of the client stand for. The client finds each by the other, so that it has both twice.
+    pub(super) fn alias_bytes(&self) -> usize {
+        2 * self.aliases.values().map(String::len).sum::<usize>()
+    }
+
     /// The topic of a PUBLISH that was written, alias or not.
     pub(super) fn topic_of<'a>(&'a self, publish: &Publish<'a>) -> &'a str {
         let alias = alias_of(publish.properties).filter(|_| publish.topic.is_empty());

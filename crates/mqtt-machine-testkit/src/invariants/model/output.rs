@@ -107,9 +107,9 @@ impl Model {
         let mut open = self.open.iter().filter(|(op, _)| Some(**op) > self.over && !self.left.contains(op));
         let op = open.find(|(_, asked)| match asked {
             // It may be the machine's own request, too.
-            Asked::Subscribe(asked) if asked.iter().any(|filter| self.granted.contains(filter)) => false,
-            Asked::Subscribe(asked) => subscribe && same(asked),
-            Asked::Unsubscribe(asked) => !subscribe && same(asked),
+            Asked::Subscribe(asked, _) if asked.iter().any(|filter| self.granted.contains(filter)) => false,
+            Asked::Subscribe(asked, _) => subscribe && same(asked),
+            Asked::Unsubscribe(asked, _) => !subscribe && same(asked),
             _ => false,
         });
         if let Some((op, _)) = op {
@@ -217,7 +217,7 @@ impl Model {
                 }
                 self.outgoing.completed(op, outcome, &mut self.findings);
             }
-            (Asked::Subscribe(filters), Outcome::Subscribed(codes)) => {
+            (Asked::Subscribe(filters, _), Outcome::Subscribed(codes)) => {
                 for (filter, code) in filters.iter().zip(&codes.codes) {
                     if !code.is_failure() {
                         self.granted.insert(filter.clone());
@@ -226,14 +226,14 @@ impl Model {
                 }
                 self.answer(Request::Subscribe(filters.len()), &codes.codes, wrong("which no SUBACK says"));
             }
-            (Asked::Unsubscribe(_), Outcome::Unsubscribed(codes)) => {
+            (Asked::Unsubscribe(..), Outcome::Unsubscribed(codes)) => {
                 let request = Request::Unsubscribe(codes.codes.len());
                 self.answer(request, &codes.codes, wrong("which no UNSUBACK says"));
             }
-            (Asked::Subscribe(_) | Asked::Unsubscribe(_), Outcome::NotSent) => {
+            (Asked::Subscribe(..) | Asked::Unsubscribe(..), Outcome::NotSent) => {
                 self.findings.ensure(!left, Invariant::Outcome, || wrong("and has left"));
             }
-            (Asked::Subscribe(_) | Asked::Unsubscribe(_), Outcome::Unknown | Outcome::Dropped(_))
+            (Asked::Subscribe(..) | Asked::Unsubscribe(..), Outcome::Unknown | Outcome::Dropped(_))
             | (Asked::Disconnect, Outcome::Disconnected { .. }) => {}
             _ => self.findings.report(Invariant::Outcome, wrong("which is no end of such a command")),
         }
