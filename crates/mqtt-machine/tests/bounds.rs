@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bench::{Bench, config, incoming};
 use mqtt_machine::journal::Record;
-use mqtt_machine::packet::{AckKind, Packet, Properties, ReasonCodes, SubAck};
+use mqtt_machine::packet::AckKind;
 use mqtt_machine::{
     CleanStart, Instant, LostSession, Machine, Message, Offline, Outcome, PacketId, ProtocolVersion, QoS,
     ReasonCode, Refused, Subscribe, Subscription, TopicFilter,
@@ -24,12 +24,7 @@ fn subscribe(bench: &mut Bench, id: u16, filters: &[String]) {
     let subscriptions = filters.iter().map(subscription).collect();
     bench.machine.subscribe(bench.now, Subscribe::new(subscriptions)).unwrap();
     assert_eq!(bench.sent().len(), 1);
-    let codes = vec![1; filters.len()];
-    bench.receive(&Packet::SubAck(SubAck {
-        packet_id: PacketId::new(id).unwrap(),
-        properties: Properties::EMPTY,
-        codes: ReasonCodes::from_bytes(&codes).unwrap(),
-    }));
+    bench.suback(id, &vec![1; filters.len()]);
     assert!(matches!(bench.outcomes().as_slice(), [(_, Outcome::Subscribed(_))]));
 }
 

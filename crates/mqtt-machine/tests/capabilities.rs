@@ -220,13 +220,11 @@ fn an_unsubscription_is_answered_by_filter_and_forgotten_for_the_next_lost_sessi
         let both = ["a", "b"].map(|text| Subscription::new(filter(text), QoS::AtMostOnce)).to_vec();
         bench.machine.subscribe(bench.now, Subscribe::new(both)).unwrap();
         assert_eq!(bench.sent(), ["Subscribe id1 a,b"]);
-        let codes = ReasonCodes::from_bytes(&[0, 0]).unwrap();
-        let (packet_id, properties) = (PacketId::MIN, Properties::EMPTY);
-        bench.receive(&Packet::SubAck(SubAck { packet_id, properties, codes }));
+        bench.suback(1, &[0, 0]);
         bench.machine.unsubscribe(bench.now, Unsubscribe::new(vec![filter("a")])).unwrap();
         assert_eq!(bench.sent(), ["Unsubscribe id2 a"]);
         let codes = ReasonCodes::from_bytes(&[0][..usize::from(version == ProtocolVersion::V5)]).unwrap();
-        let packet_id = PacketId::new(2).unwrap();
+        let (packet_id, properties) = (PacketId::new(2).unwrap(), Properties::EMPTY);
         bench.receive(&Packet::UnsubAck(UnsubAck { packet_id, properties, codes }));
         let outcomes = bench.outcomes();
         let [(1, Outcome::Subscribed(_)), (2, Outcome::Unsubscribed(codes))] = outcomes.as_slice() else {

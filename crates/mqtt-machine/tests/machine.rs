@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use bench::Bench;
 use bytes::{Buf, BytesMut};
-use mqtt_machine::packet::{
-    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes, SubAck,
-};
+use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish};
 use mqtt_machine::{
     Action, CleanStart, Config, Disconnect, EndReason, Event, Instant, Message, Outcome, PacketId,
     ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, TopicFilter, TransportEvent, wire,
@@ -83,8 +81,7 @@ fn a_lost_session_starts_over_with_new_messages_and_subscribes_again() {
     let now = bench.now;
     bench.machine.subscribe(now, Subscribe::to(TopicFilter::new("x/#").unwrap(), QoS::AtLeastOnce)).unwrap();
     assert_eq!(bench.sent(), ["Subscribe id1 x/#"]);
-    let codes = ReasonCodes::from_bytes(&[1]).unwrap();
-    bench.receive(&Packet::SubAck(SubAck { packet_id: PacketId::MIN, properties: Properties::EMPTY, codes }));
+    bench.suback(1, &[1]);
     assert!(matches!(bench.outcomes().as_slice(), [(1, Outcome::Subscribed(_))]));
     bench.machine.publish(now, message(QoS::AtLeastOnce, "b")).unwrap();
     bench.machine.publish(now, message(QoS::ExactlyOnce, "c")).unwrap();
@@ -419,16 +416,12 @@ fn subscriptions_that_were_being_restored_when_the_link_broke_are_restored_on_th
     let now = bench.now;
     bench.machine.subscribe(now, Subscribe::to(TopicFilter::new("x/#").unwrap(), QoS::AtLeastOnce)).unwrap();
     assert_eq!(bench.sent(), ["Subscribe id1 x/#"]);
-    let codes = ReasonCodes::from_bytes(&[1]).unwrap();
-    let suback = |id| {
-        Packet::SubAck(SubAck { packet_id: PacketId::new(id).unwrap(), properties: Properties::EMPTY, codes })
-    };
-    bench.receive(&suback(1));
+    bench.suback(1, &[1]);
     bench.reconnect(false);
     assert_eq!(bench.sent(), ["Subscribe id2 x/#"]);
     bench.reconnect(true);
     assert_eq!(bench.sent(), ["Subscribe id3 x/#"], "nobody knows whether the server took the last one");
-    bench.receive(&suback(3));
+    bench.suback(3, &[1]);
     assert!(matches!(bench.events().last(), Some(Event::Resubscribed(_))));
     bench.reconnect(true);
     assert!(bench.sent().is_empty());

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bench::{Bench, config, list};
 use mqtt_machine::journal::Record;
-use mqtt_machine::packet::{Packet, Properties, Property, ReasonCodes, Sender, SubAck};
+use mqtt_machine::packet::{Packet, Properties, Property, Sender};
 use mqtt_machine::{
-    Action, CleanStart, Disconnect, DropReason, Event, Instant, Machine, Outcome, PacketId, PropertyError,
+    Action, CleanStart, Disconnect, DropReason, Event, Instant, Machine, Outcome, PropertyError,
     ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, Subscription, TopicFilter, wire,
 };
 
@@ -25,19 +25,10 @@ fn subscribed(filters: &[&str]) -> Bench {
     for (filter, id) in filters.iter().zip(1..) {
         bench.machine.subscribe(bench.now, Subscribe::to(self::filter(filter), QoS::AtLeastOnce)).unwrap();
         assert_eq!(bench.sent(), [format!("Subscribe id{id} {filter}")]);
-        granted(&mut bench, id, 1);
+        bench.suback(id, &[1]);
     }
     assert_eq!(bench.outcomes().len(), filters.len());
     bench
-}
-
-fn granted(bench: &mut Bench, id: u16, count: usize) {
-    let codes = vec![1; count];
-    bench.receive(&Packet::SubAck(SubAck {
-        packet_id: PacketId::new(id).unwrap(),
-        properties: Properties::EMPTY,
-        codes: ReasonCodes::from_bytes(&codes).unwrap(),
-    }));
 }
 
 #[test]
@@ -65,7 +56,7 @@ fn under_another_client_identifier_subscriptions_are_made_again() {
     // The server has a session of that name, which is not ours.
     bench.reconnect(true);
     assert_eq!(bench.sent(), ["Subscribe id3 x,y"]);
-    granted(&mut bench, 3, 2);
+    bench.suback(3, &[1, 1]);
     bench.reconnect(true);
     assert_eq!(bench.sent(), [""; 0], "and once is enough");
 }
@@ -128,18 +119,18 @@ fn an_identifier_goes_where_the_server_has_them_and_comes_back_after_one_that_ha
     let (x, y) = ("x".to_owned(), "y".to_owned());
     let plain = "[UserProperty(\"a\", \"b\")]".to_owned();
     assert_eq!(subscribes(&mut bench), [(x.clone(), plain)], "the rest of the properties stays");
-    granted(&mut bench, 1, 1);
+    bench.suback(1, &[1]);
     assert_eq!(bench.machine.session().subscriptions[0].1, Some(7), "it is kept for other servers");
     let identified = |filter: &String, id: u32| (filter.clone(), format!("[SubscriptionIdentifier({id})]"));
     lost_at(&mut bench, &[]);
     assert_eq!(subscribes(&mut bench), [identified(&x, 7)]);
-    granted(&mut bench, 2, 1);
+    bench.suback(2, &[1]);
     bench.machine.subscribe(bench.now, Subscribe::to(filter("y"), QoS::AtMostOnce).identifier(8)).unwrap();
     assert_eq!(subscribes(&mut bench), [identified(&y, 8)]);
-    granted(&mut bench, 3, 1);
+    bench.suback(3, &[1]);
     lost_at(&mut bench, &[NO_IDENTIFIERS]);
     assert_eq!(subscribes(&mut bench), [("x,y".into(), "[]".into())], "together, where nothing divides them");
-    granted(&mut bench, 4, 2);
+    bench.suback(4, &[1, 1]);
     lost_at(&mut bench, &[]);
     assert_eq!(subscribes(&mut bench), [identified(&x, 7), identified(&y, 8)]);
 }
@@ -154,9 +145,7 @@ fn a_filter_that_is_subscribed_again_has_the_identifier_of_the_last_grant() {
         bench.machine.subscribe(bench.now, request).unwrap();
         let [(_, properties)] = subscribes(&mut bench).try_into().unwrap();
         assert_eq!(properties, format!("[SubscriptionIdentifier({id})]"));
-        let packet_id = PacketId::new(u16::try_from(id - 6).unwrap()).unwrap();
-        let codes = ReasonCodes::from_bytes(std::slice::from_ref(&code)).unwrap();
-        bench.receive(&Packet::SubAck(SubAck { packet_id, properties: Properties::EMPTY, codes }));
+        bench.suback(u16::try_from(id - 6).unwrap(), &[code]);
     }
     let session = bench.machine.session();
     assert_eq!(session.subscriptions.len(), 1);
@@ -232,7 +221,7 @@ fn what_a_server_does_not_do_is_told_as_lost_and_the_rest_is_made_again() {
         (filter("b/+"), ReasonCode::WildcardSubscriptionsNotSupported),
     ];
     assert_eq!(bench.events(), [Event::Resubscribed(lost)]);
-    granted(&mut bench, 5, 2);
+    bench.suback(5, &[1, 1]);
     let made = ["a", "d"].map(|text| (filter(text), ReasonCode::GrantedQoS1)).to_vec();
     assert_eq!(bench.events(), [Event::Resubscribed(made)]);
     // Elsewhere all of them are.
@@ -257,12 +246,12 @@ fn at_another_server_subscriptions_are_made_again_though_it_has_a_session() {
     let mut bench = Bench::connected(config);
     bench.machine.subscribe(bench.now, Subscribe::to(filter("x"), QoS::AtLeastOnce)).unwrap();
     assert_eq!(bench.sent(), ["Subscribe id1 x"]);
-    granted(&mut bench, 1, 1);
+    bench.suback(1, &[1]);
     for id in 2..5 {
         // The servers take turns. This one may have a session from before the subscription.
         bench.reconnect(true);
         assert_eq!(bench.sent(), [format!("Subscribe id{id} x")]);
-        granted(&mut bench, id, 1);
+        bench.suback(id, &[1]);
     }
 }
 
@@ -277,7 +266,7 @@ fn after_a_connect_without_an_answer_subscriptions_are_made_again_though_there_i
     bench.open();
     bench.reconnect(true);
     assert_eq!(bench.sent(), ["Subscribe id2 x"]);
-    granted(&mut bench, 2, 1);
+    bench.suback(2, &[1]);
     bench.reconnect(true);
     assert_eq!(bench.sent(), [""; 0]);
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use mqtt_machine::packet::{
-    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, Sender,
+    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes, Sender, SubAck,
 };
 use mqtt_machine::{
     Action, Authentication, Config, EndReason, Event, Instant, Machine, Message, Outcome, Output, PacketId,
@@ -92,6 +92,15 @@ impl Bench {
 
     pub fn ack(&mut self, kind: AckKind, id: u16) {
         self.receive(&Packet::Ack(Ack::new(kind, PacketId::new(id).unwrap())));
+    }
+
+    /// Answers a SUBSCRIBE with these reason codes.
+    pub fn suback(&mut self, id: u16, codes: &[u8]) {
+        self.receive(&Packet::SubAck(SubAck {
+            packet_id: PacketId::new(id).unwrap(),
+            properties: Properties::EMPTY,
+            codes: ReasonCodes::from_bytes(codes).unwrap(),
+        }));
     }
 
     /// The bytes that the machine sends now.
