@@ -11,8 +11,8 @@ use bench::{Bench, config, incoming};
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::AckKind;
 use mqtt_machine::{
-    CleanStart, Instant, LostSession, Machine, Message, Offline, Outcome, PacketId, ProtocolVersion, QoS,
-    ReasonCode, Refused, Subscribe, Subscription, TopicFilter,
+    CleanStart, Instant, LostSession, Machine, Message, Offline, OpId, Outcome, PacketId, ProtocolVersion,
+    QoS, ReasonCode, Refused, Subscribe, Subscription, TopicFilter, wire::EncodeError,
 };
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -26,6 +26,18 @@ fn subscribe(bench: &mut Bench, id: u16, filters: &[String]) {
     assert_eq!(bench.sent().len(), 1);
     bench.suback(id, &vec![1; filters.len()]);
     assert!(matches!(bench.outcomes().as_slice(), [(_, Outcome::Subscribed(_))]));
+}
+
+#[test]
+fn a_client_identifier_has_23_characters_at_most_in_3_1() {
+    let named = |version, count| {
+        let mut bench = Bench::new(config(version).client_id("\u{FC}".repeat(count)));
+        bench.machine.connect(bench.now)
+    };
+    assert_eq!(named(ProtocolVersion::V3_1, 23), Ok(()));
+    let error = EncodeError::ClientIdentifierTooLong { characters: 24 };
+    assert_eq!(named(ProtocolVersion::V3_1, 24), Err(Refused::Encode(error)));
+    assert_eq!(named(ProtocolVersion::V3_1_1, 24), Ok(()));
 }
 
 #[test]
@@ -43,6 +55,23 @@ fn waiting_bytes_are_accepted_up_to_their_cap_and_given_back() {
     assert!(matches!(bench.outcomes().as_slice(), [(1, Outcome::Acknowledged(_))]));
     bench.machine.publish(bench.now, text(100)).unwrap();
     assert_eq!(bench.machine.publish(bench.now, text(0)), Err(Refused::Full));
+}
+
+#[test]
+fn what_two_thousand_publications_needed_is_given_back_with_the_last() {
+    let mut bench = Bench::connected(config(V5));
+    for _ in 0..2_000 {
+        bench.machine.publish(bench.now, bench::message(QoS::AtLeastOnce)).unwrap();
+    }
+    assert_eq!(bench.sent().len(), 2_000);
+    for id in 1..=2_000 {
+        bench.ack(AckKind::PubAck, id);
+    }
+    assert_eq!(bench.outcomes().len(), 2_000);
+    // The queue of events is given back when it has been quiet.
+    bench.machine.handle_timeout(bench.now);
+    let used = bench.machine.memory_used();
+    assert!(used < 4_096, "{used}");
 }
 
 #[test]
@@ -118,6 +147,13 @@ fn records_that_do_not_follow_from_each_other_are_no_session() {
         let (config, away) = (Arc::new(config(V5)), Duration::ZERO);
         let restored = Machine::restore(config, 1, Instant::ZERO, away, records);
         assert_eq!(restored.err().map(|error| error.index), Some(1), "{record:?}");
+    }
+    // Publications are named in rising order.
+    let queued = |op| Record::Queued { op: OpId::new(op), message: bench::message(QoS::AtLeastOnce) };
+    for (ops, wrong) in [(vec![1, 2, 7], None), (vec![1, 1], Some(1)), (vec![3, 4, 2], Some(2))] {
+        let records = ops.into_iter().map(queued);
+        let restored = Machine::restore(Arc::new(config(V5)), 1, Instant::ZERO, Duration::ZERO, records);
+        assert_eq!(restored.err().map(|error| error.index), wrong);
     }
 }
 

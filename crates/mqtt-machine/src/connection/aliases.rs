@@ -204,6 +204,8 @@ mod tests {
         assert_eq!(publish(&mut aliases, "topic/a", Some(2)), Naming::Introduces(2));
         assert_eq!(publish(&mut aliases, "topic/b", None), Naming::Introduces(1));
         assert_eq!(publish(&mut aliases, "topic/c", None), Naming::Introduces(3));
+        assert_eq!(publish(&mut aliases, "topic/c", Some(1)), Naming::Introduces(1), "as the caller asks");
+        assert_eq!(publish(&mut aliases, "topic/c", None), Naming::Alias(1));
     }
 
     #[test]

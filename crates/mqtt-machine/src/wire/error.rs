@@ -428,7 +428,9 @@ mod tests {
     fn an_error_says_packet_fault_and_rule_in_one_line() {
         let error = DecodeError::new(Some(PacketType::Publish), Fault::TopicWildcard);
         assert_eq!(error.to_string(), "PUBLISH: topic name holds a wildcard [MQTT-3.3.2-2]");
+        assert_eq!(error.packet(), Some(PacketType::Publish));
         let error = DecodeError::new(None, Fault::PacketTypeZero);
+        assert_eq!(error.packet(), None);
         assert_eq!(error.to_string(), "packet type 0 is reserved [5.0 section 2.1.2]");
         let error = EncodeError::PacketIdMissing;
         assert_eq!(error.to_string(), "PUBLISH: QoS 1 and 2 need a packet identifier [MQTT-2.2.1-3]");

@@ -116,6 +116,8 @@ pub(super) fn long_length(bytes: &[u8]) -> Result<Option<(u32, u32)>, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
@@ -137,6 +139,22 @@ mod tests {
             assert_eq!((header.header_len, header.remaining), (bytes.len(), remaining));
             assert_eq!(header.frame_len(), bytes.len() + remaining);
             assert_eq!(header.packet_type(), Some(PacketType::Publish));
+        }
+    }
+
+    #[test]
+    fn the_flags_that_some_version_has_are_passed_on_and_no_others() {
+        for packet in 0..16_u8 {
+            let passed: Vec<u8> =
+                (0..16).filter(|flags| frame_header(&[packet << 4 | flags, 0], u32::MAX).is_ok()).collect();
+            let expected: &[u8] = match packet {
+                0 => &[],
+                3 => &[0, 1, 2, 3, 4, 5, 10, 11, 12, 13],
+                // DUP is 3.1's.
+                6 | 8 | 10 => &[2, 10],
+                _ => &[0],
+            };
+            assert_eq!(passed, expected, "{packet}");
         }
     }
 
