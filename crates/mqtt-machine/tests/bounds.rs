@@ -155,6 +155,14 @@ fn records_that_do_not_follow_from_each_other_are_no_session() {
         let restored = Machine::restore(Arc::new(config(V5)), 1, Instant::ZERO, Duration::ZERO, records);
         assert_eq!(restored.err().map(|error| error.index), wrong);
     }
+    // A packet identifier is that of one publication.
+    let assigned = |op, packet_id| Record::Assigned { op: OpId::new(op), packet_id };
+    for (second, wrong) in [(2, None), (1, Some(3))] {
+        let second = PacketId::new(second).unwrap();
+        let records = [queued(1), queued(2), assigned(1, packet_id), assigned(2, second)];
+        let restored = Machine::restore(Arc::new(config(V5)), 1, Instant::ZERO, Duration::ZERO, records);
+        assert_eq!(restored.err().map(|error| error.index), wrong);
+    }
 }
 
 #[test]
