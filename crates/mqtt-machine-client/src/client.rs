@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use mqtt_machine::packet::PacketType;
+use mqtt_machine::wire::EncodeError;
 use mqtt_machine::{
     Capabilities, Codes, Config, Connected, Disconnect, Message, OpId, Outcome, QoS, Refused, Subscribe,
     Unsubscribe,
@@ -211,7 +213,9 @@ impl Client {
         let number = self.shared().with(|state, _, wakes| {
             let waits = state.reauthentication.is_under_way();
             state.command(wakes, |machine| match (asks, waits) {
-                (false, _) => Err(Refused::NotSupported("authenticating again without an authenticator")),
+                (false, _) => {
+                    Err(EncodeError::AuthenticationMethodMissing { packet: PacketType::Auth }.into())
+                }
                 (_, true) => Err(Refused::NotNow("the client is authenticating again already")),
                 (true, false) => machine.may_reauthenticate(),
             })?;

@@ -80,9 +80,10 @@ pub use wake::block_until;
 pub use mqtt_machine::packet::{Properties, PropertiesBuf, Property, PropertyId};
 pub use mqtt_machine::{
     Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
-    Disconnect, DropReason, EndReason, Feature, Limits, Message, Outcome, ProtocolVersion, QoS, ReasonCode,
-    Redirection, Refused, RetainHandling, Secret, Server, Subscribe, SubscriptionOptions, TopicAliases,
-    TopicError, TopicFilter, TopicName, TransportId, Unsubscribe, Unsupported, Will,
+    Disconnect, DropReason, EndReason, Feature, Limits, Message, Misuse, NotSupported, Outcome,
+    ProtocolVersion, QoS, ReasonCode, Redirection, Refused, RetainHandling, Secret, Server, SizeBound,
+    Subscribe, SubscriptionOptions, TopicAliases, TopicError, TopicFilter, TopicName, TransportId,
+    Unsubscribe, Unsupported, Will,
 };
 pub use mqtt_machine_transport::{
     ConfigError, DialError, Endpoint, EndpointError, HttpProxyError, LayerError, LayerKind, Layers, Route,

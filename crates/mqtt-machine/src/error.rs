@@ -37,28 +37,37 @@ pub enum TopicError {
     ShareWithoutFilter,
 }
 
+impl TopicError {
+    /// The rule that it breaks.
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::Empty => "MQTT-4.7.3-1",
+            Self::TooLong { .. } => "MQTT-4.7.3-3",
+            Self::Nul { .. } => "MQTT-4.7.3-2",
+            Self::WildcardInName { .. } => "MQTT-3.3.2-2",
+            Self::Wildcard { .. } => "MQTT-4.7.1-1, MQTT-4.7.1-2",
+            Self::ShareName => "MQTT-4.8.2-1, MQTT-4.8.2-2",
+            Self::ShareWithoutFilter => "MQTT-4.8.2-2",
+        }
+    }
+}
+
 impl fmt::Display for TopicError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("a topic is never empty [MQTT-4.7.3-1]"),
-            Self::TooLong { bytes } => {
-                write!(f, "a topic has at most 65,535 bytes, this one has {bytes} [MQTT-4.7.3-3]")
-            }
-            Self::Nul { at } => write!(f, "a topic never holds U+0000, as here at byte {at} [MQTT-4.7.3-2]"),
+            Self::Empty => f.write_str("a topic is never empty"),
+            Self::TooLong { bytes } => write!(f, "a topic has at most 65,535 bytes, this one has {bytes}"),
+            Self::Nul { at } => write!(f, "a topic never holds U+0000, as here at byte {at}"),
             Self::WildcardInName { at } => {
-                write!(f, "a topic name never holds a wildcard, as here at byte {at} [MQTT-3.3.2-2]")
+                write!(f, "a topic name never holds a wildcard, as here at byte {at}")
             }
-            Self::Wildcard { at } => write!(
-                f,
-                "`+` fills a whole level and `#` the whole last one, unlike here at byte {at} [MQTT-4.7.1-1] [MQTT-4.7.1-2]"
-            ),
-            Self::ShareName => f.write_str(
-                "a share name is never empty and never holds a wildcard [MQTT-4.8.2-1] [MQTT-4.8.2-2]",
-            ),
-            Self::ShareWithoutFilter => {
-                f.write_str("a shared subscription is $share/name/filter [MQTT-4.8.2-1] [MQTT-4.8.2-2]")
+            Self::Wildcard { at } => {
+                write!(f, "`+` fills a whole level and `#` the whole last one, unlike here at byte {at}")
             }
-        }
+            Self::ShareName => f.write_str("a share name is never empty and never holds a wildcard"),
+            Self::ShareWithoutFilter => f.write_str("a shared subscription is $share/name/filter"),
+        }?;
+        write!(f, " [{}]", self.rule())
     }
 }
 
@@ -84,6 +93,8 @@ pub enum PropertyError {
     Nul {
         /// Which.
         property: PropertyId,
+        /// Where it stands; of a User Property, in its name or else in its value.
+        at: usize,
     },
     /// A number outside of what the property allows.
     OutOfRange {
@@ -96,17 +107,40 @@ pub enum PropertyError {
     ResponseTopic(TopicError),
 }
 
+impl PropertyError {
+    /// The property that was refused.
+    pub const fn property(&self) -> PropertyId {
+        match self {
+            Self::Repeated { property }
+            | Self::TooLong { property, .. }
+            | Self::Nul { property, .. }
+            | Self::OutOfRange { property, .. } => *property,
+            Self::ResponseTopic(_) => PropertyId::ResponseTopic,
+        }
+    }
+
+    /// The rule that it breaks: its number in 5.0, or the section where it has none.
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::Repeated { .. } | Self::OutOfRange { .. } => "5.0 section 2.2.2.2",
+            Self::TooLong { .. } => "5.0 section 1.5",
+            Self::Nul { .. } => "MQTT-1.5.4-2",
+            Self::ResponseTopic(error) => error.rule(),
+        }
+    }
+}
+
 impl fmt::Display for PropertyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.property().name();
         match self {
-            Self::Repeated { property } => write!(f, "{} may stand only once", property.name()),
-            Self::TooLong { property, bytes } => {
-                write!(f, "{} has at most 65,535 bytes, this one has {bytes}", property.name())
-            }
-            Self::Nul { property } => write!(f, "{} never holds U+0000 [MQTT-1.5.4-2]", property.name()),
-            Self::OutOfRange { property, value } => write!(f, "{} cannot be {value}", property.name()),
-            Self::ResponseTopic(error) => write!(f, "ResponseTopic: {error}"),
-        }
+            Self::Repeated { .. } => write!(f, "{name} may stand only once"),
+            Self::TooLong { bytes, .. } => write!(f, "{name} has at most 65,535 bytes, this one has {bytes}"),
+            Self::Nul { at, .. } => write!(f, "{name} never holds U+0000, as here at byte {at}"),
+            Self::OutOfRange { value, .. } => write!(f, "{name} cannot be {value}"),
+            Self::ResponseTopic(error) => return write!(f, "{name}: {error}"),
+        }?;
+        write!(f, " [{}]", self.rule())
     }
 }
 

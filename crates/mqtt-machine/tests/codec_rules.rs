@@ -257,14 +257,20 @@ fn a_publish_that_no_receiver_could_accept_is_not_written() {
     let field = "topic name";
     for (publish, expected) in [
         (Publish { dup: true, ..publish("a", none) }, EncodeError::DupWithoutQoS),
-        (Publish { packet_id: id, ..publish("a", none) }, EncodeError::PacketIdSuperfluous),
-        (Publish { qos: QoS::AtLeastOnce, ..publish("a", none) }, EncodeError::PacketIdMissing),
+        (
+            Publish { packet_id: id, ..publish("a", none) },
+            EncodeError::PacketIdSuperfluous { packet_id: PacketId::MIN },
+        ),
+        (
+            Publish { qos: QoS::AtLeastOnce, ..publish("a", none) },
+            EncodeError::PacketIdMissing { qos: QoS::AtLeastOnce },
+        ),
         (publish("", none), EncodeError::Topic { packet, field, error: TopicError::Empty }),
         (
             publish("a/#", none),
             EncodeError::Topic { packet, field, error: TopicError::WildcardInName { at: 2 } },
         ),
-        (publish("a\0", none), EncodeError::Nul { packet, field }),
+        (publish("a\0", none), EncodeError::Nul { packet, field, at: 1 }),
         (publish(&long, none), EncodeError::FieldTooLong { packet, field, bytes: 65_536 }),
     ] {
         for version in ProtocolVersion::ALL {

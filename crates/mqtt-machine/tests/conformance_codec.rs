@@ -266,7 +266,10 @@ fn a_publish_of_qos_0_has_neither_an_identifier_nor_dup() {
     assert_eq!(written(&Packet::Publish(publish("a")), V5).unwrap(), &b"\x30\x05\0\x01a\0x"[..]);
     for version in BOTH {
         let numbered = Publish { packet_id: Some(PacketId::MIN), ..publish("a") };
-        assert_eq!(written(&Packet::Publish(numbered), version), Err(EncodeError::PacketIdSuperfluous));
+        assert_eq!(
+            written(&Packet::Publish(numbered), version),
+            Err(EncodeError::PacketIdSuperfluous { packet_id: PacketId::MIN })
+        );
         let again = Publish { dup: true, ..publish("a") };
         assert_eq!(written(&Packet::Publish(again), version), Err(EncodeError::DupWithoutQoS));
         let bytes = publish_bytes(b"a", version);
@@ -293,7 +296,10 @@ fn an_identifier_of_zero_is_refused_and_cannot_be_written() {
             }
         }
         let numberless = Publish { qos: QoS::AtLeastOnce, ..publish("a") };
-        assert_eq!(written(&Packet::Publish(numberless), version), Err(EncodeError::PacketIdMissing));
+        assert_eq!(
+            written(&Packet::Publish(numberless), version),
+            Err(EncodeError::PacketIdMissing { qos: QoS::AtLeastOnce })
+        );
     }
     assert_eq!(PacketId::new(0), None);
 }

@@ -391,7 +391,8 @@ fn nothing_leaves_above_the_maximum_packet_size_of_the_server() {
     assert_eq!(bench.sent_bytes().len(), 40);
     let too_large = Outcome::Dropped(DropReason::PacketTooLarge);
     assert_eq!(bench.outcomes(), [(3, too_large.clone()), (2, too_large)]);
-    assert_eq!(bench.machine.publish(bench.now, of(33)), Err(Refused::TooLarge { bytes: 41, limit: 40 }));
+    let refused = bench.machine.publish(bench.now, of(33));
+    assert!(matches!(refused, Err(Refused::TooLarge { bytes: 41, limit: 40, .. })), "{refused:?}");
     let refused = bench.machine.subscribe(bench.now, Subscribe::to(long, QoS::AtMostOnce));
     assert!(matches!(refused, Err(Refused::TooLarge { limit: 40, .. })), "{refused:?}");
     bench.machine.publish(bench.now, of(32)).unwrap();

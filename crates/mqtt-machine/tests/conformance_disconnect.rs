@@ -90,7 +90,7 @@ fn a_bad_authentication_method_ends_a_connection_by_the_server_and_never_by_the_
     assert!(matches!(bench.end(), EndReason::Disconnect { reason: said, .. } if said == reason));
     let mut bench = connected(config(V5), []);
     let refused = bench.machine.disconnect(bench.now, Disconnect::new(Duration::ZERO).reason(reason));
-    assert!(matches!(refused, Err(Refused::NotSupported(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Refused::Misuse(_))), "{refused:?}");
     assert!(wire::decode(&[0xE0, 1, 0x8C], V5, Sender::Client).is_err());
 }
 

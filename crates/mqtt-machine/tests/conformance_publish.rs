@@ -381,7 +381,7 @@ fn a_subscription_identifier_in_a_publish_is_refused() {
     let mut bench = Bench::connected(config(V5));
     let identified = message(QoS::AtMostOnce, "x").property(Property::SubscriptionIdentifier(1)).unwrap();
     let refused = bench.machine.publish(bench.now, identified);
-    assert!(matches!(refused, Err(Refused::NotSupported(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Refused::Misuse(_))), "{refused:?}");
     assert!(bench.sent().is_empty());
     // One that was delivered with an identifier is not forwarded with it.
     let properties: PropertiesBuf = list([Property::SubscriptionIdentifier(1)]);

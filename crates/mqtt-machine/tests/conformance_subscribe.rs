@@ -10,7 +10,7 @@ use mqtt_machine::packet::{Packet, Properties, Subscribe as SubscribePacket, Sub
 use mqtt_machine::wire::{EncodeError, encode};
 use mqtt_machine::{
     Config, Outcome, PacketId, ProtocolVersion, QoS, Refused, Server, Subscribe, Subscription,
-    SubscriptionOptions, TopicFilter, Unsubscribe,
+    SubscriptionOptions, TopicFilter, Unsubscribe, packet::PacketType,
 };
 
 use ProtocolVersion::{V3_1_1, V5};
@@ -148,7 +148,7 @@ fn no_local_is_never_set_on_a_shared_subscription() {
     let mut shared = Subscription::new(filter("$share/g/a"), QoS::AtLeastOnce);
     shared.options = options;
     let refused = bench.machine.subscribe(bench.now, Subscribe::new(vec![shared]));
-    assert!(matches!(refused, Err(Refused::NotSupported(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Refused::Misuse(_))), "{refused:?}");
     assert!(bench.sent().is_empty());
     let filters = vec![SubscribeFilter { filter: "$share/g/a", options }];
     let (packet_id, properties) = (PacketId::MIN, Properties::EMPTY);
@@ -162,11 +162,12 @@ fn no_local_is_never_set_on_a_shared_subscription() {
 fn a_request_for_nothing_is_refused_to_the_caller() {
     for version in BOTH {
         let mut bench = connected(version);
-        assert_eq!(bench.machine.subscribe(bench.now, Subscribe::new(Vec::new())), Err(Refused::NoFilters));
-        assert_eq!(
-            bench.machine.unsubscribe(bench.now, Unsubscribe::new(Vec::new())),
-            Err(Refused::NoFilters)
-        );
+        let packet = PacketType::Subscribe;
+        let refused = bench.machine.subscribe(bench.now, Subscribe::new(Vec::new()));
+        assert_eq!(refused, Err(Refused::Encode(EncodeError::NoFilters { packet })));
+        let packet = PacketType::Unsubscribe;
+        let refused = bench.machine.unsubscribe(bench.now, Unsubscribe::new(Vec::new()));
+        assert_eq!(refused, Err(Refused::Encode(EncodeError::NoFilters { packet })));
         assert!(bench.sent().is_empty());
     }
 }

@@ -168,7 +168,10 @@ fn an_identifier_that_is_none_is_refused_and_3_x_asks_for_none() {
         for value in [0, 268_435_456] {
             let request = Subscribe::to(filter("x"), QoS::AtMostOnce).identifier(value);
             let refused = bench.machine.subscribe(bench.now, request).unwrap_err();
-            assert!(matches!(refused, Refused::Property(PropertyError::OutOfRange { .. })), "{refused}");
+            assert!(
+                matches!(refused, Refused::Property { error: PropertyError::OutOfRange { .. }, .. }),
+                "{refused}"
+            );
         }
         assert!(subscribes(&mut bench).is_empty());
         let request = Subscribe::to(filter("x"), QoS::AtMostOnce).identifier(268_435_455);

@@ -4,6 +4,7 @@
 use alloc::collections::BTreeMap;
 
 use crate::interface::ProtocolViolation;
+use crate::packet::{PacketType, PropertyId};
 use crate::reason::ReasonCode;
 use crate::types::TopicName;
 
@@ -27,22 +28,16 @@ impl IncomingAliases {
         maximum: u16,
     ) -> Result<TopicName, ProtocolViolation> {
         if alias == 0 || alias > maximum {
-            return Err(ProtocolViolation {
-                what: "a topic alias above the maximum that the client offered",
-                rule: "MQTT-3.1.2-26",
-                reason: ReasonCode::TopicAliasInvalid,
-            });
+            let what = "a topic alias above the maximum that the client offered";
+            return Err(violation(alias, what, "MQTT-3.1.2-26").told_as(ReasonCode::TopicAliasInvalid));
         }
         if let Some(topic) = topic {
             // The table outlives the frame: it owns its topics.
             self.topics.insert(alias, topic.detached());
             return Ok(topic);
         }
-        self.topics.get(&alias).cloned().ok_or(ProtocolViolation {
-            what: "a topic alias that was never given a topic",
-            rule: "5.0 section 3.3.2.3.4",
-            reason: ReasonCode::ProtocolError,
-        })
+        let what = "a topic alias that was never given a topic";
+        self.topics.get(&alias).cloned().ok_or_else(|| violation(alias, what, "5.0 section 3.3.2.3.4"))
     }
 
     pub(super) fn memory_used(&self) -> usize {
@@ -50,6 +45,10 @@ impl IncomingAliases {
             self.topics.values().fold(0_usize, |sum, topic| sum.saturating_add(topic.as_bytes().len()));
         bytes.saturating_add(self.topics.len().saturating_mul(size_of::<(u16, TopicName)>()))
     }
+}
+
+fn violation(alias: u16, what: &'static str, rule: &'static str) -> ProtocolViolation {
+    ProtocolViolation::new(PacketType::Publish, PropertyId::TopicAlias.name(), what, rule).with(alias)
 }
 
 /// How a PUBLISH names its topic.

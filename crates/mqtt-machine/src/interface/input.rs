@@ -9,7 +9,6 @@ use core::time::Duration;
 use bytes::BytesMut;
 
 use crate::config::{Config, Credentials};
-use crate::error::PropertyError;
 use crate::message::Message;
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
@@ -17,7 +16,8 @@ use crate::types::{
     JournalSeq, OpId, QoS, RetainHandling, Secret, Server, Subscription, SubscriptionOptions, TopicFilter,
     TransportId,
 };
-use crate::wire::EncodeError;
+
+use super::Refused;
 
 /// Everything that can happen to a machine. A list of `(Instant, Input)` is its whole history.
 #[derive(Debug)]
@@ -295,55 +295,6 @@ pub enum Answer {
         data: Option<Secret>,
     },
 }
-
-/// Why a command was not accepted. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refused {
-    /// There is no room within [`Limits`](crate::Limits) now; an event of [`Event::Completed`](crate::Event::Completed) makes some.
-    Full,
-    /// It can never fit: larger than the caps, the server's Maximum Packet Size or MQTT itself.
-    TooLarge {
-        /// Its size in bytes.
-        bytes: usize,
-        /// The most that is taken.
-        limit: usize,
-    },
-    /// The server does not do this: what, by which capability.
-    NotSupported(&'static str),
-    /// The packet could not be written.
-    Encode(EncodeError),
-    /// A value that no property has.
-    Property(PropertyError),
-    /// A SUBSCRIBE or UNSUBSCRIBE without filters `[MQTT-3.8.3-2] [MQTT-3.10.3-2]`.
-    NoFilters,
-    /// The machine is disconnecting, or has.
-    Disconnecting,
-    /// The store failed; nothing durable can be accepted.
-    StoreFailed,
-    /// There is no connection to disconnect and none is being made, or one is already made.
-    NotNow(&'static str),
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => f.write_str("the queue is full"),
-            Self::TooLarge { bytes, limit } => write!(f, "{bytes} bytes are more than the limit of {limit}"),
-            Self::NotSupported(what) => write!(f, "the server does not support {what}"),
-            Self::Encode(error) => error.fmt(f),
-            Self::Property(error) => error.fmt(f),
-            Self::NoFilters => {
-                f.write_str("at least one topic filter is needed [MQTT-3.8.3-2] [MQTT-3.10.3-2]")
-            }
-            Self::Disconnecting => f.write_str("the client is disconnecting or was disconnected"),
-            Self::StoreFailed => f.write_str("the store has failed"),
-            Self::NotNow(why) => f.write_str(why),
-        }
-    }
-}
-
-impl core::error::Error for Refused {}
 
 /// The store could not keep a record; the text is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,12 +3,13 @@
 
 mod input;
 mod output;
+mod refused;
 
 pub use input::{
-    Answer, Command, Disconnect, Input, Receipt, Refused, Reply, StoreError, Subscribe, TransportEvent,
-    Unsubscribe,
+    Answer, Command, Disconnect, Input, Receipt, Reply, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
 pub use output::{
     Acknowledgement, Action, Capabilities, Codes, Connected, DropReason, EndReason, Ended, Event, Feature,
     Outcome, ProtocolViolation,
 };
+pub use refused::{Misuse, NotSupported, Refused, SizeBound};

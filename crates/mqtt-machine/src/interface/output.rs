@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::journal::Record;
 use crate::message::Message;
-use crate::packet::PropertiesBuf;
+use crate::packet::{PacketType, PropertiesBuf};
 use crate::reason::ReasonCode;
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, ProtocolVersion, QoS, Secret, Server, TopicFilter, TransportId};
@@ -340,6 +340,12 @@ impl fmt::Display for EndReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProtocolViolation {
+    /// The packet that broke it.
+    pub packet: PacketType,
+    /// Its field that is to blame, in the words of the specification.
+    pub field: &'static str,
+    /// The number that stands there and may not; `None` where none does.
+    pub value: Option<u32>,
     /// What is wrong, in words.
     pub what: &'static str,
     /// The rule.
@@ -348,9 +354,35 @@ pub struct ProtocolViolation {
     pub reason: ReasonCode,
 }
 
+impl ProtocolViolation {
+    /// One that is told as 0x82.
+    pub(crate) const fn new(
+        packet: PacketType,
+        field: &'static str,
+        what: &'static str,
+        rule: &'static str,
+    ) -> Self {
+        Self { packet, field, value: None, what, rule, reason: ReasonCode::ProtocolError }
+    }
+
+    /// The same, and which number stands in the field.
+    pub(crate) fn with(self, value: impl Into<u32>) -> Self {
+        Self { value: Some(value.into()), ..self }
+    }
+
+    /// The same, told by another code.
+    pub(crate) const fn told_as(self, reason: ReasonCode) -> Self {
+        Self { reason, ..self }
+    }
+}
+
 impl fmt::Display for ProtocolViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [{}]", self.what, self.rule)
+        write!(f, "{}: {} ({}", self.packet, self.what, self.field)?;
+        if let Some(value) = self.value {
+            write!(f, " {value}")?;
+        }
+        write!(f, ") [{}]", self.rule)
     }
 }
 

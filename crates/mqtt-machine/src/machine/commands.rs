@@ -2,14 +2,17 @@
 
 use crate::config::{Offline, Unsupported};
 use crate::connection::Control;
-use crate::interface::{DropReason, Outcome, Receipt, Refused, Subscribe, Unsubscribe};
+use crate::interface::{
+    DropReason, Misuse, NotSupported, Outcome, Receipt, Refused, SizeBound, Subscribe, Unsubscribe,
+};
 use crate::journal::Record;
 use crate::message::Message;
-use crate::packet::{Packet, Property, PropertyId, SubscribeFilter};
+use crate::packet::{Packet, PacketType, Property, PropertyId, SubscribeFilter};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Request, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, Secret, TopicFilter};
+use crate::wire::EncodeError;
 use crate::{packet, wire};
 
 use super::{Machine, State};
@@ -42,7 +45,12 @@ impl Machine {
         let limits = &self.config.limits;
         let cost = message.cost();
         if cost > limits.outgoing_bytes {
-            return Err(Refused::TooLarge { bytes: cost, limit: limits.outgoing_bytes });
+            return Err(Refused::TooLarge {
+                packet: PacketType::Publish,
+                bytes: cost,
+                limit: limits.outgoing_bytes,
+                bound: SizeBound::OutgoingBytes,
+            });
         }
         if !self.has_room(cost) {
             return Err(Refused::Full);
@@ -74,11 +82,12 @@ impl Machine {
         let capabilities = self.capabilities();
         if let Some(capabilities) = capabilities {
             if message.qos > capabilities.maximum_qos {
-                return Err(Refused::NotSupported("this QoS (Maximum QoS) [MQTT-3.2.2-11]"));
+                let (qos, maximum) = (message.qos, capabilities.maximum_qos);
+                return Err(Refused::NotSupported(NotSupported::QoS { qos, maximum }));
             }
             let downgrades = self.config.unsupported == Unsupported::Downgrade;
             if message.retain && !capabilities.retain_available && !downgrades {
-                return Err(Refused::NotSupported("retained messages (Retain Available) [MQTT-3.2.2-14]"));
+                return Err(Refused::NotSupported(NotSupported::Retain));
             }
         }
         let limit = capabilities.map_or(usize::MAX, |capabilities| capabilities.maximum_packet_size as usize);
@@ -94,18 +103,13 @@ impl Machine {
             return Ok(());
         }
         for property in message.properties.as_properties() {
-            match property {
-                Property::TopicAlias(alias)
-                    if capabilities.is_some_and(|known| alias > known.topic_alias_maximum) =>
-                {
-                    return Err(Refused::NotSupported(
-                        "this topic alias (Topic Alias Maximum) [MQTT-3.2.2-17]",
-                    ));
+            match (property, capabilities) {
+                (Property::TopicAlias(alias), Some(known)) if alias > known.topic_alias_maximum => {
+                    let maximum = known.topic_alias_maximum;
+                    return Err(Refused::NotSupported(NotSupported::TopicAlias { alias, maximum }));
                 }
-                Property::SubscriptionIdentifier(_) => {
-                    return Err(Refused::NotSupported(
-                        "Subscription Identifiers from a client [MQTT-3.3.4-6]",
-                    ));
+                (Property::SubscriptionIdentifier(identifier), _) => {
+                    return Err(Refused::Misuse(Misuse::SubscriptionIdentifier { identifier }));
                 }
                 _ => {}
             }
@@ -120,9 +124,10 @@ impl Machine {
             properties: message.properties.as_properties(),
             payload: &message.payload,
         });
-        let bytes = wire::encoded_len(&packet, self.version()).map_err(Refused::Encode)?;
+        let bytes = wire::encoded_len(&packet, self.version())?;
         if bytes > limit {
-            return Err(Refused::TooLarge { bytes, limit });
+            let (packet, bound) = (PacketType::Publish, SizeBound::MaximumPacketSize);
+            return Err(Refused::TooLarge { packet, bytes, limit, bound });
         }
         Ok(())
     }
@@ -138,16 +143,21 @@ impl Machine {
     pub(super) fn accept_subscribe(&mut self, subscribe: Subscribe) -> Result<OpId, Refused> {
         self.accepting()?;
         let Subscribe { subscriptions, mut properties, identifier } = subscribe;
-        if properties.as_properties().find(PropertyId::SubscriptionIdentifier).is_some() {
-            self.check_identifiers()?;
+        if let Some(Property::SubscriptionIdentifier(identifier)) =
+            properties.as_properties().find(PropertyId::SubscriptionIdentifier)
+        {
+            self.check_identifier(identifier)?;
         }
         if let Some(identifier) = identifier {
-            properties.push(Property::SubscriptionIdentifier(identifier)).map_err(Refused::Property)?;
+            properties
+                .push(Property::SubscriptionIdentifier(identifier))
+                .map_err(|error| Refused::Property { packet: PacketType::Subscribe, error })?;
         }
         for subscription in &subscriptions {
             self.check_filter(&subscription.filter)?;
             if subscription.options.no_local && subscription.filter.shared().is_some() {
-                return Err(Refused::NotSupported("No Local on a shared subscription [MQTT-3.8.3-4]"));
+                let filter = subscription.filter.clone();
+                return Err(Refused::Misuse(Misuse::NoLocalShared { filter }));
             }
         }
         let packet = Packet::Subscribe(packet::Subscribe {
@@ -156,7 +166,7 @@ impl Machine {
             filters: filters_of(&subscriptions),
         });
         let count = subscriptions.len();
-        self.check_request(&packet, count)?;
+        self.check_request(&packet)?;
         if self.session.subscription_count().saturating_add(count) > self.config.limits.subscriptions {
             return Err(Refused::Full);
         }
@@ -170,45 +180,47 @@ impl Machine {
             properties: unsubscribe.properties.as_properties(),
             filters: unsubscribe.filters.iter().map(TopicFilter::as_str).collect(),
         });
-        self.check_request(&packet, unsubscribe.filters.len())?;
+        self.check_request(&packet)?;
         Ok(self.push_request(Ask::Unsubscribe(unsubscribe.filters), unsubscribe.properties))
     }
 
     fn check_filter(&self, filter: &TopicFilter) -> Result<(), Refused> {
-        match self.capabilities().and_then(|capabilities| capabilities.lacks(filter)) {
-            Some(ReasonCode::SharedSubscriptionsNotSupported) => {
-                Err(Refused::NotSupported("shared subscriptions (Shared Subscription Available)"))
-            }
-            Some(_) => Err(Refused::NotSupported("wildcard subscriptions (Wildcard Subscription Available)")),
-            None => Ok(()),
-        }
+        let Some(lacking) = self.capabilities().and_then(|capabilities| capabilities.lacks(filter)) else {
+            return Ok(());
+        };
+        let filter = filter.clone();
+        Err(Refused::NotSupported(if lacking == ReasonCode::SharedSubscriptionsNotSupported {
+            NotSupported::SharedSubscription { filter }
+        } else {
+            NotSupported::WildcardSubscription { filter }
+        }))
     }
 
     /// Whether an identifier that is insisted on can be sent; 3.x knows none and asks for none.
-    fn check_identifiers(&self) -> Result<(), Refused> {
+    fn check_identifier(&self, identifier: u32) -> Result<(), Refused> {
         match self.capabilities() {
             Some(it) if it.version == ProtocolVersion::V5 && !it.subscription_identifiers => {
-                Err(Refused::NotSupported("Subscription Identifiers (Subscription Identifiers Available)"))
+                Err(Refused::NotSupported(NotSupported::SubscriptionIdentifier { identifier }))
             }
             _ => Ok(()),
         }
     }
 
-    fn check_request(&self, packet: &Packet<'_>, count: usize) -> Result<(), Refused> {
-        if count == 0 {
-            return Err(Refused::NoFilters);
-        }
-        let bytes = wire::encoded_len(packet, self.version()).map_err(Refused::Encode)?;
-        let limit =
+    fn check_request(&self, packet: &Packet<'_>) -> Result<(), Refused> {
+        let bytes = wire::encoded_len(packet, self.version())?;
+        let maximum =
             self.capabilities().map_or(usize::MAX, |capabilities| capabilities.maximum_packet_size as usize);
-        let limit = limit.min(self.config.limits.outgoing_bytes);
+        let ours = self.config.limits.outgoing_bytes;
+        let (limit, bound) = if maximum <= ours {
+            (maximum, SizeBound::MaximumPacketSize)
+        } else {
+            (ours, SizeBound::OutgoingBytes)
+        };
         if bytes > limit {
-            return Err(Refused::TooLarge { bytes, limit });
+            return Err(Refused::TooLarge { packet: packet.packet_type(), bytes, limit, bound });
         }
         let waiting = self.session.requests.bytes().saturating_add(bytes);
-        if self.session.requests.len() >= self.config.limits.requests
-            || waiting > self.config.limits.outgoing_bytes
-        {
+        if self.session.requests.len() >= self.config.limits.requests || waiting > ours {
             return Err(Refused::Full);
         }
         Ok(())
@@ -228,7 +240,7 @@ impl Machine {
         self.accepting()?;
         match &self.state {
             State::Live(connection) if connection.is_established() => match connection.authentication {
-                None => Err(Refused::NotSupported("AUTH without an authentication method [MQTT-4.12.1-1]")),
+                None => Err(EncodeError::AuthenticationMethodMissing { packet: PacketType::Auth }.into()),
                 Some(_) if connection.reauthenticating => {
                     Err(Refused::NotNow("the client is authenticating again already"))
                 }
@@ -242,7 +254,8 @@ impl Machine {
         self.may_reauthenticate()?;
         let bytes = data.as_ref().map_or(0, |data| data.expose().len());
         if bytes > MAX_FIELD {
-            return Err(Refused::TooLarge { bytes, limit: MAX_FIELD });
+            let field = PropertyId::AuthenticationData.name();
+            return Err(EncodeError::FieldTooLong { packet: PacketType::Auth, field, bytes }.into());
         }
         if let State::Live(connection) = &mut self.state {
             connection.reauthenticating = true;

@@ -3,9 +3,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::connection::{CONTROL_LIMIT, Connection, KeepAliveDue};
-use crate::interface::{EndReason, Event, ProtocolViolation};
+use crate::interface::{EndReason, Event};
 use crate::packet::{Packet, PropertiesBuf, Publish, Sender};
-use crate::reason::ReasonCode;
 use crate::time::Instant;
 use crate::types::TransportId;
 use crate::wire::{self, DecodeError};
@@ -205,9 +204,4 @@ pub(super) struct PublishHead {
     pub(super) qos: crate::types::QoS,
     pub(super) retain: bool,
     pub(super) packet_id: Option<crate::types::PacketId>,
-}
-
-/// A violation with 0x82.
-pub(super) const fn violation(what: &'static str, rule: &'static str) -> ProtocolViolation {
-    ProtocolViolation { what, rule, reason: ReasonCode::ProtocolError }
 }

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use crate::config::{CleanStart, Config};
 use crate::connection::{Connection, Control, Identity, Phase, Presented, connect_packet_length};
 use crate::interface::{
-    Action, Answer, Disconnect, DropReason, EndReason, Ended, Event, Outcome, Refused, StoreError,
+    Action, Answer, Disconnect, DropReason, EndReason, Ended, Event, Misuse, Outcome, Refused, StoreError,
     TransportEvent,
 };
 use crate::journal::Record;
@@ -38,7 +38,7 @@ impl Machine {
         }
         let config = self.next_config.as_ref().unwrap_or(&self.config);
         let identity = Identity { client_id: &config.client_id, clean_start: true };
-        connect_packet_length(config, &Presented::of(config), identity).map_err(Refused::Encode)?;
+        connect_packet_length(config, &Presented::of(config), identity)?;
         self.route.failed = 0;
         self.start_attempt(now);
         Ok(())
@@ -61,21 +61,18 @@ impl Machine {
             return Err(Refused::Disconnecting);
         }
         if !reasons::may_say(Sender::Client, PacketType::Disconnect, request.reason) {
-            return Err(Refused::NotSupported(
-                "a reason code that only a server puts into DISCONNECT [MQTT-3.14.2-1]",
-            ));
+            return Err(Refused::Misuse(Misuse::DisconnectReason { reason: request.reason }));
         }
-        let expiry = request.properties.as_properties().find(PropertyId::SessionExpiryInterval);
         if self.config.session_expiry.is_zero()
-            && matches!(expiry, Some(Property::SessionExpiryInterval(seconds)) if seconds > 0)
+            && let Some(Property::SessionExpiryInterval(seconds)) =
+                request.properties.as_properties().find(PropertyId::SessionExpiryInterval)
+            && seconds > 0
         {
-            return Err(Refused::NotSupported(
-                "a Session Expiry Interval after a CONNECT without one (5.0 section 3.14.2.2.2)",
-            ));
+            return Err(Refused::Misuse(Misuse::SessionExpiryInterval { seconds }));
         }
         let packet =
             packet::Disconnect { reason: request.reason, properties: request.properties.as_properties() };
-        wire::encoded_len(&Packet::Disconnect(packet), self.version()).map_err(Refused::Encode)?;
+        wire::encoded_len(&Packet::Disconnect(packet), self.version())?;
         let op = self.session.next_op();
         self.drain = Some(Drain { op, until: now + request.drain, request });
         Ok(op)

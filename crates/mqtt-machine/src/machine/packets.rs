@@ -13,14 +13,15 @@ use crate::interface::{
 use crate::journal::Record;
 use crate::message::Message;
 use crate::packet::{
-    Ack, AckKind, Auth, ConnAck, Packet, Properties, PropertiesBuf, Property, PropertyId, ReasonCodes,
+    Ack, AckKind, Auth, ConnAck, Packet, PacketType, Properties, PropertiesBuf, Property, PropertyId,
+    ReasonCodes,
 };
 use crate::reason::ReasonCode;
 use crate::session::{Ask, Known, Owed, Request, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, PacketId, ProtocolVersion, QoS, Secret, Subscription, TopicName};
 
-use super::inbound::{Layout, PublishHead, violation};
+use super::inbound::{Layout, PublishHead};
 use super::{Machine, Resubscribe, State};
 
 /// The authentication data; none is the same as an empty one.
@@ -31,16 +32,48 @@ fn data_of(properties: Properties<'_>) -> Secret {
     }
 }
 
-/// Whether a packet other than PUBLISH, CONNACK and DISCONNECT, which always may, says why in words.
-fn has_problem_information(packet: &Packet<'_>) -> bool {
+/// By which property a packet other than PUBLISH, CONNACK and DISCONNECT, which always may, says why in words.
+fn problem_information(packet: &Packet<'_>) -> Option<PropertyId> {
     let properties = match packet {
         Packet::Ack(ack) => ack.properties,
         Packet::SubAck(suback) => suback.properties,
         Packet::UnsubAck(unsuback) => unsuback.properties,
         Packet::Auth(auth) => auth.properties,
-        _ => return false,
+        _ => return None,
     };
-    [PropertyId::ReasonString, PropertyId::UserProperty].into_iter().any(|id| properties.find(id).is_some())
+    [PropertyId::ReasonString, PropertyId::UserProperty].into_iter().find(|id| properties.find(*id).is_some())
+}
+
+/// A packet that does not belong here now.
+fn untimely(packet: &Packet<'_>, what: &'static str, rule: &'static str) -> ProtocolViolation {
+    let packet = packet.packet_type();
+    ProtocolViolation::new(packet, "packet type", what, rule).with(packet as u8)
+}
+
+/// A packet about an identifier that stands for something else, or for one too many.
+fn misplaced(
+    packet: PacketType,
+    packet_id: PacketId,
+    what: &'static str,
+    rule: &'static str,
+) -> ProtocolViolation {
+    ProtocolViolation::new(packet, "packet identifier", what, rule).with(packet_id.to_u16())
+}
+
+/// An answer with `count` codes, which is not one for each filter.
+fn miscounted(packet: PacketType, count: usize, rule: &'static str) -> ProtocolViolation {
+    let what = "another number of codes than filters";
+    ProtocolViolation::new(packet, "reason codes", what, rule).with(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn other_method(packet: PacketType) -> ProtocolViolation {
+    let what = "another authentication method than the client named";
+    ProtocolViolation::new(packet, PropertyId::AuthenticationMethod.name(), what, "MQTT-4.12.0-5")
+}
+
+fn session_present(what: &'static str, rule: &'static str) -> EndReason {
+    let violation = ProtocolViolation::new(PacketType::ConnAck, "session present", what, rule);
+    EndReason::Protocol(violation.with(1_u8))
 }
 
 impl Machine {
@@ -49,20 +82,25 @@ impl Machine {
         let State::Live(connection) = &self.state else { return Ok(()) };
         let handshake = matches!(connection.phase, Phase::Handshake { .. });
         if connection.written == 0 {
-            return Err(EndReason::Protocol(violation("a packet before CONNECT was sent", "MQTT-3.2.0-1")));
+            let what = "a packet before CONNECT was sent";
+            return Err(EndReason::Protocol(untimely(packet, what, "MQTT-3.2.0-1")));
         }
-        if !self.config.request_problem_information && has_problem_information(packet) {
+        if !self.config.request_problem_information
+            && let Some(property) = problem_information(packet)
+        {
             let what = "a reason string or user property that was not asked for";
-            return Err(EndReason::Protocol(violation(what, "MQTT-3.1.2-29")));
+            let violation =
+                ProtocolViolation::new(packet.packet_type(), property.name(), what, "MQTT-3.1.2-29");
+            return Err(EndReason::Protocol(violation));
         }
         match packet {
             Packet::ConnAck(connack) if handshake => return self.on_connack(now, connack),
             Packet::Auth(auth) => return self.on_auth(auth).map_err(EndReason::Protocol),
             _ if handshake => {
-                return Err(EndReason::Protocol(violation("a packet before CONNACK", "MQTT-3.2.0-1")));
+                return Err(EndReason::Protocol(untimely(packet, "a packet before CONNACK", "MQTT-3.2.0-1")));
             }
             Packet::ConnAck(_) => {
-                return Err(EndReason::Protocol(violation("a second CONNACK", "MQTT-3.2.0-2")));
+                return Err(EndReason::Protocol(untimely(packet, "a second CONNACK", "MQTT-3.2.0-2")));
             }
             Packet::Disconnect(disconnect) => {
                 return Err(EndReason::Disconnect {
@@ -80,7 +118,7 @@ impl Machine {
             | Packet::Publish(_)
             | Packet::Subscribe(_)
             | Packet::Unsubscribe(_)
-            | Packet::PingReq => Err(violation("a packet that only a client sends", "MQTT-4.13.1-1")),
+            | Packet::PingReq => Err(untimely(packet, "a packet that only a client sends", "MQTT-4.13.1-1")),
         }
         .map_err(EndReason::Protocol)
     }
@@ -96,20 +134,16 @@ impl Machine {
         if connack.session_present && connection.clean_start {
             let rule =
                 if connection.version == ProtocolVersion::V5 { "MQTT-3.2.2-2" } else { "MQTT-3.2.2-1" };
-            return Err(EndReason::Protocol(violation("a session after a clean start", rule)));
+            return Err(session_present("a session after a clean start", rule));
         }
         let knows = self.ever_connected || self.config.clean_start != CleanStart::OwnOnly;
         if connack.session_present && !knows {
             self.foreign_session = true;
-            let what = "a session that this client has no state of";
-            return Err(EndReason::Protocol(violation(what, "MQTT-3.2.2-4")));
+            return Err(session_present("a session that this client has no state of", "MQTT-3.2.2-4"));
         }
         let method = text_of(connack.properties.find(PropertyId::AuthenticationMethod));
         if method != connection.authentication.as_deref() {
-            return Err(EndReason::Protocol(violation(
-                "another authentication method than the client named",
-                "MQTT-4.12.0-5",
-            )));
+            return Err(EndReason::Protocol(other_method(PacketType::ConnAck)));
         }
         connection.establish(now, &self.config, connack);
         self.route.accepted();
@@ -174,16 +208,16 @@ impl Machine {
     fn on_auth(&mut self, auth: &Auth<'_>) -> Result<(), ProtocolViolation> {
         let State::Live(connection) = &mut self.state else { return Ok(()) };
         let Some(method) = &connection.authentication else {
-            return Err(violation(
-                "AUTH although the client named no authentication method",
-                "MQTT-4.12.0-6",
-            ));
+            let what = "AUTH although the client named no authentication method";
+            return Err(ProtocolViolation::new(PacketType::Auth, "packet type", what, "MQTT-4.12.0-6"));
         };
         if text_of(auth.properties.find(PropertyId::AuthenticationMethod)) != Some(method) {
-            return Err(violation("AUTH with another authentication method than CONNECT", "MQTT-4.12.0-5"));
+            return Err(other_method(PacketType::Auth));
         }
         if !connection.is_established() && auth.reason != ReasonCode::ContinueAuthentication {
-            return Err(violation("AUTH before CONNACK that does not go on", "MQTT-4.12.0-2"));
+            let what = "AUTH before CONNACK that does not go on";
+            let violation = ProtocolViolation::new(PacketType::Auth, "reason code", what, "MQTT-4.12.0-2");
+            return Err(violation.with(auth.reason.to_u8()));
         }
         let data = data_of(auth.properties);
         let finished = auth.reason == ReasonCode::Success;
@@ -204,7 +238,8 @@ impl Machine {
         let alias_maximum = self.config.topic_alias_maximum;
         let State::Live(connection) = &mut self.state else { return Ok(()) };
         if !connection.is_established() {
-            return Err(violation("PUBLISH before CONNACK", "MQTT-3.2.0-1"));
+            let what = "PUBLISH before CONNACK";
+            return Err(ProtocolViolation::new(PacketType::Publish, "packet type", what, "MQTT-3.2.0-1"));
         }
         let topic = layout.topic(&frame);
         let properties = layout.properties(&frame);
@@ -215,7 +250,8 @@ impl Machine {
             topic = Some(connection.resolve_alias(alias, topic, alias_maximum)?);
         }
         let Some(topic) = topic else {
-            return Err(violation("PUBLISH without a topic", "5.0 section 3.3.2.1"));
+            let (what, rule) = ("PUBLISH without a topic", "5.0 section 3.3.2.1");
+            return Err(ProtocolViolation::new(PacketType::Publish, "topic name", what, rule));
         };
         let PublishHead { dup, qos, retain, packet_id } = head;
         let mut serial = 0;
@@ -225,11 +261,9 @@ impl Machine {
                 && !known
                 && connection.unacknowledged.len() >= usize::from(maximum)
             {
-                return Err(ProtocolViolation {
-                    what: "more unacknowledged publications than the client's Receive Maximum",
-                    rule: "MQTT-3.3.4-7",
-                    reason: ReasonCode::ReceiveMaximumExceeded,
-                });
+                let what = "more unacknowledged publications than the client's Receive Maximum";
+                return Err(misplaced(PacketType::Publish, packet_id, what, "MQTT-3.3.4-7")
+                    .told_as(ReasonCode::ReceiveMaximumExceeded));
             }
             connection.unacknowledged.insert(packet_id, ());
             if qos == QoS::ExactlyOnce && self.is_duplicate(packet_id) {
@@ -326,7 +360,12 @@ impl Machine {
             }
             _ => {
                 self.misanswered(slot, ack.packet_id);
-                Err(violation("PUBACK for a message of QoS 2", "MQTT-4.3.3-4"))
+                Err(misplaced(
+                    PacketType::PubAck,
+                    ack.packet_id,
+                    "PUBACK for a message of QoS 2",
+                    "MQTT-4.3.3-4",
+                ))
             }
         }
     }
@@ -373,7 +412,9 @@ impl Machine {
                 self.queue_ack(AckKind::PubRel, packet_id, ReasonCode::Success, self.journal.last);
                 Ok(())
             }
-            _ => Err(violation("PUBREC for a message of QoS 1", "MQTT-4.3.2-2")),
+            _ => {
+                Err(misplaced(PacketType::PubRec, packet_id, "PUBREC for a message of QoS 1", "MQTT-4.3.2-2"))
+            }
         }
     }
 
@@ -400,7 +441,7 @@ impl Machine {
                 self.end_publication(slot, ack, false);
                 Ok(())
             }
-            _ => Err(violation("PUBCOMP before PUBREC", "MQTT-4.3.3-5")),
+            _ => Err(misplaced(PacketType::PubComp, ack.packet_id, "PUBCOMP before PUBREC", "MQTT-4.3.3-5")),
         }
     }
 
@@ -441,11 +482,14 @@ impl Machine {
     ) -> Result<(), ProtocolViolation> {
         let expected = match self.session.requests.find(packet_id).map(|request| &request.ask) {
             Some(Ask::Subscribe(subscriptions)) => subscriptions.len(),
-            Some(Ask::Unsubscribe(_)) => return Err(violation("SUBACK for an UNSUBSCRIBE", "MQTT-3.8.4-1")),
+            Some(Ask::Unsubscribe(_)) => {
+                let what = "SUBACK for an UNSUBSCRIBE";
+                return Err(misplaced(PacketType::SubAck, packet_id, what, "MQTT-3.8.4-1"));
+            }
             None => return Ok(()),
         };
         if codes.len() != expected {
-            return Err(violation("SUBACK with another number of codes than filters", "MQTT-3.8.4-6"));
+            return Err(miscounted(PacketType::SubAck, codes.len(), "MQTT-3.8.4-6"));
         }
         let Some(request) = self.session.end_request(packet_id) else { return Ok(()) };
         let codes: Vec<ReasonCode> = codes.iter().collect();
@@ -494,7 +538,10 @@ impl Machine {
     ) -> Result<(), ProtocolViolation> {
         let expected = match self.session.requests.find(packet_id).map(|request| &request.ask) {
             Some(Ask::Unsubscribe(filters)) => filters.len(),
-            Some(Ask::Subscribe(_)) => return Err(violation("UNSUBACK for a SUBSCRIBE", "MQTT-3.10.4-4")),
+            Some(Ask::Subscribe(_)) => {
+                let what = "UNSUBACK for a SUBSCRIBE";
+                return Err(misplaced(PacketType::UnsubAck, packet_id, what, "MQTT-3.10.4-4"));
+            }
             None => return Ok(()),
         };
         // 3.x has no codes: the answer is the success.
@@ -504,7 +551,7 @@ impl Machine {
             alloc::vec![ReasonCode::Success; expected]
         };
         if codes.len() != expected {
-            return Err(violation("UNSUBACK with another number of codes than filters", "MQTT-3.11.3-1"));
+            return Err(miscounted(PacketType::UnsubAck, codes.len(), "MQTT-3.11.3-1"));
         }
         let Some(request) = self.session.end_request(packet_id) else { return Ok(()) };
         let Ask::Unsubscribe(filters) = request.ask else { return Ok(()) };

@@ -25,21 +25,28 @@ pub(super) fn of_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> (usize, u32
 pub(super) fn of_refused(refused: &Refused) -> u32 {
     Digest::of(|out| match refused {
         Refused::Full => out.byte(0),
-        Refused::TooLarge { bytes, limit } => {
+        Refused::TooLarge { packet, bytes, limit, bound: _ } => {
             out.byte(1);
+            out.byte(*packet as u8);
             out.size(*bytes);
             out.size(*limit);
         }
-        Refused::NotSupported(_) => out.byte(2),
+        Refused::NotSupported(what) => {
+            out.byte(2);
+            out.text(what.rule());
+        }
         Refused::Encode(error) => {
             out.byte(3);
             encode_error(out, error);
         }
-        Refused::NoFilters => out.byte(4),
+        Refused::Misuse(what) => {
+            out.byte(4);
+            out.text(what.rule());
+        }
         Refused::Disconnecting => out.byte(5),
         Refused::StoreFailed => out.byte(6),
         Refused::NotNow(_) => out.byte(7),
-        Refused::Property(_) => out.byte(8),
+        Refused::Property { .. } => out.byte(8),
     })
 }
 
@@ -222,7 +229,7 @@ fn ended(out: &mut Digest, ended: &Ended) {
             out.byte(9);
             decode_error(out, error);
         }
-        EndReason::Protocol(ProtocolViolation { what: _, rule, reason }) => {
+        EndReason::Protocol(ProtocolViolation { rule, reason, .. }) => {
             out.byte(10);
             out.text(rule);
             out.byte(reason.to_u8());

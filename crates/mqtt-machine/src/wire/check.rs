@@ -16,9 +16,11 @@ use crate::types::{MAX_FIELD, ProtocolVersion, QoS, check_filter, check_name};
 #[inline]
 pub(super) fn publish(publish: &Publish<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
     match (publish.qos, publish.packet_id) {
-        (QoS::AtMostOnce, Some(_)) => return Err(EncodeError::PacketIdSuperfluous),
+        (QoS::AtMostOnce, Some(packet_id)) => return Err(EncodeError::PacketIdSuperfluous { packet_id }),
         (QoS::AtMostOnce, None) if publish.dup => return Err(EncodeError::DupWithoutQoS),
-        (QoS::AtLeastOnce | QoS::ExactlyOnce, None) => return Err(EncodeError::PacketIdMissing),
+        (qos @ (QoS::AtLeastOnce | QoS::ExactlyOnce), None) => {
+            return Err(EncodeError::PacketIdMissing { qos });
+        }
         _ => {}
     }
     let topic = publish.topic.as_bytes();
@@ -247,10 +249,10 @@ fn length(packet: PacketType, field: &'static str, bytes: &[u8]) -> Result<(), E
 
 fn text(packet: PacketType, field: &'static str, text: &str) -> Result<(), EncodeError> {
     length(packet, field, text.as_bytes())?;
-    if text.as_bytes().contains(&0) {
-        return Err(EncodeError::Nul { packet, field });
+    match text.as_bytes().iter().position(|byte| *byte == 0) {
+        Some(at) => Err(EncodeError::Nul { packet, field, at }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn topic_name(packet: PacketType, field: &'static str, topic: &str) -> Result<(), EncodeError> {
@@ -264,7 +266,7 @@ fn topic_filter(packet: PacketType, filter: &str) -> Result<(), EncodeError> {
 fn topic_error(packet: PacketType, field: &'static str, error: TopicError) -> EncodeError {
     match error {
         TopicError::TooLong { bytes } => EncodeError::FieldTooLong { packet, field, bytes },
-        TopicError::Nul { .. } => EncodeError::Nul { packet, field },
+        TopicError::Nul { at } => EncodeError::Nul { packet, field, at },
         error => EncodeError::Topic { packet, field, error },
     }
 }

@@ -6,9 +6,9 @@ mod requests;
 
 use core::cmp::Ordering;
 
-use super::error::{DecodeError, Fault};
+use super::error::{DecodeError, Fault, Flaw};
 use super::frame::long_length;
-use super::primitives::{Parsed, byte, fail, packet_id, topic_name};
+use super::primitives::{Parsed, byte, fail, packet_id, topic_name, var_int};
 use super::property::{Place, properties};
 use super::reasons;
 use crate::packet::{
@@ -57,37 +57,43 @@ pub fn decode<'a>(
             }
         }
         (Ok(body), _) => other(body, packet_type, flags, version, sender),
-        (Err(fault), _) => fail(fault),
+        (Err(flaw), _) => fail(flaw),
     };
     match parsed {
         Ok(([], packet)) => Ok(packet),
-        Ok(_) => Err(DecodeError::new(Some(packet_type), Fault::TrailingBytes)),
-        Err(error) => Err(DecodeError::new(Some(packet_type), fault_of(&error))),
+        Ok(_) => Err(broken(packet_type, Fault::TrailingBytes.into(), rest)),
+        Err(nom::Err::Error(flaw) | nom::Err::Failure(flaw)) => Err(broken(packet_type, flaw, rest)),
+        Err(nom::Err::Incomplete(_)) => Err(broken(packet_type, Fault::Truncated.into(), rest)),
     }
 }
 
-#[inline]
-fn fault_of(error: &nom::Err<Fault>) -> Fault {
-    match error {
-        nom::Err::Error(fault) | nom::Err::Failure(fault) => *fault,
-        nom::Err::Incomplete(_) => Fault::Truncated,
-    }
+/// An error of a packet of this type. A length that does not fit is the remaining length, in front of `rest`.
+#[cold]
+fn broken(packet_type: PacketType, flaw: Flaw, rest: &[u8]) -> DecodeError {
+    let flaw = match flaw.fault {
+        Fault::Truncated | Fault::TrailingBytes => match var_int(rest) {
+            Ok((_, remaining)) => flaw.or_value(remaining),
+            Err(_) => flaw,
+        },
+        _ => flaw,
+    };
+    DecodeError::new(Some(packet_type), flaw)
 }
 
 /// What the remaining length in front of `rest` counts, which must be all that follows it.
 #[inline]
-fn body(rest: &[u8]) -> Result<&[u8], Fault> {
+fn body(rest: &[u8]) -> Result<&[u8], Flaw> {
     let (length, body) = match rest.split_first() {
         Some((&byte, body)) if byte < 0x80 => (usize::from(byte), body),
         _ => match long_length(rest)? {
             Some((length, count)) => (length as usize, rest.get(count as usize..).unwrap_or_default()),
-            None => return Err(Fault::Truncated),
+            None => return Err(Fault::Truncated.into()),
         },
     };
     match body.len().cmp(&length) {
         Ordering::Equal => Ok(body),
-        Ordering::Less => Err(Fault::Truncated),
-        Ordering::Greater => Err(Fault::TrailingBytes),
+        Ordering::Less => Err(Fault::Truncated.into()),
+        Ordering::Greater => Err(Fault::TrailingBytes.into()),
     }
 }
 
@@ -98,7 +104,7 @@ fn publish(
     flags: u8,
     version: ProtocolVersion,
     sender: Sender,
-) -> Result<Publish<'_>, nom::Err<Fault>> {
+) -> Result<Publish<'_>, nom::Err<Flaw>> {
     let dup = flags & 0x08 != 0;
     let Some(qos) = QoS::from_u8(flags >> 1 & 0x03) else {
         return fail(Fault::QoS3);
@@ -133,7 +139,7 @@ fn ack(
     flags: u8,
     version: ProtocolVersion,
     sender: Sender,
-) -> Result<Ack<'_>, nom::Err<Fault>> {
+) -> Result<Ack<'_>, nom::Err<Flaw>> {
     let (kind, expected) = match packet_type {
         PacketType::PubRec => (AckKind::PubRec, 0),
         PacketType::PubRel => (AckKind::PubRel, 2),
@@ -141,7 +147,7 @@ fn ack(
         _ => (AckKind::PubAck, 0),
     };
     if flags != expected && !is_old_dup(flags, expected, version) {
-        return fail(Fault::Flags);
+        return fail(Fault::Flags.with(flags));
     }
     let (rest, packet_id) = packet_id(body)?;
     if rest.is_empty() {
@@ -159,7 +165,7 @@ fn long_ack(
     packet_id: PacketId,
     version: ProtocolVersion,
     sender: Sender,
-) -> Result<Ack<'_>, nom::Err<Fault>> {
+) -> Result<Ack<'_>, nom::Err<Flaw>> {
     if version != ProtocolVersion::V5 {
         return fail(Fault::TrailingBytes);
     }
@@ -210,10 +216,10 @@ fn reason_code(
             if reasons::may_say(sender, packet, reason) {
                 Ok((rest, reason))
             } else {
-                fail(Fault::ReasonCodeSender)
+                fail(Fault::ReasonCodeSender.with(code))
             }
         }
-        _ => fail(Fault::ReasonCodeUnknown),
+        _ => fail(Fault::ReasonCodeUnknown.with(code)),
     }
 }
 
@@ -234,10 +240,10 @@ fn other(
         return fail(Fault::PacketTypeNotInVersion);
     }
     if flags != expected && !is_old_dup(flags, expected, version) {
-        return fail(Fault::Flags);
+        return fail(Fault::Flags.with(flags));
     }
     if !may_send(sender, packet_type, version) {
-        return fail(Fault::PacketSender);
+        return fail(Fault::PacketSender.with(packet_type as u8));
     }
     match packet_type {
         PacketType::Connect => connect::connect(body),
@@ -255,7 +261,7 @@ fn other(
         | PacketType::PubAck
         | PacketType::PubRec
         | PacketType::PubRel
-        | PacketType::PubComp => fail(Fault::Flags),
+        | PacketType::PubComp => fail(Fault::Flags.with(flags)),
     }
 }
 
@@ -296,7 +302,7 @@ fn connack_3_x(body: &[u8], flags_are_undefined: bool) -> Parsed<'_, Packet<'_>>
     let (rest, flags) = byte(body)?;
     let (rest, code) = byte(rest)?;
     let Some(reason) = ReasonCode::from_connect_return_code(code) else {
-        return fail(Fault::ReasonCodeUnknown);
+        return fail(Fault::ReasonCodeUnknown.with(code));
     };
     accept_connack(rest, if flags_are_undefined { 0 } else { flags }, reason, Properties::EMPTY)
 }
@@ -308,7 +314,7 @@ fn accept_connack<'a>(
     properties: Properties<'a>,
 ) -> Parsed<'a, Packet<'a>> {
     if flags > 1 {
-        return fail(Fault::ConnAckFlags);
+        return fail(Fault::ConnAckFlags.with(flags));
     }
     let session_present = flags == 1;
     if session_present && reason != ReasonCode::Success {
@@ -343,9 +349,12 @@ fn reason_codes(input: &[u8], packet: PacketType, version: ProtocolVersion) -> P
         return fail(Fault::NoReasonCodes);
     }
     let known = reasons::codes(packet, version);
+    if let Some(unknown) = input.iter().find(|code| !known.has(**code)) {
+        return fail(Fault::ReasonCodeUnknown.with(*unknown));
+    }
     match ReasonCodes::from_bytes(input) {
-        Some(codes) if input.iter().all(|code| known.has(*code)) => Ok((&[], codes)),
-        _ => fail(Fault::ReasonCodeUnknown),
+        Some(codes) => Ok((&[], codes)),
+        None => fail(Fault::ReasonCodeUnknown),
     }
 }
 

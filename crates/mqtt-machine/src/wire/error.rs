@@ -8,7 +8,7 @@ use nom::error::{ErrorKind, ParseError};
 use crate::error::TopicError;
 use crate::packet::{PacketType, PropertyId};
 use crate::reason::ReasonCode;
-use crate::types::ProtocolVersion;
+use crate::types::{PacketId, ProtocolVersion, QoS};
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $reason:ident, $field:literal, $rule:literal, $text:literal;)*) => {
@@ -161,11 +161,59 @@ impl fmt::Display for Fault {
 
 impl core::error::Error for Fault {}
 
+impl Fault {
+    /// This fault, and the number that stands where it should not.
+    pub(super) fn with(self, value: impl Into<u32>) -> Flaw {
+        Flaw { fault: self, property: None, value: value.into() }
+    }
+
+    /// This fault of a property.
+    pub(super) const fn of(self, property: PropertyId) -> Flaw {
+        Flaw { fault: self, property: Some(property), value: Flaw::NO_VALUE }
+    }
+}
+
+/// What a parser found wrong: the rule, and what stands there in the property or field that breaks it. Eight bytes, so
+/// that the errors of the parsers are no larger than nom's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Flaw {
+    pub(super) fault: Fault,
+    property: Option<PropertyId>,
+    value: u32,
+}
+
+impl Flaw {
+    /// No field of the wire that is at fault holds this number, four bytes of ones being a value that each of their kind allows.
+    const NO_VALUE: u32 = u32::MAX;
+
+    /// The same flaw, in a property.
+    pub(super) const fn of(self, property: PropertyId) -> Self {
+        Self { property: Some(property), ..self }
+    }
+
+    /// The same number, by another rule.
+    pub(super) const fn as_fault(self, fault: Fault) -> Self {
+        Self { fault, ..self }
+    }
+
+    /// The same flaw with this number, unless it is a property's or has one.
+    pub(super) const fn or_value(self, value: u32) -> Self {
+        if self.value == Self::NO_VALUE && self.property.is_none() { Self { value, ..self } } else { self }
+    }
+}
+
+impl From<Fault> for Flaw {
+    #[inline]
+    fn from(fault: Fault) -> Self {
+        Self { fault, property: None, value: Self::NO_VALUE }
+    }
+}
+
 /// nom's own primitives fail only where the input ends too early; every other fault is named by our parsers.
-impl<I> ParseError<I> for Fault {
+impl<I> ParseError<I> for Flaw {
     #[inline]
     fn from_error_kind(_: I, _: ErrorKind) -> Self {
-        Self::Truncated
+        Fault::Truncated.into()
     }
 
     #[inline]
@@ -178,12 +226,12 @@ impl<I> ParseError<I> for Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DecodeError {
     packet: Option<PacketType>,
-    fault: Fault,
+    flaw: Flaw,
 }
 
 impl DecodeError {
-    pub(super) const fn new(packet: Option<PacketType>, fault: Fault) -> Self {
-        Self { packet, fault }
+    pub(super) fn new(packet: Option<PacketType>, flaw: impl Into<Flaw>) -> Self {
+        Self { packet, flaw: flaw.into() }
     }
 
     /// The type of the packet, if it has one.
@@ -193,17 +241,37 @@ impl DecodeError {
 
     /// The rule that it breaks.
     pub const fn fault(&self) -> Fault {
-        self.fault
+        self.flaw.fault
+    }
+
+    /// The part of the packet that breaks it, in the words of the specification: a property by its name, any other field as
+    /// [`Fault::field`] calls it.
+    pub const fn field(&self) -> &'static str {
+        match self.flaw.property {
+            Some(property) => property.name(),
+            None => self.flaw.fault.field(),
+        }
+    }
+
+    /// The property that breaks it, if it is one.
+    pub const fn property(&self) -> Option<PropertyId> {
+        self.flaw.property
+    }
+
+    /// The number that stands in that field and may not: a code, a byte of flags, a length in bytes, or the byte of a text.
+    /// `None` where the fault itself says it (a topic alias of 0), and where nothing stands.
+    pub const fn value(&self) -> Option<u32> {
+        if self.flaw.value == Flaw::NO_VALUE { None } else { Some(self.flaw.value) }
     }
 
     /// What a DISCONNECT says about it in 5.0.
     pub const fn reason(&self) -> ReasonCode {
-        self.fault.reason()
+        self.flaw.fault.reason()
     }
 
     /// The number of the rule; see [`Fault::rule`].
     pub const fn rule(&self) -> &'static str {
-        self.fault.rule()
+        self.flaw.fault.rule()
     }
 }
 
@@ -212,7 +280,14 @@ impl fmt::Display for DecodeError {
         if let Some(packet) = self.packet {
             write!(f, "{packet}: ")?;
         }
-        self.fault.fmt(f)
+        f.write_str(self.flaw.fault.text())?;
+        match (self.flaw.property, self.value()) {
+            (None, None) => Ok(()),
+            (None, Some(value)) => write!(f, ": {value} ({value:#04x})"),
+            (Some(property), None) => write!(f, ": {}", property.name()),
+            (Some(property), Some(value)) => write!(f, ": {} is {value} ({value:#04x})", property.name()),
+        }?;
+        write!(f, " [{}]", self.rule())
     }
 }
 
@@ -237,6 +312,8 @@ pub enum EncodeError {
         packet: PacketType,
         /// Which field.
         field: &'static str,
+        /// Where it stands, in bytes.
+        at: usize,
     },
     /// A text that is no topic name or no topic filter.
     Topic {
@@ -260,9 +337,15 @@ pub enum EncodeError {
         remaining: usize,
     },
     /// A QoS 1 or 2 PUBLISH without a packet identifier `[MQTT-2.2.1-3]`.
-    PacketIdMissing,
+    PacketIdMissing {
+        /// Its QoS.
+        qos: QoS,
+    },
     /// A QoS 0 PUBLISH with a packet identifier `[MQTT-2.2.1-2]`.
-    PacketIdSuperfluous,
+    PacketIdSuperfluous {
+        /// The identifier.
+        packet_id: PacketId,
+    },
     /// A QoS 0 PUBLISH with DUP `[MQTT-3.3.1-2]`.
     DupWithoutQoS,
     /// A packet that the version does not have.
@@ -336,7 +419,9 @@ impl EncodeError {
             | Self::PropertyRepeated { packet, .. }
             | Self::AuthenticationMethodMissing { packet }
             | Self::NoFilters { packet } => *packet,
-            Self::PacketIdMissing | Self::PacketIdSuperfluous | Self::DupWithoutQoS => PacketType::Publish,
+            Self::PacketIdMissing { .. } | Self::PacketIdSuperfluous { .. } | Self::DupWithoutQoS => {
+                PacketType::Publish
+            }
             Self::SessionPresentWithRefusal => PacketType::ConnAck,
             Self::PasswordWithoutUserName { .. } | Self::ClientIdentifierTooLong { .. } => {
                 PacketType::Connect
@@ -351,7 +436,7 @@ impl EncodeError {
             Self::FieldTooLong { field, .. } | Self::Nul { field, .. } | Self::Topic { field, .. } => field,
             Self::ClientIdentifierTooLong { .. } => "client identifier",
             Self::PacketTooLarge { .. } => "remaining length",
-            Self::PacketIdMissing | Self::PacketIdSuperfluous => "packet identifier",
+            Self::PacketIdMissing { .. } | Self::PacketIdSuperfluous { .. } => "packet identifier",
             Self::DupWithoutQoS => "DUP flag",
             Self::NotInVersion { .. } => "packet type",
             Self::Reason { .. } | Self::NoReasonCodes { .. } => "reason code",
@@ -365,6 +450,30 @@ impl EncodeError {
             Self::NoFilters { .. } => "topic filter",
         }
     }
+
+    /// The rule that the packet would break: its number in 5.0, or the section where it has none. Rules that only
+    /// earlier versions have are named with their version.
+    pub const fn rule(&self) -> &'static str {
+        match self {
+            Self::FieldTooLong { .. } => "5.0 section 1.5",
+            Self::Nul { .. } => "MQTT-1.5.4-2",
+            Self::Topic { error, .. } => error.rule(),
+            Self::ClientIdentifierTooLong { .. } => "3.1 section 3.1",
+            Self::PacketTooLarge { .. } => "5.0 section 2.1.4",
+            Self::PacketIdMissing { .. } => "MQTT-2.2.1-3",
+            Self::PacketIdSuperfluous { .. } => "MQTT-2.2.1-2",
+            Self::DupWithoutQoS => "MQTT-3.3.1-2",
+            Self::NotInVersion { .. } => "3.1.1 section 2.2.1",
+            Self::Reason { .. } => "5.0 section 2.4",
+            Self::NoReasonCodes { .. } => "MQTT-3.8.4-6",
+            Self::SessionPresentWithRefusal => "MQTT-3.2.2-6",
+            Self::PropertyMisplaced { .. } | Self::PropertyRepeated { .. } => "5.0 section 2.2.2.2",
+            Self::AuthenticationMethodMissing { .. } => "5.0 section 3.15.2.2.2",
+            Self::PasswordWithoutUserName { .. } => "3.1.1 MQTT-3.1.2-22",
+            Self::NoLocalShared => "MQTT-3.8.3-4",
+            Self::NoFilters { .. } => "MQTT-3.8.3-2, MQTT-3.10.3-2",
+        }
+    }
 }
 
 impl fmt::Display for EncodeError {
@@ -372,48 +481,46 @@ impl fmt::Display for EncodeError {
         write!(f, "{}: ", self.packet())?;
         match self {
             Self::FieldTooLong { field, bytes, .. } => {
-                write!(f, "the {field} has at most 65,535 bytes, this one has {bytes} [MQTT-4.7.3-3]")
+                write!(f, "the {field} has at most 65,535 bytes, this one has {bytes}")
             }
-            Self::Nul { field, .. } => write!(f, "the {field} never holds U+0000 [MQTT-1.5.4-2]"),
-            Self::Topic { field, error, .. } => write!(f, "{field}: {error}"),
-            Self::ClientIdentifierTooLong { characters } => {
-                write!(
-                    f,
-                    "the client identifier has at most 23 characters in MQTT 3.1, this one has {characters}"
-                )
-            }
-            Self::PacketTooLarge { remaining, .. } => write!(
+            Self::Nul { field, at, .. } => write!(f, "the {field} never holds U+0000, as here at byte {at}"),
+            Self::Topic { field, error, .. } => return write!(f, "{field}: {error}"),
+            Self::ClientIdentifierTooLong { characters } => write!(
                 f,
-                "the remaining length is at most 268,435,455 bytes, this one is {remaining} [5.0 section 2.1.4]"
+                "the client identifier has at most 23 characters in MQTT 3.1, this one has {characters}"
             ),
-            Self::PacketIdMissing => f.write_str("QoS 1 and 2 need a packet identifier [MQTT-2.2.1-3]"),
-            Self::PacketIdSuperfluous => f.write_str("QoS 0 has no packet identifier [MQTT-2.2.1-2]"),
-            Self::DupWithoutQoS => f.write_str("DUP is never set on QoS 0 [MQTT-3.3.1-2]"),
-            Self::NotInVersion { version, .. } => write!(f, "MQTT {version} does not have this packet"),
-            Self::Reason { reason, version, .. } => {
-                write!(f, "MQTT {version} cannot say \"{reason}\" here [5.0 section 2.4]")
+            Self::PacketTooLarge { remaining, .. } => {
+                write!(f, "the remaining length is at most 268,435,455 bytes, this one is {remaining}")
             }
-            Self::NoReasonCodes { .. } => f.write_str("there is no reason code [MQTT-3.8.4-6]"),
+            Self::PacketIdMissing { qos } => {
+                write!(f, "QoS {} needs a packet identifier", qos.to_u8())
+            }
+            Self::PacketIdSuperfluous { packet_id } => {
+                write!(f, "QoS 0 has no packet identifier, this one has {packet_id}")
+            }
+            Self::DupWithoutQoS => f.write_str("the DUP flag is 1, which it never is at QoS 0"),
+            Self::NotInVersion { version, .. } => write!(f, "MQTT {version} does not have this packet type"),
+            Self::Reason { reason, version, .. } => {
+                write!(f, "MQTT {version} has no reason code \"{reason}\" here")
+            }
+            Self::NoReasonCodes { .. } => f.write_str("there is no reason code"),
             Self::SessionPresentWithRefusal => {
-                f.write_str("a refusal never says that the session is present [MQTT-3.2.2-6]")
+                f.write_str("session present is 1, which it never is in a refusal")
             }
             Self::PropertyMisplaced { property, .. } => {
-                write!(f, "{} does not belong to this packet [5.0 section 2.2.2.2]", property.name())
+                write!(f, "{} does not belong to this packet", property.name())
             }
-            Self::PropertyRepeated { property, .. } => {
-                write!(f, "{} may stand only once [5.0 section 2.2.2.2]", property.name())
-            }
-            Self::AuthenticationMethodMissing { .. } => {
-                f.write_str("the authentication method is missing [5.0 section 3.15.2.2.2]")
-            }
+            Self::PropertyRepeated { property, .. } => write!(f, "{} may stand only once", property.name()),
+            Self::AuthenticationMethodMissing { .. } => f.write_str("the authentication method is missing"),
             Self::PasswordWithoutUserName { version } => {
-                write!(f, "MQTT {version} has no password without a user name [3.1.1 MQTT-3.1.2-22]")
+                write!(f, "MQTT {version} has no password without a user name")
             }
             Self::NoLocalShared => {
-                f.write_str("No Local is never set on a shared subscription [MQTT-3.8.3-4]")
+                f.write_str("the subscription options have No Local on a shared subscription")
             }
-            Self::NoFilters { .. } => f.write_str("there is no topic filter [MQTT-3.8.3-2] [MQTT-3.10.3-2]"),
-        }
+            Self::NoFilters { .. } => f.write_str("there is no topic filter"),
+        }?;
+        write!(f, " [{}]", self.rule())
     }
 }
 
@@ -432,8 +539,8 @@ mod tests {
         let error = DecodeError::new(None, Fault::PacketTypeZero);
         assert_eq!(error.packet(), None);
         assert_eq!(error.to_string(), "packet type 0 is reserved [5.0 section 2.1.2]");
-        let error = EncodeError::PacketIdMissing;
-        assert_eq!(error.to_string(), "PUBLISH: QoS 1 and 2 need a packet identifier [MQTT-2.2.1-3]");
+        let error = EncodeError::PacketIdMissing { qos: QoS::AtLeastOnce };
+        assert_eq!(error.to_string(), "PUBLISH: QoS 1 needs a packet identifier [MQTT-2.2.1-3]");
     }
 
     #[test]
@@ -441,7 +548,7 @@ mod tests {
         let (packet, version) = (PacketType::Subscribe, ProtocolVersion::V3_1_1);
         let expiry = PropertyId::SessionExpiryInterval;
         for (error, blamed) in [
-            (EncodeError::Nul { packet, field: "topic filter" }, "topic filter"),
+            (EncodeError::Nul { packet, field: "topic filter", at: 0 }, "topic filter"),
             (EncodeError::PacketTooLarge { packet, remaining: 0 }, "remaining length"),
             (EncodeError::NotInVersion { packet, version }, "packet type"),
             (EncodeError::NoReasonCodes { packet }, "reason code"),
@@ -454,8 +561,16 @@ mod tests {
             assert_eq!((error.packet(), error.field()), (packet, blamed));
         }
         for (error, packet, blamed) in [
-            (EncodeError::PacketIdMissing, PacketType::Publish, "packet identifier"),
-            (EncodeError::PacketIdSuperfluous, PacketType::Publish, "packet identifier"),
+            (
+                EncodeError::PacketIdMissing { qos: QoS::AtLeastOnce },
+                PacketType::Publish,
+                "packet identifier",
+            ),
+            (
+                EncodeError::PacketIdSuperfluous { packet_id: PacketId::MIN },
+                PacketType::Publish,
+                "packet identifier",
+            ),
             (EncodeError::DupWithoutQoS, PacketType::Publish, "DUP flag"),
             (EncodeError::SessionPresentWithRefusal, PacketType::ConnAck, "session present"),
             (EncodeError::PasswordWithoutUserName { version }, PacketType::Connect, "password"),
@@ -472,7 +587,7 @@ mod tests {
     #[test]
     fn a_fault_is_one_byte_and_names_a_rule_and_a_failure() {
         assert_eq!(size_of::<Fault>(), 1);
-        assert_eq!(size_of::<DecodeError>(), 2);
+        assert_eq!((size_of::<Flaw>(), size_of::<nom::Err<Flaw>>()), (8, size_of::<nom::Err<Fault>>()));
         for fault in Fault::ALL {
             assert!(fault.reason().is_failure() && !fault.field().is_empty());
             assert!(fault.rule().contains("MQTT-") || fault.rule().contains("section"), "{fault}");

@@ -1,7 +1,7 @@
 //! Owns the fixed header: where one packet ends and the next begins.
 //! It must not know what stands behind the fixed header.
 
-use super::error::{DecodeError, Fault};
+use super::error::{DecodeError, Fault, Flaw};
 use crate::packet::PacketType;
 
 /// The largest remaining length that four bytes can say.
@@ -61,13 +61,16 @@ pub fn frame_header(buf: &[u8], maximum_packet_size: u32) -> Result<Option<Frame
         _ => match long_length(rest) {
             Ok(Some(length)) => length,
             Ok(None) => return Ok(None),
-            Err(fault) => return Err(DecodeError::new(PacketType::from_first_byte(first_byte), fault)),
+            Err(flaw) => return Err(DecodeError::new(PacketType::from_first_byte(first_byte), flaw)),
         },
     };
     // At most 5 + 268,435,455.
     let frame_len = remaining.saturating_add(length_bytes).saturating_add(1);
     if frame_len > maximum_packet_size {
-        return Err(DecodeError::new(PacketType::from_first_byte(first_byte), Fault::PacketTooLarge));
+        return Err(DecodeError::new(
+            PacketType::from_first_byte(first_byte),
+            Fault::PacketTooLarge.with(frame_len),
+        ));
     }
     Ok(Some(FrameHeader {
         first_byte,
@@ -87,17 +90,17 @@ fn flags_exist(first_byte: u8) -> bool {
 #[cold]
 fn bad_first_byte(first_byte: u8) -> DecodeError {
     let packet = PacketType::from_first_byte(first_byte);
-    let fault = match packet {
-        None => Fault::PacketTypeZero,
-        Some(PacketType::Publish) if first_byte & 0x06 == 0x06 => Fault::QoS3,
-        Some(PacketType::Publish) => Fault::DupWithoutQoS,
-        Some(_) => Fault::Flags,
+    let flaw: Flaw = match packet {
+        None => Fault::PacketTypeZero.into(),
+        Some(PacketType::Publish) if first_byte & 0x06 == 0x06 => Fault::QoS3.into(),
+        Some(PacketType::Publish) => Fault::DupWithoutQoS.into(),
+        Some(_) => Fault::Flags.with(first_byte & 0x0F),
     };
-    DecodeError::new(packet, fault)
+    DecodeError::new(packet, flaw)
 }
 
 /// A variable byte integer and the number of its bytes; `Ok(None)` asks for more.
-pub(super) fn long_length(bytes: &[u8]) -> Result<Option<(u32, u32)>, Fault> {
+pub(super) fn long_length(bytes: &[u8]) -> Result<Option<(u32, u32)>, Flaw> {
     let mut value = 0_u32;
     let mut count = 0_u32;
     for &byte in bytes.iter().take(4) {
@@ -105,13 +108,13 @@ pub(super) fn long_length(bytes: &[u8]) -> Result<Option<(u32, u32)>, Fault> {
         count = count.wrapping_add(1);
         if byte < 0x80 {
             return if byte == 0 && count > 1 {
-                Err(Fault::VarIntNotMinimal)
+                Err(Fault::VarIntNotMinimal.with(value))
             } else {
                 Ok(Some((value, count)))
             };
         }
     }
-    if count == 4 { Err(Fault::VarIntTooLong) } else { Ok(None) }
+    if count == 4 { Err(Fault::VarIntTooLong.into()) } else { Ok(None) }
 }
 
 #[cfg(test)]

@@ -8,17 +8,17 @@
 use nom::bytes::complete::take;
 use nom::number::complete::{be_u8, be_u16, be_u32};
 
-use super::error::Fault;
+use super::error::{Fault, Flaw};
 use super::frame::long_length;
 use crate::types::PacketId;
 
-/// What a parser of the wire returns: the rest and a value, or a [`Fault`].
-pub(super) type Parsed<'a, T> = nom::IResult<&'a [u8], T, Fault>;
+/// What a parser of the wire returns: the rest and a value, or a [`Flaw`].
+pub(super) type Parsed<'a, T> = nom::IResult<&'a [u8], T, Flaw>;
 
 /// A parser's failure.
 #[inline]
-pub(super) const fn fail<T>(fault: Fault) -> Result<T, nom::Err<Fault>> {
-    Err(nom::Err::Failure(fault))
+pub(super) fn fail<T>(flaw: impl Into<Flaw>) -> Result<T, nom::Err<Flaw>> {
+    Err(nom::Err::Failure(flaw.into()))
 }
 
 /// One byte.
@@ -53,7 +53,7 @@ fn long_var_int(input: &[u8]) -> Parsed<'_, u32> {
     match long_length(input) {
         Ok(Some((value, count))) => take(count as usize)(input).map(|(rest, _): (_, &[u8])| (rest, value)),
         Ok(None) => fail(Fault::Truncated),
-        Err(fault) => fail(fault),
+        Err(flaw) => fail(flaw),
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn text(input: &[u8]) -> Parsed<'_, &str> {
     }
     match core::str::from_utf8(bytes) {
         Ok(text) => Ok((rest, text)),
-        Err(_) => fail(Fault::Utf8),
+        Err(error) => fail(not_utf8(bytes, error)),
     }
 }
 
@@ -92,9 +92,9 @@ pub(super) fn text(input: &[u8]) -> Parsed<'_, &str> {
 pub(super) fn checked_text(input: &[u8]) -> Parsed<'_, &[u8]> {
     let (rest, bytes) = binary(input)?;
     if !is_plain(bytes)
-        && let Err(fault) = check_unusual_text(bytes)
+        && let Err(flaw) = check_unusual_text(bytes)
     {
-        return fail(fault);
+        return fail(flaw);
     }
     Ok((rest, bytes))
 }
@@ -104,29 +104,38 @@ pub(super) fn checked_text(input: &[u8]) -> Parsed<'_, &[u8]> {
 pub(super) fn topic_name(input: &[u8]) -> Parsed<'_, &str> {
     let (rest, bytes) = binary(input)?;
     if !is_plain_name(bytes)
-        && let Err(fault) = check_unusual_topic(bytes)
+        && let Err(flaw) = check_unusual_topic(bytes)
     {
-        return fail(fault);
+        return fail(flaw);
     }
     match core::str::from_utf8(bytes) {
         Ok(text) => Ok((rest, text)),
-        Err(_) => fail(Fault::Utf8),
+        Err(error) => fail(not_utf8(bytes, error)),
     }
 }
 
 #[cold]
-fn check_unusual_text(bytes: &[u8]) -> Result<(), Fault> {
-    if core::str::from_utf8(bytes).is_err() {
-        return Err(Fault::Utf8);
+fn check_unusual_text(bytes: &[u8]) -> Result<(), Flaw> {
+    if let Err(error) = core::str::from_utf8(bytes) {
+        return Err(not_utf8(bytes, error));
     }
-    if bytes.contains(&0) { Err(Fault::TextNul) } else { Ok(()) }
+    if bytes.contains(&0) { Err(Fault::TextNul.into()) } else { Ok(()) }
+}
+
+/// Names the byte at which `bytes` stop being UTF-8.
+#[cold]
+fn not_utf8(bytes: &[u8], error: core::str::Utf8Error) -> Flaw {
+    bytes.get(error.valid_up_to()).map_or(Fault::Utf8.into(), |byte| Fault::Utf8.with(*byte))
 }
 
 /// A topic name that is not plain: beyond ASCII, or wrong.
 #[cold]
-fn check_unusual_topic(bytes: &[u8]) -> Result<(), Fault> {
+fn check_unusual_topic(bytes: &[u8]) -> Result<(), Flaw> {
     check_unusual_text(bytes)?;
-    if has_forbidden(bytes) { Err(Fault::TopicWildcard) } else { Ok(()) }
+    match bytes.iter().find(|byte| is_forbidden(**byte)) {
+        Some(byte) => Err(Fault::TopicWildcard.with(*byte)),
+        None => Ok(()),
+    }
 }
 
 const ONES: u64 = u64::MAX / 0xFF;
@@ -142,7 +151,11 @@ pub(super) fn is_plain(bytes: &[u8]) -> bool {
 
 /// True when one of the three characters that no topic name has is in `bytes`: U+0000, `+` or `#`.
 pub(super) fn has_forbidden(bytes: &[u8]) -> bool {
-    bytes.iter().any(|byte| matches!(byte, 0 | b'+' | b'#'))
+    bytes.iter().copied().any(is_forbidden)
+}
+
+const fn is_forbidden(byte: u8) -> bool {
+    matches!(byte, 0 | b'+' | b'#')
 }
 
 /// True when all bytes are ASCII and none is a character that no topic name has: U+0000, `+` or `#`.
@@ -203,7 +216,7 @@ mod tests {
     fn fault<T>(parsed: &Parsed<'_, T>) -> Option<Fault> {
         match parsed {
             Ok(_) => None,
-            Err(nom::Err::Error(fault) | nom::Err::Failure(fault)) => Some(*fault),
+            Err(nom::Err::Error(fault) | nom::Err::Failure(fault)) => Some(fault.fault),
             Err(nom::Err::Incomplete(_)) => panic!("only complete parsers are used"),
         }
     }

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::error::Fault;
+use super::error::{Fault, Flaw};
 use super::primitives::{
     Parsed, binary, byte, checked_text, fail, four_bytes, is_plain, topic_name, two_bytes, var_int,
 };
@@ -211,50 +211,62 @@ fn one_property(input: &[u8], place: Place, seen: Seen) -> Parsed<'_, Seen> {
     let row = row(id);
     if !row.places.meets(place) {
         let elsewhere = row.places.meets(place.any_sender());
-        return fail(if elsewhere { Fault::PropertySender } else { Fault::PropertyMisplaced });
+        return fail(if elsewhere { Fault::PropertySender } else { Fault::PropertyMisplaced }.of(id));
     }
     if seen.has(id) && !row.repeats.meets(place) {
-        return fail(Fault::PropertyRepeated);
+        return fail(Fault::PropertyRepeated.of(id));
     }
-    let (rest, valid) = match row.kind {
-        Kind::Bit => byte(rest).map(|(rest, value)| (rest, value <= 1))?,
-        Kind::TwoBytes => two_bytes(rest).map(|(rest, _)| (rest, true))?,
-        Kind::TwoBytesNotZero => two_bytes(rest).map(|(rest, value)| (rest, value != 0))?,
-        Kind::Alias => match two_bytes(rest)? {
+    match property_value(rest, row.kind) {
+        Ok((rest, ())) => Ok((rest, Seen(seen.0 | Seen::bit(id)))),
+        Err(error) => Err(error.map(|flaw| flaw.of(id))),
+    }
+}
+
+/// Walks over the value of a property of this kind.
+#[inline]
+fn property_value(input: &[u8], kind: Kind) -> Parsed<'_, ()> {
+    let (rest, unfit) = match kind {
+        Kind::Bit => byte(input).map(|(rest, value)| (rest, (value > 1).then_some(u32::from(value))))?,
+        Kind::TwoBytes => two_bytes(input).map(|(rest, _)| (rest, None))?,
+        Kind::TwoBytesNotZero => two_bytes(input).map(|(rest, value)| (rest, (value == 0).then_some(0)))?,
+        Kind::Alias => match two_bytes(input)? {
             (_, 0) => return fail(Fault::TopicAliasZero),
-            (rest, _) => (rest, true),
+            (rest, _) => (rest, None),
         },
-        Kind::FourBytes => four_bytes(rest).map(|(rest, _)| (rest, true))?,
-        Kind::FourBytesNotZero => four_bytes(rest).map(|(rest, value)| (rest, value != 0))?,
-        Kind::VarIntNotZero => var_int(rest).map(|(rest, value)| (rest, value != 0))?,
-        Kind::Text => checked_text(rest).map(|(rest, _)| (rest, true))?,
-        Kind::Topic => (response_topic(rest)?.0, true),
-        Kind::Binary => binary(rest).map(|(rest, _)| (rest, true))?,
+        Kind::FourBytes => four_bytes(input).map(|(rest, _)| (rest, None))?,
+        Kind::FourBytesNotZero => four_bytes(input).map(|(rest, value)| (rest, (value == 0).then_some(0)))?,
+        Kind::VarIntNotZero => var_int(input).map(|(rest, value)| (rest, (value == 0).then_some(0)))?,
+        Kind::Text => checked_text(input).map(|(rest, _)| (rest, None))?,
+        Kind::Topic => (response_topic(input)?.0, None),
+        Kind::Binary => binary(input).map(|(rest, _)| (rest, None))?,
         Kind::Pair => {
-            let (rest, _) = checked_text(rest)?;
-            checked_text(rest).map(|(rest, _)| (rest, true))?
+            let (rest, _) = checked_text(input)?;
+            checked_text(rest).map(|(rest, _)| (rest, None))?
         }
     };
-    if !valid {
-        return fail(Fault::PropertyValue);
+    match unfit {
+        Some(value) => fail(Fault::PropertyValue.with(value)),
+        None => Ok((rest, ())),
     }
-    Ok((rest, Seen(seen.0 | Seen::bit(id))))
 }
 
 fn response_topic(input: &[u8]) -> Parsed<'_, ()> {
     match topic_name(input) {
         Ok((rest, topic)) if !topic.is_empty() => Ok((rest, ())),
-        Ok(_) | Err(nom::Err::Failure(Fault::TopicWildcard)) => fail(Fault::ResponseTopic),
-        Err(error) => Err(error),
+        Ok(_) => fail(Fault::ResponseTopic),
+        Err(error) => Err(error.map(|flaw| {
+            if flaw.fault == Fault::TopicWildcard { flaw.as_fault(Fault::ResponseTopic) } else { flaw }
+        })),
     }
 }
 
 /// Identifiers are variable byte integers; all that exist have one byte.
 #[cold]
-fn unknown_property(input: &[u8]) -> Fault {
+fn unknown_property(input: &[u8]) -> Flaw {
     match var_int(input) {
-        Err(nom::Err::Failure(fault)) => fault,
-        _ => Fault::PropertyUnknown,
+        Err(nom::Err::Failure(flaw)) => flaw,
+        Ok((_, id)) => Fault::PropertyUnknown.with(id),
+        Err(_) => Fault::PropertyUnknown.into(),
     }
 }
 
@@ -297,15 +309,18 @@ pub(crate) fn check(property: &Property<'_>) -> Result<(), PropertyError> {
     };
     let check_text = |text: &str| {
         fits(text.as_bytes())?;
-        if !is_plain(text.as_bytes()) && text.as_bytes().contains(&0) {
-            return Err(PropertyError::Nul { property: id });
+        if is_plain(text.as_bytes()) {
+            return Ok(());
         }
-        Ok(())
+        match text.as_bytes().iter().position(|byte| *byte == 0) {
+            Some(at) => Err(PropertyError::Nul { property: id, at }),
+            None => Ok(()),
+        }
     };
     match *property {
         Property::ResponseTopic(topic) => match check_name(topic) {
             Err(TopicError::TooLong { bytes }) => Err(PropertyError::TooLong { property: id, bytes }),
-            Err(TopicError::Nul { .. }) => Err(PropertyError::Nul { property: id }),
+            Err(TopicError::Nul { at }) => Err(PropertyError::Nul { property: id, at }),
             Err(error) => Err(PropertyError::ResponseTopic(error)),
             Ok(()) => Ok(()),
         },
@@ -520,8 +535,11 @@ mod tests {
             assert!(matches!(error, PropertyError::OutOfRange { .. }), "{property:?}");
         }
         for (property, error) in [
-            (Property::ReasonString("a\0"), PropertyError::Nul { property: PropertyId::ReasonString }),
-            (Property::UserProperty("a", "\0"), PropertyError::Nul { property: PropertyId::UserProperty }),
+            (Property::ReasonString("a\0"), PropertyError::Nul { property: PropertyId::ReasonString, at: 1 }),
+            (
+                Property::UserProperty("a", "\0"),
+                PropertyError::Nul { property: PropertyId::UserProperty, at: 0 },
+            ),
             (Property::ResponseTopic(""), PropertyError::ResponseTopic(TopicError::Empty)),
             (
                 Property::ResponseTopic("a/#"),

@@ -4,7 +4,7 @@
 use super::{Parsed, fail};
 use crate::packet::{Connect, Packet, PacketType, Properties, Sender, Will};
 use crate::types::{ProtocolVersion, QoS};
-use crate::wire::error::Fault;
+use crate::wire::error::{Fault, Flaw};
 use crate::wire::primitives::{binary, byte, text, topic_name, two_bytes};
 use crate::wire::property::{Place, properties};
 
@@ -70,11 +70,11 @@ fn protocol(input: &[u8]) -> Parsed<'_, (ProtocolVersion, bool)> {
             return Ok((rest, (version, true)));
         }
     }
-    fail(Fault::ProtocolLevel)
+    fail(Fault::ProtocolLevel.with(level))
 }
 
 /// The connect flags: user name, password, will retain, will QoS (2 bits), will, clean start, reserved.
-fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), nom::Err<Fault>> {
+fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), nom::Err<Flaw>> {
     let fault = if flags & 0x01 != 0 {
         Fault::ConnectFlags
     } else if flags & 0x04 == 0 && flags & 0x38 != 0 {
@@ -84,7 +84,7 @@ fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), nom::Err<Fault
     } else {
         return Ok(());
     };
-    fail(fault)
+    fail(fault.with(flags))
 }
 
 fn will(input: &[u8], flags: u8, version: ProtocolVersion) -> Parsed<'_, Will<'_>> {

@@ -4,9 +4,10 @@
 use alloc::vec::Vec;
 
 use super::{Parsed, fail, properties_of};
+use crate::error::TopicError;
 use crate::packet::{Packet, PacketType, Sender, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::types::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions, check_filter};
-use crate::wire::error::Fault;
+use crate::wire::error::{Fault, Flaw};
 use crate::wire::primitives::{byte, packet_id, text};
 
 pub(super) fn subscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
@@ -17,7 +18,7 @@ pub(super) fn subscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Pac
         let (after, filter) = topic_filter(rest)?;
         let (after, options) = byte(after)?;
         let Some(options) = subscription_options(options, version) else {
-            return fail(Fault::SubscriptionOptions);
+            return fail(Fault::SubscriptionOptions.with(options));
         };
         if options.no_local && filter.starts_with("$share/") {
             return fail(Fault::NoLocalShared);
@@ -50,7 +51,18 @@ fn topic_filter(input: &[u8]) -> Parsed<'_, &str> {
     let (rest, filter) = text(input)?;
     match check_filter(filter) {
         Ok(()) => Ok((rest, filter)),
-        Err(_) => fail(Fault::TopicFilter),
+        Err(error) => fail(flaw_of(filter, error)),
+    }
+}
+
+/// Names the character of a filter that breaks a rule, where it is one.
+#[cold]
+fn flaw_of(filter: &str, error: TopicError) -> Flaw {
+    match error {
+        TopicError::Wildcard { at } => {
+            filter.as_bytes().get(at).map_or(Fault::TopicFilter.into(), |byte| Fault::TopicFilter.with(*byte))
+        }
+        _ => Fault::TopicFilter.into(),
     }
 }
 
