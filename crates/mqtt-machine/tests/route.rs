@@ -6,15 +6,13 @@ mod bench;
 
 use std::time::Duration;
 
-use bench::Bench;
-use bytes::{Buf, BytesMut};
-use mqtt_machine::packet::{
-    AckKind, ConnAck, Disconnect, Packet, Properties, PropertiesBuf, Property, Sender,
-};
+use bench::{Bench, reference};
+use bytes::BytesMut;
+use mqtt_machine::packet::{AckKind, Disconnect, Packet, Properties, PropertiesBuf, Property};
 use mqtt_machine::{
-    Action, Authentication, Backoff, CleanStart, Config, DropReason, Event, Feature, JournalSeq, LostSession,
-    Message, NotSupported, Outcome, ProtocolVersion, QoS, ReasonCode, Redirection, Refused, Server,
-    TopicAliases, TransportEvent, Unsupported, wire,
+    Authentication, Backoff, CleanStart, Config, DropReason, Event, Feature, JournalSeq, LostSession,
+    Message, NotSupported, Outcome, ProtocolVersion, QoS, ReasonCode, Redirection, Refused, Server, TopicAliases,
+    Unsupported,
 };
 
 fn config() -> Config {
@@ -23,46 +21,10 @@ fn config() -> Config {
     config.backoff(Backoff { jitter: false, ..Backoff::DEFAULT })
 }
 
-/// Carries out what the machine wants until a CONNECT has left: where to. The far end speaks its version.
-fn opened(bench: &mut Bench) -> String {
-    loop {
-        match bench.machine.poll_action() {
-            Some(Action::OpenTransport { id, server }) => {
-                bench.transport = Some(id);
-                bench.output.clear();
-                bench.machine.handle_transport(bench.now, id, TransportEvent::Opened);
-                bench.machine.transmit(bench.now, &mut bench.output);
-                let bytes = bench.output.copy_to_bytes(bench.output.remaining());
-                let Ok(Packet::Connect(connect)) = wire::decode(&bytes, ProtocolVersion::V5, Sender::Client)
-                else {
-                    panic!("{bytes:?}")
-                };
-                bench.version = connect.version;
-                bench.machine.handle_sent(bench.now, id, bytes.len());
-                return server.as_str().to_owned();
-            }
-            Some(_) => {}
-            None => {
-                bench.now = bench.machine.poll_timeout().expect("another attempt").max(bench.now);
-                bench.machine.handle_timeout(bench.now);
-            }
-        }
-    }
-}
-
-fn reference(text: &str) -> PropertiesBuf {
-    PropertiesBuf::new().with(Property::ServerReference(text)).unwrap()
-}
-
-fn refuse(bench: &mut Bench, reason: ReasonCode, properties: &PropertiesBuf) {
-    let properties = properties.as_properties();
-    bench.receive(&Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
-}
-
 fn attempt(config: Config) -> (Bench, String) {
     let mut bench = Bench::new(config);
     bench.machine.connect(bench.now).unwrap();
-    let server = opened(&mut bench);
+    let server = bench.opened();
     (bench, server)
 }
 
@@ -70,20 +32,20 @@ fn attempt(config: Config) -> (Bench, String) {
 fn another_server_is_used_at_once_until_an_attempt_there_fails() {
     let (mut bench, server) = attempt(config().redirection(Redirection::Follow { hops: 2 }));
     assert_eq!(server, "one");
-    refuse(&mut bench, ReasonCode::UseAnotherServer, &reference("else:1 more:2"));
+    bench.refuse(ReasonCode::UseAnotherServer, &reference("else:1 more:2"));
     let Some(Event::ConnectFailed(ended)) = bench.machine.poll_event() else { panic!() };
     assert_eq!(ended.retry_at, Some(bench.now));
-    assert_eq!(opened(&mut bench), "else:1");
+    assert_eq!(bench.opened(), "else:1");
     // An attempt there fails: the next of the reference, at once.
     bench.cut();
     let before = bench.now;
-    assert_eq!((opened(&mut bench), bench.now), ("more:2".into(), before));
+    assert_eq!((bench.opened(), bench.now), ("more:2".into(), before));
     bench.accept_after_events(false);
     // A connection there ends: it is tried again.
     bench.cut();
-    assert_eq!(opened(&mut bench), "more:2");
+    assert_eq!(bench.opened(), "more:2");
     bench.cut();
-    assert_eq!(opened(&mut bench), "one");
+    assert_eq!(bench.opened(), "one");
 }
 
 #[test]
@@ -96,7 +58,7 @@ fn a_server_that_has_moved_takes_the_place_of_the_configured_ones() {
     let told = bench.events();
     assert!(matches!(told.as_slice(), [Event::Disconnected(ended)] if ended.retry_at == Some(bench.now)));
     for _ in 0..3 {
-        assert_eq!(opened(&mut bench), "new");
+        assert_eq!(bench.opened(), "new");
         bench.cut();
     }
 }
@@ -105,30 +67,30 @@ fn a_server_that_has_moved_takes_the_place_of_the_configured_ones() {
 fn references_are_followed_only_so_often_and_only_by_request() {
     let (mut bench, _) = attempt(config().redirection(Redirection::Follow { hops: 2 }));
     for server in ["a", "b"] {
-        refuse(&mut bench, ReasonCode::UseAnotherServer, &reference(server));
-        assert_eq!(opened(&mut bench), server);
+        bench.refuse(ReasonCode::UseAnotherServer, &reference(server));
+        assert_eq!(bench.opened(), server);
     }
-    refuse(&mut bench, ReasonCode::UseAnotherServer, &reference("c"));
-    assert_eq!(opened(&mut bench), "one", "a circle of servers is left");
+    bench.refuse(ReasonCode::UseAnotherServer, &reference("c"));
+    assert_eq!(bench.opened(), "one", "a circle of servers is left");
 
     let (mut bench, _) = attempt(config());
-    refuse(&mut bench, ReasonCode::UseAnotherServer, &reference("a"));
+    bench.refuse(ReasonCode::UseAnotherServer, &reference("a"));
     let Some(Event::ConnectFailed(ended)) = bench.machine.poll_event() else { panic!() };
     assert!(ended.retry_at > Some(bench.now));
-    assert_eq!(opened(&mut bench), "two");
+    assert_eq!(bench.opened(), "two");
 
     let (mut bench, _) = attempt(config().redirection(Redirection::Follow { hops: 2 }));
-    refuse(&mut bench, ReasonCode::UseAnotherServer, &PropertiesBuf::new());
-    assert_eq!(opened(&mut bench), "two", "without a reference it is the next server's turn");
+    bench.refuse(ReasonCode::UseAnotherServer, &PropertiesBuf::new());
+    assert_eq!(bench.opened(), "two", "without a reference it is the next server's turn");
 }
 
 #[test]
 fn a_reference_that_names_nobody_is_not_followed() {
     for properties in [PropertiesBuf::new(), reference(""), reference("  ")] {
         let (mut bench, _) = attempt(config().redirection(Redirection::Follow { hops: 2 }));
-        refuse(&mut bench, ReasonCode::ServerMoved, &properties);
+        bench.refuse(ReasonCode::ServerMoved, &properties);
         bench.events();
-        assert_eq!(opened(&mut bench), "two");
+        assert_eq!(bench.opened(), "two");
     }
 }
 
@@ -147,7 +109,7 @@ fn a_server_that_speaks_a_lower_version_is_spoken_to_in_it() {
     };
     assert_eq!(ended.retry_at, Some(bench.now));
     assert_eq!(without, &[Feature::SessionExpiry]);
-    opened(&mut bench);
+    bench.opened();
     assert_eq!(bench.version, ProtocolVersion::V3_1_1);
     // A close before CONNACK is a refusal, too.
     bench.cut();
@@ -156,23 +118,23 @@ fn a_server_that_speaks_a_lower_version_is_spoken_to_in_it() {
         panic!("{told:?}")
     };
     assert_eq!(without, &[Feature::SessionPresent]);
-    opened(&mut bench);
+    bench.opened();
     assert_eq!(bench.version, ProtocolVersion::V3_1);
     // Nothing is lower: the attempts begin again from the top.
     bench.cut();
     assert!(matches!(bench.events().as_slice(), [Event::ConnectFailed(_)]));
-    opened(&mut bench);
+    bench.opened();
     assert_eq!(bench.version, ProtocolVersion::V5);
 }
 
 #[test]
 fn a_lower_version_that_was_accepted_stays() {
     let (mut bench, _) = attempt(config().fallback_to(ProtocolVersion::V3_1_1));
-    refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
-    opened(&mut bench);
+    bench.refuse(ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
+    bench.opened();
     bench.accept_after_events(false);
     bench.cut();
-    opened(&mut bench);
+    bench.opened();
     assert_eq!(bench.version, ProtocolVersion::V3_1_1);
 }
 
@@ -182,7 +144,7 @@ fn without_leave_or_with_enhanced_authentication_no_lower_version_is_spoken() {
     authenticating.authentication = Some(Authentication { method: "X".into(), initial_data: None });
     for config in [config(), config().fallback_to(ProtocolVersion::V5), authenticating] {
         let (mut bench, _) = attempt(config);
-        refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
+        bench.refuse(ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
         assert!(bench.machine.is_idle(), "the refusal is permanent");
     }
     // 3.1 allows 23 characters.
@@ -192,7 +154,7 @@ fn without_leave_or_with_enhanced_authentication_no_lower_version_is_spoken() {
             .client_id("x".repeat(24))
             .fallback_to(ProtocolVersion::V3_1),
     );
-    refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
+    bench.refuse(ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
     assert!(bench.machine.is_idle());
     let mut bench = Bench::new(config().version(ProtocolVersion::V3_1).client_id("x".repeat(24)));
     let refused = bench.machine.connect(bench.now).unwrap_err();
@@ -209,8 +171,8 @@ fn what_the_lower_version_leaves_out_is_listed() {
     let message = Message::to("a", "").unwrap().property(Property::ContentType("t")).unwrap();
     bench.machine.publish(bench.now, message).unwrap();
     bench.machine.connect(bench.now).unwrap();
-    opened(&mut bench);
-    refuse(&mut bench, ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
+    bench.opened();
+    bench.refuse(ReasonCode::UnsupportedProtocolVersion, &PropertiesBuf::new());
     let told = bench.events();
     let [_, Event::FellBack { without, .. }] = told.as_slice() else { panic!("{told:?}") };
     let names: Vec<String> = without.iter().map(ToString::to_string).collect();
@@ -236,20 +198,6 @@ fn granted(config: Config, list: &[Property<'_>]) -> Bench {
     Bench::connected_with(config, false, properties.as_properties())
 }
 
-fn publications(bench: &mut Bench) -> Vec<(String, PropertiesBuf)> {
-    bench.machine.transmit(bench.now, &mut bench.output);
-    let mut bytes = BytesMut::new();
-    bytes.extend_from_slice(&bench.output.copy_to_bytes(bench.output.remaining()));
-    let mut list = Vec::new();
-    while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
-        let frame = bytes.split_to(header.frame_len());
-        if let Ok(Packet::Publish(publish)) = wire::decode(&frame, bench.version, Sender::Client) {
-            list.push((publish.topic.to_owned(), PropertiesBuf::copy_from(publish.properties)));
-        }
-    }
-    list
-}
-
 fn alias(number: u16) -> PropertiesBuf {
     PropertiesBuf::new().with(Property::TopicAlias(number)).unwrap()
 }
@@ -269,13 +217,13 @@ fn topics_get_aliases_by_themselves_within_both_maxima_and_never_across_a_connec
     }
     let named = |topic: &str| (topic.to_owned(), alias(1));
     assert_eq!(
-        publications(&mut bench),
+        bench.publications(),
         [named("first/topic"), named(""), named("second/topic"), named("first/topic")]
     );
     bench.reconnect(true);
     let none = |topic: &str| (topic.to_owned(), PropertiesBuf::new());
     assert_eq!(
-        publications(&mut bench),
+        bench.publications(),
         [none("first/topic"), none("first/topic"), none("second/topic"), none("first/topic")],
         "the server of the second connection takes no alias"
     );
@@ -295,10 +243,10 @@ fn an_alias_that_the_caller_asks_for_is_introduced_used_and_left_out_where_it_is
     for _ in 0..2 {
         bench.machine.publish(bench.now, message(5)).unwrap();
     }
-    assert_eq!(publications(&mut bench), [("some/topic".into(), alias(5)), (String::new(), alias(5))]);
+    assert_eq!(bench.publications(), [("some/topic".into(), alias(5)), (String::new(), alias(5))]);
     bench.machine.publish(bench.now, message(5)).unwrap();
     bench.reconnect(true);
-    assert_eq!(publications(&mut bench), [("some/topic".into(), PropertiesBuf::new())]);
+    assert_eq!(bench.publications(), [("some/topic".into(), PropertiesBuf::new())]);
 }
 
 #[test]
@@ -311,20 +259,20 @@ fn the_expiry_interval_counts_down_while_a_message_waits_here() {
         bench.machine.publish(bench.now, message).unwrap();
         bench.now += Duration::from_millis(12_900);
         bench.machine.connect(bench.now).unwrap();
-        opened(&mut bench);
+        bench.opened();
         bench.accept_after_events(false);
         let left = |seconds| {
             let list = PropertiesBuf::new().with(Property::ContentType("t")).unwrap();
             list.with(Property::MessageExpiryInterval(seconds)).unwrap()
         };
-        assert_eq!(publications(&mut bench), [("a".into(), left(48))]);
+        assert_eq!(bench.publications(), [("a".into(), left(48))]);
         if qos == QoS::ExactlyOnce {
             bench.now += Duration::from_secs(20);
             bench.cut();
-            opened(&mut bench);
+            bench.opened();
             bench.accept_after_events(true);
             let waited = (bench.now - mqtt_machine::Instant::ZERO).as_secs();
-            let [(_, properties)] = publications(&mut bench).try_into().unwrap();
+            let [(_, properties)] = bench.publications().try_into().unwrap();
             assert_eq!(properties, left(60 - u32::try_from(waited).unwrap()));
         }
     }
@@ -346,7 +294,7 @@ fn what_the_server_does_not_take_is_lowered_by_request() {
         let mut bench = Bench::new(lowering.clone());
         bench.machine.publish(bench.now, message()).unwrap();
         bench.machine.connect(bench.now).unwrap();
-        opened(&mut bench);
+        bench.opened();
         let list = PropertiesBuf::new().with(Property::MaximumQoS(maximum)).unwrap();
         let list = list.with(Property::RetainAvailable(false)).unwrap();
         bench.accept(false, list.as_properties());
@@ -359,7 +307,7 @@ fn what_the_server_does_not_take_is_lowered_by_request() {
     let mut bench = Bench::new(config());
     bench.machine.publish(bench.now, message()).unwrap();
     bench.machine.connect(bench.now).unwrap();
-    opened(&mut bench);
+    bench.opened();
     let list = PropertiesBuf::new().with(Property::MaximumQoS(1)).unwrap();
     bench.accept(false, list.as_properties());
     assert!(bench.sent().is_empty());
@@ -381,7 +329,7 @@ fn what_a_disconnect_has_ended_does_not_end_again_when_it_is_lowered_and_sent() 
     ));
     // The session owes it still, and the next server has lost the session and takes QoS 0 only.
     bench.machine.connect(bench.now).unwrap();
-    opened(&mut bench);
+    bench.opened();
     let list = PropertiesBuf::new().with(Property::MaximumQoS(0)).unwrap();
     bench.accept(false, list.as_properties());
     assert_eq!(bench.sent(), ["Publish a qos0 x"]);
@@ -399,12 +347,12 @@ fn what_was_lowered_to_qos_1_is_of_qos_1_when_the_session_is_lost_though_it_neve
     let mut bench = Bench::new(config);
     bench.machine.publish(bench.now, Message::to("a", "x").unwrap().qos(QoS::ExactlyOnce)).unwrap();
     bench.machine.connect(bench.now).unwrap();
-    opened(&mut bench);
+    bench.opened();
     let list = PropertiesBuf::new().with(Property::MaximumQoS(1)).unwrap();
     bench.accept(false, list.as_properties());
     assert!(bench.sent().is_empty(), "its records are not durable");
     bench.cut();
-    opened(&mut bench);
+    bench.opened();
     bench.events();
     bench.accept(false, Properties::EMPTY);
     assert!(bench.outcomes().is_empty(), "only a message of QoS 2 is given up");

@@ -94,13 +94,21 @@ impl Bench {
         self.receive(&Packet::Ack(Ack::new(kind, PacketId::new(id).unwrap())));
     }
 
+    /// An acknowledgement with this reason and these properties.
+    pub fn ack_with(&mut self, kind: AckKind, id: u16, reason: ReasonCode, properties: &PropertiesBuf) {
+        let properties = properties.as_properties();
+        self.receive(&Packet::Ack(Ack { kind, packet_id: PacketId::new(id).unwrap(), reason, properties }));
+    }
+
     /// Answers a SUBSCRIBE with these reason codes.
     pub fn suback(&mut self, id: u16, codes: &[u8]) {
-        self.receive(&Packet::SubAck(SubAck {
-            packet_id: PacketId::new(id).unwrap(),
-            properties: Properties::EMPTY,
-            codes: ReasonCodes::from_bytes(codes).unwrap(),
-        }));
+        self.suback_with(id, codes, Properties::EMPTY);
+    }
+
+    pub fn suback_with(&mut self, id: u16, codes: &[u8], properties: Properties<'_>) {
+        let codes = ReasonCodes::from_bytes(codes).unwrap();
+        let packet_id = PacketId::new(id).unwrap();
+        self.receive(&Packet::SubAck(SubAck { packet_id, properties, codes }));
     }
 
     /// The bytes that the machine sends now.
@@ -118,16 +126,32 @@ impl Bench {
         bytes
     }
 
-    /// What the machine sends now, one short line for each packet.
-    pub fn sent(&mut self) -> Vec<String> {
+    /// What the machine sends now, packet by packet.
+    pub fn each_sent(&mut self, mut see: impl FnMut(&Packet<'_>)) {
         let mut bytes = self.sent_bytes();
-        let mut lines = Vec::new();
         while let Some(header) = wire::frame_header(&bytes, u32::MAX).unwrap() {
             let frame = bytes.split_to(header.frame_len());
-            lines.push(line(&wire::decode(&frame, self.version, Sender::Client).unwrap()));
+            see(&wire::decode(&frame, self.version, Sender::Client).unwrap());
         }
         assert!(bytes.is_empty(), "whole packets only");
+    }
+
+    /// What the machine sends now, one short line for each packet.
+    pub fn sent(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.each_sent(|packet| lines.push(line(packet)));
         lines
+    }
+
+    /// The topics and properties of the publications that the machine sends now.
+    pub fn publications(&mut self) -> Vec<(String, PropertiesBuf)> {
+        let mut list = Vec::new();
+        self.each_sent(|packet| {
+            if let Packet::Publish(publish) = packet {
+                list.push((publish.topic.to_owned(), PropertiesBuf::copy_from(publish.properties)));
+            }
+        });
+        list
     }
 
     pub fn events(&mut self) -> Vec<Event> {
@@ -191,6 +215,35 @@ impl Bench {
         self.machine.handle_timeout(self.now);
     }
 
+    /// Carries out what the machine wants until a CONNECT has left: where to. The far end speaks its version.
+    pub fn opened(&mut self) -> String {
+        loop {
+            match self.machine.poll_action() {
+                Some(Action::OpenTransport { id, server }) => {
+                    self.transport = Some(id);
+                    self.output.clear();
+                    self.machine.handle_transport(self.now, id, TransportEvent::Opened);
+                    let bytes = self.sent_bytes();
+                    let connect = wire::decode(&bytes, ProtocolVersion::V5, Sender::Client);
+                    let Ok(Packet::Connect(connect)) = connect else { panic!("{bytes:?}") };
+                    self.version = connect.version;
+                    return server.as_str().to_owned();
+                }
+                Some(_) => {}
+                None => {
+                    self.now = self.machine.poll_timeout().expect("another attempt").max(self.now);
+                    self.machine.handle_timeout(self.now);
+                }
+            }
+        }
+    }
+
+    /// Answers CONNECT with a refusal.
+    pub fn refuse(&mut self, reason: ReasonCode, properties: &PropertiesBuf) {
+        let properties = properties.as_properties();
+        self.receive(&Packet::ConnAck(ConnAck { session_present: false, reason, properties }));
+    }
+
     pub fn reconnect(&mut self, session_present: bool) {
         self.cut();
         self.wake();
@@ -209,6 +262,11 @@ pub fn list<const N: usize>(properties: [Property<'_>; N]) -> PropertiesBuf {
         list.push(property).unwrap();
     }
     list
+}
+
+/// Where else to go.
+pub fn reference(servers: &str) -> PropertiesBuf {
+    list([Property::ServerReference(servers)])
 }
 
 /// A message from the server to `in`; an identifier of 0 is none.
