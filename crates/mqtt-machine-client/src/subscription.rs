@@ -326,7 +326,8 @@ impl Incoming {
         self.settle(ReasonCode::Success);
     }
 
-    /// Settles it with this reason code: 5.0 tells the server; 3.x knows no refusal and acknowledges.
+    /// Settles it with this reason code: 5.0 tells the server, as "unspecified error" when PUBACK and PUBREC do not have the code
+    /// (section 3.4.2.1); 3.x knows no refusal and acknowledges.
     pub fn reject(mut self, reason: ReasonCode) {
         self.settle(reason);
     }

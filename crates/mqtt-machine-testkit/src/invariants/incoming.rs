@@ -233,7 +233,7 @@ impl Incoming {
             let serial = self.first;
             self.first += 1;
             self.receipts.retain(|_, known| *known != serial);
-            let reason = if v5.unwrap_or(entry.v5) { reason } else { ReasonCode::Success };
+            let reason = if v5.unwrap_or(entry.v5) { sayable(reason) } else { ReasonCode::Success };
             let exactly_once = entry.qos == QoS::ExactlyOnce;
             if exactly_once && self.known.get(&entry.packet_id) == Some(&Known::Told(serial)) {
                 if reason.is_failure() {
@@ -300,6 +300,15 @@ impl Incoming {
 
     pub(super) fn session_lost(&mut self) {
         self.known.clear();
+    }
+}
+
+/// What PUBACK and PUBREC say of a reason that the application gave (5.0, sections 3.4.2.1 and 3.5.2.1).
+const fn sayable(reason: ReasonCode) -> ReasonCode {
+    match reason.to_u8() {
+        0x00 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99 => reason,
+        0x00..0x80 => ReasonCode::Success,
+        _ => ReasonCode::UnspecifiedError,
     }
 }
 

@@ -227,7 +227,14 @@ fn step(choices: &mut Choices<'_>, version: ProtocolVersion, steps: &mut Vec<Ste
         132..=155 => steps.push(Step::Packet(deliver(choices, version))),
         156..=167 => steps.push(Step::Packet(answer(choices))),
         168..=185 => {
-            let code = choices.pick(&[ReasonCode::Success, ReasonCode::Success, ReasonCode::NotAuthorized]);
+            // Two of them are none of an acknowledgement's.
+            let code = choices.pick(&[
+                ReasonCode::Success,
+                ReasonCode::Success,
+                ReasonCode::NotAuthorized,
+                ReasonCode::GrantedQoS1,
+                ReasonCode::ServerBusy,
+            ]);
             steps.push(Step::Settle(choices.size(0..=7), code));
         }
         186..=197 => steps.push(Step::Stored),

@@ -325,7 +325,8 @@ impl Machine {
     /// Gives a receipt back: its bytes return to the inbound budget, and its message is acknowledged with `reason`.
     ///
     /// Receipts may come back in any order; acknowledgements leave in the order of arrival `[MQTT-4.6.0-2]`. A failure
-    /// (0x80 and above) refuses the message in 5.0; 3.x cannot say it and acknowledges.
+    /// (0x80 and above) refuses the message in 5.0; 3.x cannot say it and acknowledges. A code that PUBACK and PUBREC do not
+    /// have (5.0, section 3.4.2.1) is told as "unspecified error" when it is a failure, and as success when it is none.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a receipt is credit: whoever gives it back has it no more"

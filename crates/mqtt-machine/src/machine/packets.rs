@@ -20,6 +20,7 @@ use crate::reason::ReasonCode;
 use crate::session::{Ask, Known, Owed, Request, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, PacketId, ProtocolVersion, QoS, Secret, Subscription, TopicName};
+use crate::wire::reasons;
 
 use super::inbound::{Layout, PublishHead};
 use super::{Machine, Resubscribe, State};
@@ -322,7 +323,7 @@ impl Machine {
                 State::Live(connection) => connection.version == ProtocolVersion::V5,
                 _ => due.refusable,
             };
-            let reason = if refuses { due.reason } else { ReasonCode::Success };
+            let reason = if refuses { reasons::of_acknowledgement(due.reason) } else { ReasonCode::Success };
             let mut gate = JournalSeq::ZERO;
             // After a lost session the identifier may belong to another message by now.
             let own = self.session.incoming.known(due.packet_id) == Some(Known::Delivered(due.serial));

@@ -83,6 +83,18 @@ pub(crate) const fn may_say(sender: Sender, packet: PacketType, reason: ReasonCo
     }
 }
 
+/// What PUBACK and PUBREC of 5.0 say for `reason`: itself, or, where they do not have it, the one that says as little as can be said
+/// of a failure or a success.
+pub(crate) const fn of_acknowledgement(reason: ReasonCode) -> ReasonCode {
+    if PUBACK.has(reason.to_u8()) {
+        reason
+    } else if reason.is_failure() {
+        ReasonCode::UnspecifiedError
+    } else {
+        ReasonCode::Success
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
