@@ -64,9 +64,14 @@ impl Publication {
             .is_some_and(|interval| self.waited.saturating_add(now - self.accepted_at) >= interval)
     }
 
+    /// Whether it is worth nothing and has not left: what has is never given up.
+    fn may_expire(&self, now: Instant) -> bool {
+        !self.sent && self.has_expired(now)
+    }
+
     /// Whether the machine may have given it up without having told so yet.
     fn may_be_gone(&self, now: Instant) -> bool {
-        self.unfit || (self.stage == Stage::Waiting && self.has_expired(now))
+        self.unfit || self.may_expire(now)
     }
 
     fn cost(&self) -> usize {
@@ -275,7 +280,7 @@ impl Outgoing {
     ) {
         let Some(packet_id) = publish.packet_id else { return self.publish_once(publish, end, findings) };
         self.resent += usize::from(publish.dup);
-        let op = match self.holder(packet_id, publish) {
+        let op = match self.holder(packet_id, publish, findings.now) {
             Some(op) => op,
             None => match self.find(publish, findings) {
                 Some(op) => {
@@ -299,6 +304,9 @@ impl Outgoing {
             let before = if publication.sent { "was sent before" } else { "was never sent before" };
             format!("{name} has DUP {} and {before}", u8::from(publish.dup))
         });
+        findings.ensure(!publication.may_expire(findings.now), Invariant::Wire, || {
+            format!("{name} leaves for the first time and has expired")
+        });
         findings.ensure(publication.here == Here::Nothing, Invariant::Dup, || {
             format!("{name} was sent twice on one connection")
         });
@@ -317,11 +325,11 @@ impl Outgoing {
         });
     }
 
-    /// Whose identifier it is. A publication that the server would not take may have left it already.
-    fn holder(&mut self, packet_id: PacketId, publish: &Publish<'_>) -> Option<OpId> {
+    /// Whose identifier it is. A publication that the machine may have given up may have left it already.
+    fn holder(&mut self, packet_id: PacketId, publish: &Publish<'_>, now: Instant) -> Option<OpId> {
         let op = self.ids.get(&packet_id).copied()?;
         let publication = self.publications.get_mut(&op)?;
-        if publication.unfit && !is_of(publish, &publication.message, self.lowers) {
+        if publication.may_be_gone(now) && !is_of(publish, &publication.message, self.lowers) {
             publication.stage = Stage::Waiting;
             self.ids.remove(&packet_id);
             return None;

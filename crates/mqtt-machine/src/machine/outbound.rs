@@ -243,17 +243,21 @@ impl Machine {
         }
         let before = out.remaining();
         let result = match &entry.owed {
+            // What has left is never given up `[MQTT-4.3.3-7]`; what had an identifier and did not leave waits like the rest.
+            Owed::Publish(packet_id, message) if !entry.sent && is_expired(message, entry.waited(now)) => {
+                Err((*packet_id, Outcome::Expired))
+            }
             Owed::Publish(_, _) if in_flight >= window => return false,
             Owed::Publish(packet_id, message) => {
                 let (packet_id, dup) = (*packet_id, entry.sent);
                 let sending = Sending { packet_id: Some(packet_id), dup, waited: entry.waited(now) };
                 let written = connection.write_publish(message, sending, out);
                 entry.sent = entry.sent || written.is_ok();
-                written.map(|()| Stage::InFlight).map_err(|reason| (packet_id, reason))
+                written.map(|()| Stage::InFlight).map_err(|reason| (packet_id, Outcome::Dropped(reason)))
             }
             Owed::Release(packet_id) => {
                 let ack = Packet::Ack(Ack::new(AckKind::PubRel, *packet_id));
-                let unsupported = DropReason::NotSupported;
+                let unsupported = Outcome::Dropped(DropReason::NotSupported);
                 wire::encode(&ack, connection.version, out.tail())
                     .map(|()| Stage::Resumed)
                     .map_err(|_| (*packet_id, unsupported))
@@ -265,11 +269,11 @@ impl Machine {
                 wrote(connection, before, out);
                 self.session.outgoing.advance(slot, stage);
             }
-            Err((packet_id, reason)) => {
+            Err((packet_id, outcome)) => {
                 let (op, ended) = (entry.op, entry.ended);
                 let gate = self.record(Record::Ended { packet_id });
                 if !ended {
-                    self.complete(op, Outcome::Dropped(reason), gate);
+                    self.complete(op, outcome, gate);
                 }
             }
         }

@@ -137,7 +137,7 @@ impl Outgoing {
     pub(in crate::invariants) fn completed(&mut self, op: OpId, outcome: &Outcome, findings: &mut Findings) {
         let now = findings.now;
         let given_up = self.publications.get(&op).is_some_and(|publication| match outcome {
-            Outcome::Expired => publication.has_expired(now),
+            Outcome::Expired => publication.may_expire(now),
             Outcome::Dropped(_) => publication.unfit,
             _ => false,
         });
