@@ -11,8 +11,8 @@ use bytes::BytesMut;
 use mqtt_machine::packet::{AckKind, Disconnect, Packet, Properties, PropertiesBuf, Property};
 use mqtt_machine::{
     Authentication, Backoff, CleanStart, Config, DropReason, Event, Feature, JournalSeq, LostSession,
-    Message, NotSupported, Outcome, ProtocolVersion, QoS, ReasonCode, Redirection, Refused, Server, TopicAliases,
-    Unsupported,
+    Message, NotSupported, Outcome, ProtocolVersion, QoS, ReasonCode, Redirection, Refused, Server,
+    TopicAliases, Unsupported,
 };
 
 fn config() -> Config {

@@ -114,7 +114,7 @@ pub enum Feature {
     WillProperties,
     /// Properties of messages that wait are left out.
     MessageProperties,
-    /// No Local, Retain As Published, Retain Handling and Subscription Identifiers are left out.
+    /// No Local, Retain As Published, Retain Handling and Subscription Identifiers are left out, those of requests that wait too.
     SubscriptionOptions,
     /// The server gives no response information.
     ResponseInformation,

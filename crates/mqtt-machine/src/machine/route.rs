@@ -11,8 +11,9 @@ use crate::connection::{Identity, Presented, connect_packet_length};
 use crate::interface::{EndReason, Event, Feature};
 use crate::packet::{Property, PropertyId};
 use crate::reason::ReasonCode;
+use crate::session::Ask;
 use crate::time::Instant;
-use crate::types::{ProtocolVersion, QoS, Server, SubscriptionOptions};
+use crate::types::{ProtocolVersion, QoS, Server, Subscription, SubscriptionOptions};
 
 use super::{Machine, State};
 
@@ -216,9 +217,17 @@ impl Machine {
         }
         let will = config.will.as_ref().is_some_and(|will| !will.message.properties.is_empty());
         let messages = self.session.outgoing.any_message(|message| !message.properties.is_empty());
-        let subscriptions = self.session.snapshot().subscriptions.iter().any(|(kept, identifier)| {
-            identifier.is_some() || kept.options != SubscriptionOptions::new(kept.options.qos)
-        });
+        let has_options = |it: &Subscription| it.options != SubscriptionOptions::new(it.options.qos);
+        let kept = self.session.snapshot().subscriptions;
+        let subscriptions = kept.iter().any(|(kept, identifier)| identifier.is_some() || has_options(kept))
+            || self.session.requests.any(|request| match &request.ask {
+                Ask::Subscribe(asked) => {
+                    let properties = request.properties.as_properties();
+                    properties.find(PropertyId::SubscriptionIdentifier).is_some()
+                        || asked.iter().any(has_options)
+                }
+                Ask::Unsubscribe(_) => false,
+            });
         [
             (!config.session_expiry.is_zero(), Feature::SessionExpiry),
             (config.receive_maximum != u16::MAX, Feature::ReceiveMaximum),

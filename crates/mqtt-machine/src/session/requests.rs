@@ -74,7 +74,12 @@ impl Requests {
 
     /// Whether a request of the machine's own has not been acknowledged.
     pub(crate) fn is_restoring(&self) -> bool {
-        self.queue.iter().any(|request| request.op.is_none())
+        self.any(|request| request.op.is_none())
+    }
+
+    /// Whether `is` holds for a request that has not ended.
+    pub(crate) fn any(&self, is: impl Fn(&Request) -> bool) -> bool {
+        self.queue.iter().any(is)
     }
 
     /// The next one to write.
