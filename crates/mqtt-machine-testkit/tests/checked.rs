@@ -238,7 +238,10 @@ impl Hostile {
             }
             3 => {
                 let filter = TopicFilter::new(["a/#", "b"][self.random.size(0..=1)]).unwrap();
-                drop(self.machine.subscribe(now, Subscribe::to(filter, QoS::AtLeastOnce)));
+                let mut request = Subscribe::to(filter, QoS::AtLeastOnce);
+                // In turn with none, with one, and with another.
+                request.identifier = Some(now.as_micros() as u32 % 3).filter(|number| *number > 0);
+                drop(self.machine.subscribe(now, request));
             }
             4 => {
                 let filters = vec![TopicFilter::new("a/#").unwrap()];

@@ -50,8 +50,15 @@ fn run(version: ProtocolVersion, forgetful: bool) {
     ];
     // What a version can do at all.
     let v5 = version == ProtocolVersion::V5;
-    let lesser =
-        [(true, total.redirected), (version != ProtocolVersion::V3_1, total.fell_back), (v5, total.lowered)];
+    let lesser = [
+        (true, total.redirected),
+        (version != ProtocolVersion::V3_1, total.fell_back),
+        (v5, total.lowered),
+        (v5, total.identified),
+        (v5, total.authenticated),
+        (true, total.overlapping),
+        (true, total.asked),
+    ];
     let lesser = lesser.iter().all(|(can, times)| !can || *times > count / 20);
     let enough = lesser && total.connections > count * 3 && happened.iter().all(|times| *times > count / 100);
     assert!(count < 500 || enough, "the faults do not happen: {total}");

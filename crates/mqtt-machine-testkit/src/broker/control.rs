@@ -65,10 +65,11 @@ impl Broker {
         self.sessions.contains_key(client_id)
     }
 
-    /// Whether this client is connected and subscribed to this filter.
-    pub fn is_subscribed(&self, client_id: &str, filter: &str) -> bool {
-        let session = self.sessions.get(client_id).filter(|session| session.conn.is_some());
-        session.is_some_and(|session| session.subscriptions.contains_key(filter))
+    /// The Subscription Identifier of this filter in the session of a client that is connected; `None` when it is not, or is not
+    /// subscribed to it.
+    pub fn subscription(&self, client_id: &str, filter: &str) -> Option<Option<u32>> {
+        let session = self.sessions.get(client_id).filter(|session| session.conn.is_some())?;
+        session.subscriptions.get(filter).map(|subscribed| subscribed.identifier)
     }
 
     /// How many messages wait for this client, in flight included.

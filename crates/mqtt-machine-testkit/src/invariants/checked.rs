@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::journal::Record;
+use mqtt_machine::packet::{Property, PropertyId};
 use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
     Action, Answer, Capabilities, Command, Config, Disconnect, Event, Input, Instant, JournalSeq, Machine,
-    Message, OpId, Output, ReasonCode, Receipt, Refused, Reply, RestoreError, SessionSnapshot, StoreError,
-    Subscribe, TransportEvent, TransportId, Unsubscribe,
+    Message, OpId, Output, ReasonCode, Receipt, Refused, Reply, RestoreError, Secret, SessionSnapshot,
+    StoreError, Subscribe, TransportEvent, TransportId, Unsubscribe,
 };
 
 use super::model::{Asked, Model, Vitals};
@@ -218,6 +219,7 @@ impl Checked {
             }
             Input::Command(Command::Connect) => return done(self.connect(now)),
             Input::Command(Command::Reconnect) => return done(self.reconnect(now)),
+            Input::Command(Command::Reauthenticate(data)) => return done(self.reauthenticate(now, data)),
             Input::Command(Command::Settle(receipt, reason)) => self.settle(now, receipt, reason),
             Input::Command(Command::Reconfigure(config)) => self.reconfigure(now, config),
             // An input that this crate does not know yet is passed on, unwatched.
@@ -302,7 +304,12 @@ impl Checked {
     pub fn subscribe(&mut self, now: Instant, subscribe: Subscribe) -> Result<OpId, Refused> {
         self.before(now);
         let filters = subscribe.subscriptions.iter().map(|it| it.filter.clone()).collect();
-        let asked = Asked::Subscribe(filters, subscribe.properties.len());
+        let insisted = match subscribe.properties.as_properties().find(PropertyId::SubscriptionIdentifier) {
+            Some(Property::SubscriptionIdentifier(identifier)) => Some(identifier),
+            _ => None,
+        };
+        let identifier = subscribe.identifier.or(insisted);
+        let asked = Asked::Subscribe(filters, identifier, subscribe.properties.len());
         let result = self.machine.subscribe(now, subscribe);
         self.accepted(&result, asked);
         self.after(now);
@@ -360,6 +367,17 @@ impl Checked {
         self.before(now);
         let result = self.machine.disconnect(now, disconnect);
         self.accepted(&result, Asked::Disconnect);
+        self.after(now);
+        result
+    }
+
+    /// As [`Machine::reauthenticate`].
+    ///
+    /// # Errors
+    /// As [`Machine::reauthenticate`].
+    pub fn reauthenticate(&mut self, now: Instant, data: Option<Secret>) -> Result<(), Refused> {
+        self.before(now);
+        let result = self.machine.reauthenticate(now, data);
         self.after(now);
         result
     }

@@ -81,6 +81,9 @@ pub enum Invariant {
     InFlight,
     /// A topic alias is known to who reads it, and resolves to its topic.
     Aliases,
+    /// A SUBSCRIBE carries the Subscription Identifier that was asked for with it, where the server has them, also when it is made
+    /// again. With an honest server: a message carries those of the subscriptions that it belongs to.
+    SubscriptionIdentifiers,
     /// A PUBLISH that arrives is told once, in its order, unchanged; one of QoS 2 that was told before is not.
     Delivery,
     /// A message is acknowledged when its receipt came back and not before, in the order of arrival.
@@ -108,7 +111,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::NoPanic,
         Self::Memory,
         Self::Identifiers,
@@ -122,6 +125,7 @@ impl Invariant {
         Self::Dup,
         Self::InFlight,
         Self::Aliases,
+        Self::SubscriptionIdentifiers,
         Self::Delivery,
         Self::Acknowledgement,
         Self::Credit,

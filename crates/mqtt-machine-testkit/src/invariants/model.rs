@@ -24,9 +24,9 @@ use super::{Findings, Invariant, MEMORY_SLACK, MEMORY_SLACK_EACH};
 #[derive(Clone, Debug)]
 pub(super) enum Asked {
     Publish(QoS),
+    /// Its filters, its Subscription Identifier, and how many bytes of properties it has.
+    Subscribe(Vec<TopicFilter>, Option<u32>, usize),
     /// Its filters, and how many bytes of properties it has.
-    Subscribe(Vec<TopicFilter>, usize),
-    /// As above.
     Unsubscribe(Vec<TopicFilter>, usize),
     Disconnect,
 }
@@ -35,7 +35,7 @@ impl Asked {
     /// Bytes of a request.
     fn bytes(&self) -> usize {
         match self {
-            Self::Subscribe(filters, properties) | Self::Unsubscribe(filters, properties) => {
+            Self::Subscribe(filters, _, properties) | Self::Unsubscribe(filters, properties) => {
                 bytes_of(filters) + properties
             }
             Self::Publish(_) | Self::Disconnect => 0,
@@ -52,6 +52,15 @@ fn bytes_of<'a>(filters: impl IntoIterator<Item = &'a TopicFilter>) -> usize {
 enum Request {
     Subscribe(usize),
     Unsubscribe(usize),
+}
+
+/// What a request may be: which commands of the caller's, and whether the machine makes subscriptions again by it.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    filters: Vec<TopicFilter>,
+    /// Subscription Identifiers that the caller may have asked for with these filters.
+    asked: BTreeSet<Option<u32>>,
+    again: bool,
 }
 
 /// What the machine shows of itself after a step.
@@ -84,13 +93,14 @@ pub(super) struct Model {
     pub(super) journal: Journal,
     open: BTreeMap<OpId, Asked>,
     last_op: Option<OpId>,
-    requests: BTreeMap<PacketId, Request>,
+    requests: BTreeMap<PacketId, (Request, Wanted)>,
     answers: Vec<(Request, Vec<ReasonCode>)>,
     /// Requests that have left on any connection, and on this one.
     sent: BTreeSet<OpId>,
     left: BTreeSet<OpId>,
-    /// What was granted at some time: the machine may subscribe to it by itself.
-    granted: BTreeSet<TopicFilter>,
+    /// What was granted at some time, and with which Subscription Identifiers it may be kept: the machine may subscribe to it by
+    /// itself.
+    granted: BTreeMap<TopicFilter, BTreeSet<Option<u32>>>,
     disconnecting: bool,
     /// The last command when a disconnect ended: it and those before it have ended, told or not.
     over: Option<OpId>,
@@ -126,7 +136,7 @@ impl Model {
             answers: Vec::new(),
             sent: BTreeSet::new(),
             left: BTreeSet::new(),
-            granted: BTreeSet::new(),
+            granted: BTreeMap::new(),
             disconnecting: false,
             over: None,
             lost: Vec::new(),
@@ -147,8 +157,8 @@ impl Model {
                 Record::Received { packet_id } => model.incoming.restore_received(*packet_id),
                 Record::Completed { packet_id } => model.incoming.restore_completed(*packet_id),
                 Record::SessionLost { .. } => model.incoming.session_lost(),
-                Record::Subscribed { subscription, .. } => {
-                    model.granted.insert(subscription.filter.clone());
+                Record::Subscribed { subscription, identifier } => {
+                    model.granted.insert(subscription.filter.clone(), BTreeSet::from([*identifier]));
                 }
                 _ => {}
             }
@@ -325,7 +335,8 @@ impl Model {
         let (_, certain) = if used >= held { (0, 0) } else { self.outgoing.certain(self.findings.now) };
         let least = held.min(certain + self.incoming.credit + aliases);
         // A subscription is in the session, and in a request while it is made again; that it was granted once need not mean either.
-        let most = held + self.open.values().map(Asked::bytes).sum::<usize>() + 2 * bytes_of(&self.granted);
+        let most =
+            held + self.open.values().map(Asked::bytes).sum::<usize>() + 2 * bytes_of(self.granted.keys());
         let holds = (used >= held || used >= least) && used <= most + slack;
         self.findings.ensure(holds, Invariant::Memory, || {
             format!("memory_used tells {used} bytes, {held} to {most} are held (slack {slack})")
@@ -377,6 +388,13 @@ impl Model {
         self.findings.ensure(same, Invariant::Session, || {
             format!("PUBREL is awaited for {received:?}, and the machine awaits {:?}", session.received)
         });
+        for (subscription, identifier) in &session.subscriptions {
+            let known = self.granted.get(&subscription.filter);
+            let holds = known.is_some_and(|identifiers| identifiers.contains(identifier));
+            self.findings.ensure(holds, Invariant::SubscriptionIdentifiers, || {
+                format!("{} is kept with {identifier:?}, and was granted with {known:?}", subscription.filter)
+            });
+        }
     }
 
     /// The run is over and the machine has been disconnected: nothing may be left open.

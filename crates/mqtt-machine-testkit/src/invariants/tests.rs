@@ -7,13 +7,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{
-    Ack, AckKind, ConnAck, Connect, Packet, Properties, PropertiesBuf, Property, Publish, Subscribe,
-    SubscribeFilter, Unsubscribe,
+    Ack, AckKind, ConnAck, Connect, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes,
+    SubAck, Subscribe, SubscribeFilter, Unsubscribe,
 };
 use mqtt_machine::{
     Acknowledgement, Action, Config, Event, Instant, JournalSeq, Machine, Message, OpId, Outcome, PacketId,
-    ProtocolVersion, QoS, ReasonCode, Server, SubscriptionOptions, TopicFilter, TransportEvent, TransportId,
-    wire,
+    ProtocolVersion, QoS, ReasonCode, Server, Subscription, SubscriptionOptions, TopicFilter, TransportEvent,
+    TransportId, wire,
 };
 
 use super::model::{Asked, Model, Vitals};
@@ -218,6 +218,8 @@ fn names_that_name_two_things_are_seen() {
     let mut played = Played::connected();
     played.accepts(1, QoS::AtLeastOnce, "x");
     played.sends(&publish(1, false, b"x"));
+    let asked = Asked::Subscribe(vec![TopicFilter::new("t").unwrap()], None, 0);
+    played.model.accepted(OpId::new(9), asked);
     let filters = vec![SubscribeFilter { filter: "t", options: SubscriptionOptions::new(QoS::AtMostOnce) }];
     let properties = Properties::EMPTY;
     played.sends(&Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters }));
@@ -264,7 +266,7 @@ fn an_outcome_that_nothing_supports_is_seen() {
 
     let mut played = Played::connected();
     let filters = vec![TopicFilter::new("t").unwrap()];
-    played.model.accepted(OpId::new(1), Asked::Subscribe(filters.clone(), 0));
+    played.model.accepted(OpId::new(1), Asked::Subscribe(filters.clone(), None, 0));
     played.ends(OpId::new(1), acknowledged());
     played.assert_found(Invariant::Outcome);
 
@@ -274,6 +276,64 @@ fn an_outcome_that_nothing_supports_is_seen() {
     played.sends(&Packet::Unsubscribe(Unsubscribe { packet_id: id(1), properties, filters: vec!["t"] }));
     played.ends(OpId::new(1), Outcome::NotSent);
     played.assert_found(Invariant::Outcome);
+}
+
+#[test]
+fn an_identifier_that_nobody_asked_for_or_that_is_forgotten_is_seen() {
+    let filters = vec![TopicFilter::new("t").unwrap()];
+    let identified = |number| PropertiesBuf::new().with(Property::SubscriptionIdentifier(number)).unwrap();
+    let subscribe = |played: &mut Played, properties: &PropertiesBuf| {
+        let filter = SubscribeFilter { filter: "t", options: SubscriptionOptions::new(QoS::AtMostOnce) };
+        let properties = properties.as_properties();
+        played.sends(&Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters: vec![filter] }));
+    };
+    let asked = |played: &mut Played, identifier| {
+        played.model.accepted(OpId::new(1), Asked::Subscribe(filters.clone(), identifier, 0));
+    };
+    let kept = |played: &mut Played, identifier| {
+        let mut session = Machine::new(Arc::new(config()), 1, Instant::ZERO).session();
+        let subscription = Subscription::new(filters[0].clone(), QoS::AtMostOnce);
+        session.subscriptions.push((subscription, identifier));
+        played.model.session(&session);
+    };
+    let granted = |played: &mut Played| {
+        let codes = ReasonCodes::from_bytes(&[0]).unwrap();
+        played.receives(&Packet::SubAck(SubAck { packet_id: id(1), properties: Properties::EMPTY, codes }));
+    };
+    for (wanted, carried) in
+        [(Some(7), PropertiesBuf::new()), (Some(7), identified(8)), (None, identified(7))]
+    {
+        let mut played = Played::connected();
+        asked(&mut played, wanted);
+        subscribe(&mut played, &carried);
+        played.assert_found(Invariant::SubscriptionIdentifiers);
+    }
+    // A server without identifiers gets none, and what is kept has one all the same.
+    let without = PropertiesBuf::new().with(Property::SubscriptionIdentifierAvailable(false)).unwrap();
+    for (carried, keeps, sound) in [
+        (PropertiesBuf::new(), Some(7), true),
+        (PropertiesBuf::new(), None, false),
+        (identified(7), Some(7), false),
+    ] {
+        let mut played = Played::connected_with(config(), without.as_properties());
+        asked(&mut played, Some(7));
+        subscribe(&mut played, &carried);
+        granted(&mut played);
+        kept(&mut played, keeps);
+        if sound {
+            assert_eq!(played.model.findings.list, []);
+        } else {
+            played.assert_found(Invariant::SubscriptionIdentifiers);
+        }
+    }
+    // Made again without it.
+    let mut played = Played::connected();
+    asked(&mut played, Some(7));
+    subscribe(&mut played, &identified(7));
+    granted(&mut played);
+    played.reconnected();
+    subscribe(&mut played, &PropertiesBuf::new());
+    played.assert_found(Invariant::SubscriptionIdentifiers);
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(super) struct Wire {
     maximum_packet_size: usize,
     maximum_qos: QoS,
     retain_available: bool,
+    /// The server has Subscription Identifiers.
+    pub(super) has_identifiers: bool,
     alias_maximum: u16,
     aliases: BTreeMap<u16, String>,
     /// DISCONNECT was written.
@@ -66,6 +68,7 @@ impl Wire {
             maximum_packet_size: usize::MAX,
             maximum_qos: QoS::ExactlyOnce,
             retain_available: true,
+            has_identifiers: false,
             alias_maximum: 0,
             aliases: BTreeMap::new(),
             over: false,
@@ -171,6 +174,7 @@ impl Wire {
             return false;
         }
         self.stage = Stage::Established;
+        self.has_identifiers = self.version == ProtocolVersion::V5;
         for property in connack.properties {
             match property {
                 Property::ReceiveMaximum(most) => self.receive_maximum = usize::from(most),
@@ -179,6 +183,7 @@ impl Wire {
                     self.maximum_qos = QoS::from_u8(most).unwrap_or(QoS::ExactlyOnce);
                 }
                 Property::RetainAvailable(available) => self.retain_available = available,
+                Property::SubscriptionIdentifierAvailable(available) => self.has_identifiers = available,
                 Property::TopicAliasMaximum(most) => self.alias_maximum = most,
                 _ => {}
             }

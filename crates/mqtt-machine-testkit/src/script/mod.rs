@@ -14,10 +14,11 @@ mod run;
 
 use core::time::Duration;
 
-use mqtt_machine::packet::{AckKind, PropertiesBuf, Sender};
+use mqtt_machine::packet::{AckKind, PropertiesBuf, Property, PropertyId, Sender};
 use mqtt_machine::{
     Authentication, Backoff, CleanStart, Config, Limits, LostSession, Message, Offline, PacketId,
-    ProtocolVersion, QoS, ReasonCode, Secret, Server, Subscription, TopicFilter, TopicName, TransportEvent,
+    ProtocolVersion, QoS, ReasonCode, Secret, Server, Subscribe, Subscription, TopicFilter, TopicName,
+    TransportEvent,
 };
 
 use crate::generate::{
@@ -67,7 +68,7 @@ pub enum Step {
     /// The caller publishes.
     Publish(Message),
     /// The caller subscribes.
-    Subscribe(Vec<Subscription>, PropertiesBuf),
+    Subscribe(Subscribe),
     /// The caller unsubscribes.
     Unsubscribe(Vec<TopicFilter>),
     /// The caller gives a receipt back: the one at this place, counted round, with this code.
@@ -119,6 +120,11 @@ impl Setup {
             CleanStart::Never if self.seed % 4 == 3 => CleanStart::OwnOnly,
             other => other,
         }
+    }
+
+    /// Whether the server has Subscription Identifiers; drawn in the same way.
+    const fn has_identifiers(&self) -> bool {
+        self.seed % 4 != 2
     }
 
     /// The configuration.
@@ -304,7 +310,16 @@ fn subscribe(choices: &mut Choices<'_>, version: ProtocolVersion) -> Step {
         options: subscription_options(choices, version),
     };
     let subscriptions = (0..count).map(|_| one(choices)).collect();
-    Step::Subscribe(subscriptions, properties(choices, version, Spot::Subscribe))
+    let request = Subscribe::new(subscriptions);
+    let list = properties(choices, version, Spot::Subscribe);
+    // Half of those that have an identifier insist on it.
+    Step::Subscribe(match list.as_properties().find(PropertyId::SubscriptionIdentifier) {
+        Some(Property::SubscriptionIdentifier(identifier)) if identifier % 2 == 0 => {
+            let others = list.retain(|property| property.id() != PropertyId::SubscriptionIdentifier);
+            request.properties(others).identifier(identifier)
+        }
+        _ => request.properties(list),
+    })
 }
 
 /// A PUBLISH from the server with one of few identifiers.

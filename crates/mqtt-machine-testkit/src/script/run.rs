@@ -11,7 +11,7 @@ use mqtt_machine::packet::{
 };
 use mqtt_machine::{
     Action, Answer, Disconnect, Event, Instant, JournalSeq, Output, ProtocolVersion, QoS, ReasonCode,
-    Receipt, Secret, Server, StoreError, Subscribe, TransportEvent, TransportId, Unsubscribe, wire,
+    Receipt, Secret, Server, StoreError, TransportEvent, TransportId, Unsubscribe, wire,
 };
 
 use super::{Script, Setup, Step};
@@ -139,9 +139,8 @@ impl World {
                 let op = self.machine.publish(now, message.clone());
                 self.accept(&op);
             }
-            Step::Subscribe(subscriptions, properties) => {
-                let subscribe = Subscribe::new(subscriptions.clone()).properties(properties.clone());
-                let op = self.machine.subscribe(now, subscribe);
+            Step::Subscribe(subscribe) => {
+                let op = self.machine.subscribe(now, subscribe.clone());
                 self.accept(&op);
             }
             Step::Unsubscribe(filters) => {
@@ -307,6 +306,9 @@ impl World {
         let mut properties = PropertiesBuf::new();
         if self.setup.authenticates && self.version == ProtocolVersion::V5 {
             properties.push(Property::AuthenticationMethod("m")).expect("a valid method");
+        }
+        if !self.setup.has_identifiers() && self.version == ProtocolVersion::V5 {
+            properties.push(Property::SubscriptionIdentifierAvailable(false)).expect("a flag");
         }
         self.send(&OwnedAnswer::ConnAck { session_present, reason: ReasonCode::Success, properties });
     }

@@ -13,6 +13,8 @@ use mqtt_machine::{
     ReasonCode, Receipt, TransportId,
 };
 
+use mqtt_machine_scram::Client as Exchange;
+
 use super::{Options, Settle};
 use crate::invariants::{Checked, Invariant, Violation};
 use crate::random::Random;
@@ -73,6 +75,10 @@ pub struct Client {
     /// The transcripts of machines that crashed, when it is recorded.
     pub transcripts: Vec<Bytes>,
     recording: Option<Recording>,
+    /// The exchange of the present connection, if it authenticates.
+    pub(super) exchange: Option<Exchange>,
+    /// How often a server proved that it knows the password.
+    pub(super) verified: u64,
     pub(super) config: Arc<Config>,
     pub(super) process: Process,
     /// It was asked to connect, and begins to after a crash.
@@ -116,6 +122,8 @@ impl Client {
             untold: BTreeSet::new(),
             transcripts: Vec::new(),
             recording: options.recording,
+            exchange: None,
+            verified: 0,
             config,
             process: Process::Running,
             wanted: false,

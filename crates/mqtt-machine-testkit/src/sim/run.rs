@@ -138,7 +138,8 @@ impl Sim {
             match action {
                 Action::Prepare { id, server, .. } => {
                     let server = server.unwrap_or_else(|| options::server(0));
-                    let answer = Answer::Prepared { id, server, credentials: None, initial_data: None };
+                    let initial_data = self.initial_data(client);
+                    let answer = Answer::Prepared { id, server, credentials: None, initial_data };
                     self.clients[client].machine.answer(self.now, answer);
                 }
                 Action::OpenTransport { id, server } => self.begin_open(client, id, &server),
@@ -148,7 +149,8 @@ impl Sim {
                     let last = self.clients[client].records.last().map_or(due, |(last, ..)| *last);
                     self.clients[client].records.push((due.max(last), seq, record));
                 }
-                // Nobody authenticates here.
+                Action::Authenticate { id, finished, data } => self.prove(client, id, finished, &data),
+                // An action that the simulation does not know yet.
                 _ => {}
             }
         }
@@ -158,6 +160,8 @@ impl Sim {
     fn close_link(&mut self, client: usize, id: TransportId) {
         let due = self.now + self.latency() + self.random.duration(self.options.straggle.clone());
         let late = self.options.late_input;
+        // What it still says may come too late to keep the connection alive.
+        self.excuse(|link| link.client == client && link.id == id);
         let own = |link: &&mut Link| link.client == client && link.id == id;
         if let Some(link) = self.links.iter_mut().find(own) {
             link.client_done = true;

@@ -1,9 +1,11 @@
 //! Owns what the machine does: packets that it writes, actions that it asks for, and what it tells.
 //! It must not know what was asked of it, nor what the server says.
 
+use std::collections::BTreeSet;
+
 use bytes::BytesMut;
 use mqtt_machine::journal::Record;
-use mqtt_machine::packet::{Ack, AckKind, Packet, Publish};
+use mqtt_machine::packet::{Ack, AckKind, Packet, Property, PropertyId, Publish, Subscribe};
 use mqtt_machine::{
     Action, DropReason, Event, OpId, Outcome, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter,
     TransportId,
@@ -12,7 +14,7 @@ use mqtt_machine::{
 use super::super::Invariant;
 use super::super::journal::Step;
 use super::super::wire_rules::{Stage, Wire, is_receivers};
-use super::{Asked, Model, Request};
+use super::{Asked, Model, Request, Wanted};
 
 impl Model {
     /// The machine put these bytes into its output.
@@ -44,12 +46,14 @@ impl Model {
             }
             Packet::Ack(ack) => self.acknowledges(ack),
             Packet::Subscribe(subscribe) => {
-                self.requests_under(subscribe.packet_id, Request::Subscribe(subscribe.filters.len()));
                 let filters: Vec<&str> = subscribe.filters.iter().map(|it| it.filter).collect();
+                let wanted = self.subscribes(subscribe, &filters);
+                self.requests_under(subscribe.packet_id, Request::Subscribe(filters.len()), wanted);
                 self.asks(&filters, true);
             }
             Packet::Unsubscribe(unsubscribe) => {
-                self.requests_under(unsubscribe.packet_id, Request::Unsubscribe(unsubscribe.filters.len()));
+                let request = Request::Unsubscribe(unsubscribe.filters.len());
+                self.requests_under(unsubscribe.packet_id, request, Wanted::default());
                 self.asks(&unsubscribe.filters, false);
             }
             _ => {}
@@ -93,12 +97,40 @@ impl Model {
         });
     }
 
-    fn requests_under(&mut self, packet_id: PacketId, request: Request) {
+    /// Finds who may want a SUBSCRIBE: it carries the identifier of a command, or the one that its filters were granted with;
+    /// none where the server has none.
+    fn subscribes(&mut self, subscribe: &Subscribe<'_>, filters: &[&str]) -> Wanted {
+        let carried = match subscribe.properties.find(PropertyId::SubscriptionIdentifier) {
+            Some(Property::SubscriptionIdentifier(identifier)) => Some(identifier),
+            _ => None,
+        };
+        let available = self.wire.as_ref().is_some_and(|wire| wire.has_identifiers);
+        let fits = |identifier: &Option<u32>| carried == identifier.filter(|_| available);
+        let same = |asked: &[TopicFilter]| asked.iter().map(TopicFilter::as_str).eq(filters.iter().copied());
+        let open = self.open.iter().filter(|(op, _)| Some(**op) > self.over && !self.left.contains(op));
+        let asked = open.filter_map(|(_, asked)| match asked {
+            Asked::Subscribe(asked, identifier, _) if same(asked) && fits(identifier) => Some(*identifier),
+            _ => None,
+        });
+        let asked: BTreeSet<Option<u32>> = asked.collect();
+        let granted = |filter: &&str| {
+            let identifiers = self.granted.iter().find(|(granted, _)| granted.as_str() == *filter);
+            identifiers.is_some_and(|(_, identifiers)| identifiers.iter().any(fits))
+        };
+        let again = filters.iter().all(granted);
+        self.findings.ensure(again || !asked.is_empty(), Invariant::SubscriptionIdentifiers, || {
+            format!("a SUBSCRIBE to {filters:?} carries {carried:?} (the server has them: {available}), which nobody asked for")
+        });
+        let filters = filters.iter().filter_map(|filter| TopicFilter::new(filter).ok()).collect();
+        Wanted { filters, asked, again }
+    }
+
+    fn requests_under(&mut self, packet_id: PacketId, request: Request, wanted: Wanted) {
         let taken = self.outgoing.uses(packet_id) || self.requests.contains_key(&packet_id);
         self.findings.ensure(!taken, Invariant::Identifiers, || {
             format!("a request uses packet identifier {packet_id}, which is in flight")
         });
-        self.requests.insert(packet_id, request);
+        self.requests.insert(packet_id, (request, wanted));
     }
 
     /// The oldest command that asks for this, and did not leave on this connection, does.
@@ -107,8 +139,10 @@ impl Model {
         let mut open = self.open.iter().filter(|(op, _)| Some(**op) > self.over && !self.left.contains(op));
         let op = open.find(|(_, asked)| match asked {
             // It may be the machine's own request, too.
-            Asked::Subscribe(asked, _) if asked.iter().any(|filter| self.granted.contains(filter)) => false,
-            Asked::Subscribe(asked, _) => subscribe && same(asked),
+            Asked::Subscribe(asked, ..) if asked.iter().any(|filter| self.granted.contains_key(filter)) => {
+                false
+            }
+            Asked::Subscribe(asked, ..) => subscribe && same(asked),
             Asked::Unsubscribe(asked, _) => !subscribe && same(asked),
             _ => false,
         });
@@ -217,10 +251,9 @@ impl Model {
                 }
                 self.outgoing.completed(op, outcome, &mut self.findings);
             }
-            (Asked::Subscribe(filters, _), Outcome::Subscribed(codes)) => {
+            (Asked::Subscribe(filters, ..), Outcome::Subscribed(codes)) => {
                 for (filter, code) in filters.iter().zip(&codes.codes) {
                     if !code.is_failure() {
-                        self.granted.insert(filter.clone());
                         self.journal.grants(filter, &mut self.findings);
                     }
                 }

@@ -6,7 +6,7 @@ use mqtt_machine::{CleanStart, PacketId, ProtocolVersion, ReasonCode, TransportI
 
 use super::super::incoming::Terms;
 use super::super::wire_rules::{Stage, Wire};
-use super::{Model, Request};
+use super::{Model, Request, Wanted};
 
 impl Model {
     /// The machine took these bytes. What is behind a packet that ends the connection does not count.
@@ -98,7 +98,8 @@ impl Model {
     }
 
     fn answered(&mut self, packet_id: PacketId, subscribe: bool, codes: ReasonCodes<'_>) -> bool {
-        let Some(request) = self.requests.get(&packet_id).copied() else { return true };
+        let Some((request, _)) = self.requests.get(&packet_id) else { return true };
+        let request = *request;
         let v5 = self.wire.as_ref().is_some_and(|wire| wire.version == ProtocolVersion::V5);
         let mut codes: Vec<ReasonCode> = codes.iter().collect();
         let expected = match request {
@@ -114,9 +115,27 @@ impl Model {
         if codes.len() != expected {
             return false;
         }
-        self.requests.remove(&packet_id);
+        if let Some((_, wanted)) = self.requests.remove(&packet_id) {
+            self.grants(wanted, &codes);
+        }
         self.answers.push((request, codes));
         true
+    }
+}
+
+impl Model {
+    /// What is granted to a command is kept with its identifier; what is made again stays as it was.
+    fn grants(&mut self, wanted: Wanted, codes: &[ReasonCode]) {
+        for (filter, code) in wanted.filters.into_iter().zip(codes) {
+            if code.is_failure() || wanted.asked.is_empty() {
+                continue;
+            }
+            let identifiers = self.granted.entry(filter).or_default();
+            if !wanted.again {
+                identifiers.clear();
+            }
+            identifiers.extend(&wanted.asked);
+        }
     }
 }
 

@@ -19,6 +19,9 @@ impl Play<'_> {
                 self.judge_subscriber(client, &mut wrong);
             }
         }
+        for client in self.schedule.publishers..self.schedule.publishers + self.schedule.subscribers {
+            self.judge_identifiers(client, &mut wrong);
+        }
         for (invariant, detail) in wrong {
             self.wrong(invariant, detail);
         }
@@ -72,12 +75,13 @@ impl Play<'_> {
         for Sent { message, .. } in &owed {
             let count = subscriber.messages.iter().filter(|got| is(got, message)).count();
             let once = message.qos == QoS::ExactlyOnce;
-            if count == 0 || (once && count > 1) {
+            let copies = self.schedule.copies_of(message);
+            if count < copies || (once && count > copies) {
                 let invariant = if once { Invariant::ExactlyOnce } else { Invariant::AtLeastOnce };
                 let (name, number) = (self.schedule.name(client), text(message));
                 wrong.push((
                     invariant,
-                    format!("{name} got message {number} (QoS {}) {count} times", message.qos),
+                    format!("{name} got message {number} (QoS {}) {count} times of {copies}", message.qos),
                 ));
             }
         }
@@ -108,6 +112,7 @@ fn text(message: &Message) -> String {
 mod tests {
     use mqtt_machine::ProtocolVersion;
 
+    use super::super::interests::Interests;
     use super::super::{Schedule, Step, What};
     use super::*;
     use crate::broker::ConnId;
@@ -123,6 +128,7 @@ mod tests {
         let mut found = promising.filter(|schedule| {
             // Each message keeps its QoS.
             !schedule.terms.lowers
+                && schedule.interests == Interests::default()
                 && sends(schedule, QoS::AtLeastOnce)
                 && sends(schedule, QoS::ExactlyOnce)
                 && !schedule.steps.iter().any(crashes)

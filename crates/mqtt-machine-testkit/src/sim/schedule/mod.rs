@@ -14,6 +14,7 @@
 //! # Ok::<(), String>(())
 //! ```
 
+mod interests;
 mod judge;
 mod report;
 mod run;
@@ -28,6 +29,7 @@ use mqtt_machine::{LostSession, ProtocolVersion, QoS};
 use super::{Options, Settle};
 use crate::broker::BrokerConfig;
 use crate::random::Random;
+use interests::Interests;
 pub use report::{Failure, Report};
 use terms::Terms;
 
@@ -58,6 +60,13 @@ pub(super) enum What {
     /// The broker keeps a copy of the client's session, to resurrect it later.
     Copy(usize),
     Resurrect(usize),
+    /// A subscriber asks for one filter more, or no longer.
+    Ask {
+        client: usize,
+        more: bool,
+    },
+    /// A client proves itself again.
+    Reauthenticate(usize),
     /// A second client with the same identifier comes up.
     Twin(usize),
     /// The client's server, or the next that it tries, sends it to this one: for good if it has moved.
@@ -84,6 +93,8 @@ impl What {
             | Self::Copy(client)
             | Self::Resurrect(client)
             | Self::Twin(client)
+            | Self::Ask { client, .. }
+            | Self::Reauthenticate(client)
             | Self::Redirect { client, .. } => Some(*client),
             Self::Jump(_) | Self::FailOver(..) => None,
         }
@@ -136,6 +147,7 @@ pub struct Schedule {
     steps: Vec<Step>,
     forgetful: bool,
     terms: Terms,
+    interests: Interests,
 }
 
 const fn ms(millis: u64) -> Duration {
@@ -186,9 +198,11 @@ impl Schedule {
             steps: Vec::new(),
             forgetful: false,
             terms: Terms::default(),
+            interests: Interests::default(),
         };
         schedule.draw_steps(&mut random, mood, payload);
         Terms::draw(&mut schedule);
+        Interests::draw(&mut schedule);
         schedule
     }
 
@@ -365,6 +379,14 @@ impl fmt::Display for Schedule {
                 f,
                 "  {:?}, servers speak {versions:?}, QoS {maximum_qos}, retain: {retain_available}",
                 self.terms
+            )?;
+        }
+        if self.interests != Interests::default() {
+            let BrokerConfig { copies, subscription_identifiers, .. } = &self.options.broker;
+            writeln!(
+                f,
+                "  {:?}, servers have identifiers: {subscription_identifiers}, send copies: {copies}",
+                self.interests
             )?;
         }
         for Step { after, what } in &self.steps {

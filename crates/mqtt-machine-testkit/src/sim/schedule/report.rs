@@ -47,6 +47,16 @@ pub struct Report {
     pub fell_back: u64,
     /// Messages that no server takes as they are.
     pub lowered: u64,
+    /// Messages that came with Subscription Identifiers.
+    pub identified: u64,
+    /// Schedules whose subscribers have subscriptions that overlap.
+    pub overlapping: u64,
+    /// Requests to subscribe and unsubscribe in the midst of the rest.
+    pub asked: u64,
+    /// Exchanges of SCRAM that came to their end, each with a server that proved itself.
+    pub authenticated: u64,
+    /// Of those, or begun: exchanges on a connection that was there already.
+    pub reauthenticated: u64,
     /// The virtual time that it took.
     pub took: Duration,
     /// Steps of the simulation.
@@ -72,6 +82,11 @@ impl AddAssign for Report {
         self.redirected += other.redirected;
         self.fell_back += other.fell_back;
         self.lowered += other.lowered;
+        self.identified += other.identified;
+        self.overlapping += other.overlapping;
+        self.asked += other.asked;
+        self.authenticated += other.authenticated;
+        self.reauthenticated += other.reauthenticated;
         self.took += other.took;
         self.steps += other.steps;
     }
@@ -83,7 +98,7 @@ impl fmt::Display for Report {
             f,
             "{} schedules: {} connections ({} lost sessions), {} messages, {} delivered, {} resent, {} crashes \
              ({} messages vanished), {} fail-overs, {} jumps, {} suspended, {} stranded, {} confused, {} redirected, \
-             {} fell back, {} lowered, {} steps",
+             {} fell back, {} lowered, {} identified, {} overlapping, {} asked, {} authenticated ({} again), {} steps",
             self.schedules,
             self.connections,
             self.sessions_lost,
@@ -100,6 +115,11 @@ impl fmt::Display for Report {
             self.redirected,
             self.fell_back,
             self.lowered,
+            self.identified,
+            self.overlapping,
+            self.asked,
+            self.authenticated,
+            self.reauthenticated,
             self.steps
         )
     }

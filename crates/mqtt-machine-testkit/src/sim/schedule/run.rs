@@ -7,8 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
-    Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, ProtocolVersion, QoS,
-    ReasonCode, Subscribe, TopicFilter,
+    Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, ProtocolVersion, QoS, ReasonCode,
 };
 
 use super::super::{Client, Sim, config, server};
@@ -17,7 +16,7 @@ use crate::broker::{Plan, SessionCopy};
 use crate::invariants::{Invariant, Violation};
 
 /// The virtual time within which every schedule must have delivered everything.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// A message that an application gave away.
 pub(super) struct Sent {
@@ -34,7 +33,7 @@ pub(super) struct Play<'a> {
     pub(super) sent: Vec<Sent>,
     copies: Vec<Option<SessionCopy>>,
     pub(super) wrong: Vec<Violation>,
-    report: Report,
+    pub(super) report: Report,
 }
 
 impl Schedule {
@@ -164,6 +163,7 @@ impl<'a> Play<'a> {
         }
         self.settle();
         self.still_subscribed();
+        self.may_prove_again();
         self.leave();
         self.judge();
         self.wrong.splice(0..0, self.sim.violations());
@@ -177,23 +177,6 @@ impl<'a> Play<'a> {
         if self.sim.client(client).connected.is_empty() && self.sim.client(client).machine.is_idle() {
             // Refused when it connects already.
             let _ = self.sim.try_connect(client);
-        }
-    }
-
-    fn subscribe(&mut self) {
-        let mut ops = Vec::new();
-        for client in self.schedule.publishers..self.schedule.publishers + self.schedule.subscribers {
-            self.sim.connect(client);
-            let Ok(filter) = TopicFilter::new("topic/+") else { return };
-            match self.sim.subscribe(client, Subscribe::to(filter, QoS::ExactlyOnce)) {
-                Ok(op) => ops.push((client, op)),
-                Err(refused) => self.wrong(Invariant::Outcome, format!("a subscription: {refused}")),
-            }
-        }
-        let granted =
-            |sim: &Sim| ops.iter().all(|(client, op)| sim.client(*client).outcomes.contains_key(op));
-        if !self.sim.run_until(PATIENCE, granted) {
-            self.wrong(Invariant::EndsOnce, "a subscription never ended".into());
         }
     }
 
@@ -254,6 +237,13 @@ impl<'a> Play<'a> {
                 }
             }
             What::Redirect { client, to, moved } => self.redirect(*client, *to, terms::reason(*moved)),
+            What::Ask { client, more } => self.ask(*client, *more),
+            What::Reauthenticate(client) => {
+                // Refused when it is not connected, or has not come to the end of the last time.
+                let again =
+                    sim.client(*client).is_running() && matches!(sim.reauthenticate(*client), Ok(true));
+                self.report.reauthenticated += u64::from(again);
+            }
             What::Twin(client) => {
                 self.report.confused += 1;
                 let twin = sim.add(self.schedule.config(*client));
@@ -330,18 +320,6 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// Whoever holds a subscription has it at the broker that it is connected to. A server that goes on with an older state of a
-    /// session says that it has the session: what it lacks, nobody can know.
-    fn still_subscribed(&mut self) {
-        if self.report.confused > 0 || self.sim.run_until(PATIENCE, |sim| unsubscribed(sim).is_none()) {
-            return;
-        }
-        if let Some((client, filter)) = unsubscribed(&self.sim) {
-            let detail = format!("{} holds {filter}, which no broker has", self.schedule.name(client));
-            self.wrong(Invariant::Subscriptions, detail);
-        }
-    }
-
     /// A normal end: nothing may be left over.
     fn leave(&mut self) {
         // Who is down or suspended comes back first.
@@ -361,6 +339,7 @@ impl<'a> Play<'a> {
     }
 
     fn count(&mut self) {
+        let identified = self.identified();
         let report = &mut self.report;
         report.schedules = 1;
         report.messages = self.sent.len() as u64;
@@ -376,19 +355,11 @@ impl<'a> Play<'a> {
             report.most_in_flight = report.most_in_flight.max(client.most_in_flight());
             report.delivered += client.messages.len() as u64;
             report.vanished += client.vanished.len() as u64;
+            report.authenticated += client.verified;
         }
+        report.overlapping = u64::from(self.schedule.interests.filters > 1);
+        report.identified = identified;
     }
-}
-
-/// A client, and a subscription of its session that it does not have at the broker that it is connected to.
-fn unsubscribed(sim: &Sim) -> Option<(usize, TopicFilter)> {
-    let brokers = || core::iter::once(&sim.broker).chain(&sim.others);
-    let stands = |name: &str, filter: &str| brokers().any(|broker| broker.is_subscribed(name, filter));
-    sim.clients().iter().enumerate().find_map(|(place, client)| {
-        let held = client.machine.session().subscriptions.into_iter();
-        let mut filters = held.map(|(subscription, _)| subscription.filter);
-        filters.find(|filter| !stands(sim.client_id(place), filter.as_str())).map(|filter| (place, filter))
-    })
 }
 
 #[cfg(test)]
@@ -413,20 +384,6 @@ mod tests {
                 assert!(entries > 0, "{seed} {name}");
             }
         }
-    }
-
-    #[test]
-    fn a_subscription_that_no_broker_has_is_seen() {
-        let schedule = Schedule::from_seed(ProtocolVersion::V5, 0);
-        let mut play = Play::new(&schedule, false);
-        play.subscribe();
-        assert_eq!(unsubscribed(&play.sim), None);
-        let name = schedule.name(schedule.publishers);
-        let session = play.sim.broker.copy_session(&name);
-        assert!(session.is_some() && play.sim.others.iter().all(|broker| !broker.has_session(&name)));
-        play.sim.broker.forget_session(&name);
-        let seen = unsubscribed(&play.sim).map(|(client, filter)| (client, filter.to_string()));
-        assert_eq!(seen, Some((schedule.publishers, "topic/+".to_owned())));
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl<F: Fn(&Schedule) -> Option<Invariant>> Shrinker<F> {
 
     /// Makes everything as simple as it can be, one thing at a time.
     fn calm(&mut self) {
-        let simpler: [fn(&mut Schedule); 18] = [
+        let simpler: [fn(&mut Schedule); 21] = [
             |it| it.options.breaks = 0,
             |it| it.options.breaks = it.options.breaks.saturating_sub(1),
             |it| it.options.refuse_one_in = 0,
@@ -101,6 +101,9 @@ impl<F: Fn(&Schedule) -> Option<Invariant>> Shrinker<F> {
             |it| it.incoming_bytes = 32 << 20,
             |it| it.prepare = false,
             |it| it.terms.follows = false,
+            |it| it.terms.authenticates = false,
+            |it| it.interests.filters = 1,
+            |it| it.interests.identified = false,
         ];
         for simplify in simpler {
             self.offer_unless_same(simplify);

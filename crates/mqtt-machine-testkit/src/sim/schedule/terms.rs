@@ -1,9 +1,16 @@
 //! Owns what servers lack, impose or send away, and what clients may do about it: fall back to a lower version, lower what they
 //! publish, follow to another server. It must not know links, nor the other faults.
 
-use mqtt_machine::{Config, Message, ProtocolVersion, QoS, ReasonCode, Redirection, Unsupported};
+use mqtt_machine::{
+    Authentication, Config, Message, ProtocolVersion, QoS, ReasonCode, Redirection, Unsupported,
+};
 
+use mqtt_machine_scram::Mechanism;
+
+use super::super::{Client, Sim, authenticate};
+use super::run::{PATIENCE, Play};
 use super::{Schedule, Step, What, ms};
+use crate::invariants::Invariant;
 use crate::random::Random;
 
 /// What the clients of a schedule may do where servers do not do everything.
@@ -15,6 +22,8 @@ pub(super) struct Terms {
     pub(super) lowers: bool,
     /// They follow a redirection.
     pub(super) follows: bool,
+    /// They prove by SCRAM who they are, and so does the server.
+    pub(super) authenticates: bool,
 }
 
 impl Terms {
@@ -52,9 +61,34 @@ impl Terms {
                 schedule.steps.insert(at, Step { after: ms(random.range(0..=500)), what });
             }
         }
+        Self::draw_authentication(schedule, &mut random);
+    }
+
+    /// Enhanced authentication at every connection, and again on some.
+    fn draw_authentication(schedule: &mut Schedule, random: &mut Random) {
+        if schedule.version != ProtocolVersion::V5 || schedule.terms.falls_back || !random.one_in(6) {
+            return;
+        }
+        schedule.terms.authenticates = true;
+        for client in 0..schedule.publishers + schedule.subscribers {
+            let name = schedule.name(client);
+            schedule.options.broker.scram_users.insert(name, authenticate::PASSWORD.to_owned());
+        }
+        schedule.options.broker.scram_iterations = authenticate::ITERATIONS;
+        for _ in 0..random.range(0..=3) {
+            let what = What::Reauthenticate(schedule.anybody(random));
+            let at = random.size(0..=schedule.steps.len());
+            schedule.steps.insert(at, Step { after: ms(random.range(0..=500)), what });
+        }
     }
 
     pub(super) fn apply(self, mut config: Config) -> Config {
+        if self.authenticates {
+            // Each attempt has an exchange of its own.
+            config.prepare = true;
+            let method = Mechanism::Sha256.name().to_owned();
+            config.authentication = Some(Authentication { method, initial_data: None });
+        }
         config.fallback = self.falls_back.then_some(ProtocolVersion::V3_1);
         if self.lowers {
             config.unsupported = Unsupported::Downgrade;
@@ -79,6 +113,25 @@ impl Schedule {
         }
         let qos = message.qos.min(self.options.broker.maximum_qos);
         Message { qos, retain: message.retain && self.options.broker.retain_available, ..message }
+    }
+}
+
+impl Play<'_> {
+    /// Whoever is connected has come to the end of its exchange.
+    pub(super) fn may_prove_again(&mut self) {
+        let busy = |sim: &Sim| {
+            let busy = |client: &Client| {
+                client.machine.is_connected() && client.machine.machine().may_reauthenticate().is_err()
+            };
+            sim.clients().iter().position(busy)
+        };
+        if self.schedule.terms.authenticates
+            && !self.sim.run_until(PATIENCE, |sim| busy(sim).is_none())
+            && let Some(client) = busy(&self.sim)
+        {
+            let detail = format!("{} has not come to the end of an exchange", self.schedule.name(client));
+            self.wrong(Invariant::Progress, detail);
+        }
     }
 }
 
