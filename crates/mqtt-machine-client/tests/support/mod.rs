@@ -2,6 +2,8 @@
 //! any test is about.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod bench;
+
 use std::sync::{Arc, LazyLock};
 
 use bytes::{Buf, BytesMut};
