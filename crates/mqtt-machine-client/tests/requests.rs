@@ -187,7 +187,7 @@ impl World {
             match &asked.owed {
                 Owed::Nothing => prop_assert!(told.is_none(), "request {number}: {told:?}"),
                 Owed::Answer(payload) => {
-                    prop_assert_eq!(told, Some(&Ok(payload.clone())), "request {}", number)
+                    prop_assert_eq!(told, Some(&Ok(payload.clone())), "request {}", number);
                 }
                 Owed::Timeout => {
                     let timeout = matches!(told, Some(Err(RequestError::Timeout { .. })));
