@@ -124,8 +124,8 @@ fn a_message_is_owed_until_its_own_last_acknowledgement() {
     }
 }
 
-// 5.0: MQTT-4.3.3-3, MQTT-4.3.3-5
-// 3.1.1: MQTT-4.3.3-1
+// 5.0: MQTT-4.3.2-3, MQTT-4.3.3-3, MQTT-4.3.3-5
+// 3.1.1: MQTT-4.3.2-1, MQTT-4.3.3-1
 #[test]
 fn an_acknowledgement_of_another_handshake_or_before_its_turn_is_a_violation() {
     for version in BOTH {

@@ -38,8 +38,6 @@ fn connecting<T>(bench: &mut Bench, see: impl FnOnce(&Connect<'_>) -> T) -> T {
     }
 }
 
-// 5.0: MQTT-3.1.2-4
-// 3.1.1: MQTT-3.1.2-4, MQTT-3.1.2-6
 #[test]
 fn a_start_is_clean_always_never_or_at_the_first_connection_only() {
     for version in ProtocolVersion::ALL {
@@ -133,7 +131,7 @@ fn full_will() -> Message {
     will
 }
 
-// 5.0: MQTT-3.1.2-9, MQTT-3.1.2-12, MQTT-3.1.2-15
+// 5.0: MQTT-3.1.2-9, MQTT-3.1.2-12
 #[test]
 fn a_will_leaves_with_every_property_that_it_has_and_in_3_x_without_them() {
     for version in ProtocolVersion::ALL {
@@ -193,7 +191,6 @@ fn a_message_that_has_an_identifier_and_never_left_expires_all_the_same() {
     }
 }
 
-// 5.0: MQTT-3.3.2-6
 #[test]
 fn a_message_that_waits_for_room_in_the_window_counts_down() {
     let mut bench = connected(config(V5).keep_alive(Duration::ZERO), [Property::ReceiveMaximum(1)]);
