@@ -11,8 +11,8 @@ use mqtt_machine::packet::{
     AckKind, ConnAck, Disconnect, Packet, PropertiesBuf, Property, ReasonCodes, UnsubAck,
 };
 use mqtt_machine::{
-    Acknowledgement, Codes, EndReason, Event, Outcome, PacketId, ProtocolVersion, QoS, ReasonCode, Subscribe,
-    TopicFilter, Unsubscribe,
+    Acknowledgement, CleanStart, Codes, EndReason, Event, Outcome, PacketId, ProtocolVersion, QoS,
+    ReasonCode, Subscribe, TopicFilter, Unsubscribe,
 };
 
 use ProtocolVersion::{V3_1, V3_1_1, V5};
@@ -85,6 +85,62 @@ fn what_pubcomp_says_comes_with_the_outcome() {
     bench.ack_with(AckKind::PubComp, 1, ReasonCode::Success, &words());
     let said = Acknowledgement::new(ReasonCode::Success, words());
     assert_eq!(bench.outcomes(), [(1, Outcome::Acknowledged(said))]);
+}
+
+#[test]
+fn what_a_pubrec_said_that_took_the_message_comes_with_the_outcome_that_pubcomp_ends() {
+    for reason in ACCEPTING {
+        for said in [words(), PropertiesBuf::new()] {
+            for cut in [false, true] {
+                let mut bench = Bench::connected(config(V5).clean_start(CleanStart::Never));
+                bench.machine.publish(bench.now, message(QoS::ExactlyOnce)).unwrap();
+                bench.sent();
+                bench.ack_with(AckKind::PubRec, 1, reason, &said);
+                assert!(bench.outcomes().is_empty(), "it has not ended");
+                if cut {
+                    bench.reconnect(true);
+                }
+                assert_eq!(bench.sent(), ["PubRel id1"]);
+                // A server that says it again says nothing new.
+                bench.ack_with(AckKind::PubRec, 1, ReasonCode::Success, &PropertiesBuf::new());
+                let end = list([Property::ReasonString("done")]);
+                bench.ack_with(AckKind::PubComp, 1, ReasonCode::Success, &end);
+                let outcomes = bench.outcomes();
+                let [(1, Outcome::Acknowledged(told))] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+                assert_eq!((told.reason, &told.properties), (ReasonCode::Success, &end));
+                let plain = reason == ReasonCode::Success && said.is_empty();
+                let received = (!plain).then(|| Acknowledgement::new(reason, said.clone()));
+                assert_eq!(told.received.as_deref(), received.as_ref(), "{reason} {cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_pubrec_said_is_never_larger_than_the_message_that_it_took() {
+    let room = message(QoS::ExactlyOnce).cost();
+    let taken = |reason, said: &PropertiesBuf| {
+        let mut bench = published(V5, QoS::ExactlyOnce);
+        bench.ack_with(AckKind::PubRec, 1, reason, said);
+        assert_eq!(bench.sent(), ["PubRel id1"]);
+        bench
+    };
+    let plainly = taken(ReasonCode::Success, &PropertiesBuf::new()).machine.memory_used();
+    // A property of this kind takes three bytes beside its text.
+    for (length, is_kept) in [(room - 3, true), (room - 2, false), (60_000, false)] {
+        let text = "x".repeat(length);
+        let said = list([Property::ReasonString(&text)]);
+        let mut bench = taken(ReasonCode::NoMatchingSubscribers, &said);
+        let kept = if is_kept { room } else { 0 };
+        assert_eq!(bench.machine.memory_used(), plainly + kept, "{length}");
+        bench.ack(AckKind::PubComp, 1);
+        let outcomes = bench.outcomes();
+        let [(1, Outcome::Acknowledged(told))] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+        let received = told.received.as_deref().unwrap();
+        assert_eq!(received.reason, ReasonCode::NoMatchingSubscribers);
+        assert_eq!(received.properties, if is_kept { said } else { PropertiesBuf::new() });
+        assert!(bench.machine.memory_used() <= plainly, "nothing of it stays");
+    }
 }
 
 #[test]

@@ -384,7 +384,7 @@ impl Request {
 /// Whether nobody can answer: the request has not left, was refused, or the server knows nobody who would get it.
 fn is_lost(outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::Acknowledged(acknowledgement) => acknowledgement.reason == ReasonCode::NoMatchingSubscribers,
+        Outcome::Acknowledged(acknowledgement) => acknowledgement.reached_nobody(),
         Outcome::Refused(_) | Outcome::Expired | Outcome::Dropped(_) | Outcome::NotSent => true,
         // It may have arrived.
         _ => false,

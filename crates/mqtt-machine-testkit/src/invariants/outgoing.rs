@@ -32,6 +32,9 @@ enum Here {
     Release,
 }
 
+/// The reason of a PUBREC and how many bytes of its properties are kept; `None` for a plain success.
+type Taken = Option<(ReasonCode, usize)>;
+
 #[derive(Clone, Debug)]
 struct Publication {
     message: Message,
@@ -48,6 +51,8 @@ struct Publication {
     unfit: bool,
     /// The server has said PUBACK to it, and it is of QoS 2.
     misanswered: bool,
+    /// What its PUBREC said, when that was more than success.
+    taken: Taken,
 }
 
 impl Publication {
@@ -75,7 +80,10 @@ impl Publication {
     }
 
     fn cost(&self) -> usize {
-        if matches!(self.stage, Stage::Released(..)) { 0 } else { self.message.cost() }
+        match self.stage {
+            Stage::Released(..) => self.taken.map_or(0, |(_, bytes)| bytes),
+            Stage::Waiting | Stage::Window(_) => self.message.cost(),
+        }
     }
 }
 
@@ -86,7 +94,8 @@ pub(super) enum Expect {
     Sent,
     /// QoS 0 that was in the output when the connection ended.
     Lost,
-    Acknowledged(ReasonCode),
+    /// The second is what PUBREC said before.
+    Acknowledged(ReasonCode, Taken),
     Refused(ReasonCode),
     Unknown,
     NotSent,
@@ -99,8 +108,11 @@ impl Expect {
             | (Self::Lost, Outcome::Dropped(mqtt_machine::DropReason::ConnectionLost))
             | (Self::Unknown, Outcome::Unknown)
             | (Self::NotSent, Outcome::NotSent) => true,
-            (Self::Acknowledged(reason), Outcome::Acknowledged(ack))
-            | (Self::Refused(reason), Outcome::Refused(ack)) => ack.reason == reason,
+            (Self::Acknowledged(reason, taken), Outcome::Acknowledged(ack)) => {
+                let received = ack.received.as_deref().map(|it| (it.reason, it.properties.len()));
+                ack.reason == reason && received == taken
+            }
+            (Self::Refused(reason), Outcome::Refused(ack)) => ack.reason == reason && ack.received.is_none(),
             _ => false,
         }
     }
@@ -154,6 +166,7 @@ impl Outgoing {
                 told: false,
                 unfit: false,
                 misanswered: false,
+                taken: None,
             },
         );
         self.waiting.push_back(op);
@@ -168,7 +181,7 @@ impl Outgoing {
             Record::Downgraded { op, qos } => self.lowered(op, qos),
             Record::Released { packet_id } => {
                 if let Some(op) = self.ids.get(&packet_id).copied() {
-                    self.release(op, packet_id);
+                    self.release(op, packet_id, None);
                 }
             }
             Record::Ended { packet_id } => {
@@ -238,11 +251,16 @@ impl Outgoing {
         self.remove(op);
     }
 
-    fn release(&mut self, op: OpId, packet_id: PacketId) {
+    fn release(&mut self, op: OpId, packet_id: PacketId, said: Taken) {
         self.next_release += 1;
         if let Some(publication) = self.publications.get_mut(&op) {
             self.bytes -= publication.cost();
+            // Its words are kept where they are no larger than the message.
+            let room = publication.message.cost();
+            let taken = said.map(|(reason, bytes)| (reason, if bytes <= room { bytes } else { 0 }));
+            publication.taken = taken.filter(|taken| *taken != (ReasonCode::Success, 0));
             publication.stage = Stage::Released(packet_id, self.next_release);
+            self.bytes += publication.cost();
         }
     }
 

@@ -231,7 +231,7 @@ fn step(choices: &mut Choices<'_>, version: ProtocolVersion, steps: &mut Vec<Ste
         82..=105 => steps.push(Step::Transmit(choices.pick(&[usize::MAX, 0, 1, 5, 100]))),
         106..=131 => steps.push(Step::Serve(choices.size(1..=8))),
         132..=155 => steps.push(Step::Packet(deliver(choices, version))),
-        156..=167 => steps.push(Step::Packet(answer(choices))),
+        156..=167 => steps.push(Step::Packet(answer(choices, version))),
         168..=185 => {
             // Two of them are none of an acknowledgement's.
             let code = choices.pick(&[
@@ -338,13 +338,23 @@ fn deliver(choices: &mut Choices<'_>, version: ProtocolVersion) -> OwnedPacket {
 }
 
 /// An acknowledgement for one of few identifiers, asked for or not.
-fn answer(choices: &mut Choices<'_>) -> OwnedPacket {
-    OwnedPacket::Ack {
-        kind: choices.pick(&[AckKind::PubRel, AckKind::PubAck, AckKind::PubRec, AckKind::PubComp]),
-        packet_id: few_ids(choices),
-        reason: ReasonCode::Success,
-        properties: PropertiesBuf::new(),
+fn answer(choices: &mut Choices<'_>, version: ProtocolVersion) -> OwnedPacket {
+    let kind = choices.pick(&[AckKind::PubRel, AckKind::PubAck, AckKind::PubRec, AckKind::PubComp]);
+    let packet_id = few_ids(choices);
+    let mut properties = PropertiesBuf::new();
+    // Sometimes more than a plain success, where the version has words for it.
+    let in_words = version == ProtocolVersion::V5 && choices.one_in(4);
+    if in_words {
+        let text = "x".repeat(choices.size(0..=300));
+        let _ = properties.push(Property::ReasonString(&text));
     }
+    let reason = match kind {
+        AckKind::PubAck | AckKind::PubRec if in_words => {
+            choices.pick(&[ReasonCode::Success, ReasonCode::NoMatchingSubscribers, ReasonCode::QuotaExceeded])
+        }
+        _ => ReasonCode::Success,
+    };
+    OwnedPacket::Ack { kind, packet_id, reason, properties }
 }
 
 fn few_ids(choices: &mut Choices<'_>) -> PacketId {

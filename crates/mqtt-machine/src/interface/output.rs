@@ -1,5 +1,6 @@
 //! Owns what the machine wants done and what it tells. It must not know what was asked.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -417,7 +418,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// What an acknowledgement said.
+/// What the last acknowledgement of a publication said: PUBACK, a PUBREC that refuses, or PUBCOMP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Acknowledgement {
@@ -425,12 +426,21 @@ pub struct Acknowledgement {
     pub reason: ReasonCode,
     /// 5.0 properties: a reason string, user properties.
     pub properties: PropertiesBuf,
+    /// QoS 2 in 5.0: what the PUBREC before it said, when that was more than a plain success. It is not kept across processes, and
+    /// its properties only as far as they are no larger than the message's share of [`Limits`](crate::Limits).
+    pub received: Option<Box<Self>>,
 }
 
 impl Acknowledgement {
     /// An acknowledgement with this content.
     pub const fn new(reason: ReasonCode, properties: PropertiesBuf) -> Self {
-        Self { reason, properties }
+        Self { reason, properties, received: None }
+    }
+
+    /// Whether the server said that it knows of nobody who would get the message (0x10), at QoS 2 by its PUBREC.
+    pub fn reached_nobody(&self) -> bool {
+        let said = |reason| reason == ReasonCode::NoMatchingSubscribers;
+        said(self.reason) || self.received.as_ref().is_some_and(|received| said(received.reason))
     }
 }
 

@@ -255,7 +255,7 @@ impl Machine {
                 entry.sent = entry.sent || written.is_ok();
                 written.map(|()| Stage::InFlight).map_err(|reason| (packet_id, Outcome::Dropped(reason)))
             }
-            Owed::Release(packet_id) => {
+            Owed::Release(packet_id, _) => {
                 let ack = Packet::Ack(Ack::new(AckKind::PubRel, *packet_id));
                 let unsupported = Outcome::Dropped(DropReason::NotSupported);
                 wire::encode(&ack, connection.version, out.tail())

@@ -1,5 +1,6 @@
 //! Owns what each packet from the server does. It must not know bytes, nor when its answers leave.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -376,7 +377,7 @@ impl Machine {
     fn misanswered(&mut self, slot: u32, packet_id: PacketId) {
         let Some(entry) = self.session.outgoing.get_mut(slot) else { return };
         let again = core::mem::replace(&mut entry.misanswered, true);
-        if !again || matches!(entry.owed, Owed::Release(_)) {
+        if !again || matches!(entry.owed, Owed::Release(..)) {
             return;
         }
         let (op, ended) = (entry.op, entry.ended);
@@ -401,7 +402,9 @@ impl Machine {
                 if ack.reason.is_failure() {
                     self.end_publication(slot, ack, true);
                 } else {
+                    let room = message.cost();
                     let gate = self.record(Record::Released { packet_id });
+                    self.session.outgoing.taken(slot, ack.reason, ack.properties, room);
                     if let Some(entry) = self.session.outgoing.get_mut(slot) {
                         entry.gate = gate;
                     }
@@ -409,7 +412,7 @@ impl Machine {
                 }
                 Ok(())
             }
-            Some(Owed::Release(_)) => {
+            Some(Owed::Release(..)) => {
                 self.queue_ack(AckKind::PubRel, packet_id, ReasonCode::Success, self.journal.last);
                 Ok(())
             }
@@ -438,7 +441,7 @@ impl Machine {
     fn on_pubcomp(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
         let Some(slot) = self.in_flight(ack.packet_id) else { return Ok(()) };
         match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
-            Some(Owed::Release(_)) => {
+            Some(Owed::Release(..)) => {
                 self.end_publication(slot, ack, false);
                 Ok(())
             }
@@ -463,13 +466,19 @@ impl Machine {
     fn end_publication(&mut self, slot: u32, ack: &Ack<'_>, refused: bool) {
         let Some(entry) = self.session.outgoing.get(slot) else { return };
         let (op, ended) = (entry.op, entry.ended);
+        let taken = match &entry.owed {
+            Owed::Release(_, taken) if !taken.is_plain() => Some(taken.clone()),
+            _ => None,
+        };
         let gate = self.record(Record::Ended { packet_id: ack.packet_id });
         if ended {
             return;
         }
         // A server that has completed it already answers the PUBREL of a resume with "not found": it has the message.
         let reason = if refused || !ack.reason.is_failure() { ack.reason } else { ReasonCode::Success };
-        let acknowledgement = Acknowledgement::new(reason, PropertiesBuf::copy_from(ack.properties));
+        let mut acknowledgement = Acknowledgement::new(reason, PropertiesBuf::copy_from(ack.properties));
+        acknowledgement.received =
+            taken.map(|taken| Box::new(Acknowledgement::new(taken.reason, taken.properties)));
         let outcome =
             if refused { Outcome::Refused(acknowledgement) } else { Outcome::Acknowledged(acknowledgement) };
         self.complete(op, outcome, gate);

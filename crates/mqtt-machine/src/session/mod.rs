@@ -252,7 +252,7 @@ impl Session {
     /// Whether a lost session ends this publication: its payload went with PUBREC, or the policy says so.
     fn is_given_up(&self, slot: u32, policy: LostSession) -> bool {
         match self.outgoing.get(slot).map(|entry| &entry.owed) {
-            Some(Owed::Release(_)) => true,
+            Some(Owed::Release(..)) => true,
             Some(Owed::Publish(_, message)) => {
                 policy == LostSession::Report && message.qos == QoS::ExactlyOnce
             }
@@ -328,7 +328,7 @@ impl Session {
                 Owed::Publish(packet_id, message) => {
                     Some((entry.op, Some(*packet_id), Some(message.clone())))
                 }
-                Owed::Release(packet_id) => Some((entry.op, Some(*packet_id), None)),
+                Owed::Release(packet_id, _) => Some((entry.op, Some(*packet_id), None)),
             })
             .collect();
         SessionSnapshot {

@@ -5,8 +5,27 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::message::Message;
+use crate::packet::{Properties, PropertiesBuf};
+use crate::reason::ReasonCode;
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, PacketId, QoS};
+
+/// What PUBREC said of a message that it took. It is no part of the durable session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(crate) reason: ReasonCode,
+    /// Only as long as they are no larger than the message was, so that a server cannot make the session grow.
+    pub(crate) properties: PropertiesBuf,
+}
+
+impl Taken {
+    /// By a plain PUBREC.
+    const PLAINLY: Self = Self { reason: ReasonCode::Success, properties: PropertiesBuf::new() };
+
+    pub(crate) fn is_plain(&self) -> bool {
+        *self == Self::PLAINLY
+    }
+}
 
 /// What is owed for one publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,14 +35,14 @@ pub(crate) enum Owed {
     /// Its PUBLISH, under this identifier, until PUBACK or PUBREC.
     Publish(PacketId, Message),
     /// Its PUBREL, under this identifier, until PUBCOMP. The message itself is the server's now.
-    Release(PacketId),
+    Release(PacketId, Taken),
 }
 
 impl Owed {
     pub(crate) const fn packet_id(&self) -> Option<PacketId> {
         match self {
             Self::Waiting(_) => None,
-            Self::Publish(id, _) | Self::Release(id) => Some(*id),
+            Self::Publish(id, _) | Self::Release(id, _) => Some(*id),
         }
     }
 
@@ -35,7 +54,7 @@ impl Owed {
     fn cost(&self) -> usize {
         match self {
             Self::Waiting(message) | Self::Publish(_, message) => message.cost(),
-            Self::Release(_) => 0,
+            Self::Release(_, taken) => taken.properties.len(),
         }
     }
 }
@@ -159,7 +178,7 @@ impl Outgoing {
     pub(crate) fn any_message(&self, is: impl Fn(&Message) -> bool) -> bool {
         self.slots.iter().flatten().any(|entry| match &entry.owed {
             Owed::Waiting(message) | Owed::Publish(_, message) => is(message),
-            Owed::Release(_) => false,
+            Owed::Release(..) => false,
         })
     }
 
@@ -249,7 +268,7 @@ impl Outgoing {
     /// Gives a waiting entry its packet identifier: it is ready.
     pub(crate) fn assign(&mut self, slot: u32, packet_id: PacketId) {
         if let Some(entry) = self.get_mut(slot) {
-            let owed = core::mem::replace(&mut entry.owed, Owed::Release(packet_id));
+            let owed = core::mem::replace(&mut entry.owed, Owed::Release(packet_id, Taken::PLAINLY));
             if let Owed::Waiting(message) = owed {
                 entry.owed = Owed::Publish(packet_id, message);
             }
@@ -263,9 +282,20 @@ impl Outgoing {
         let Some(entry) = self.get_mut(slot) else { return };
         if let Owed::Publish(packet_id, message) = &entry.owed {
             let (packet_id, cost) = (*packet_id, message.cost());
-            entry.owed = Owed::Release(packet_id);
+            entry.owed = Owed::Release(packet_id, Taken::PLAINLY);
             entry.order = order;
             self.bytes = self.bytes.saturating_sub(cost);
+        }
+    }
+
+    /// What the PUBREC said that took the message, whose cost was `room`.
+    pub(crate) fn taken(&mut self, slot: u32, reason: ReasonCode, said: Properties<'_>, room: usize) {
+        if let Some(Entry { owed: Owed::Release(_, taken), .. }) = self.get_mut(slot) {
+            taken.reason = reason;
+            if said.len() <= room {
+                taken.properties = PropertiesBuf::copy_from(said);
+                self.bytes = self.bytes.saturating_add(said.len());
+            }
         }
     }
 
@@ -324,10 +354,10 @@ impl Outgoing {
         let waiting: Vec<u32> = self.slots(Stage::Waiting).collect();
         for slot in slots {
             if let Some(entry) = self.get_mut(*slot) {
-                let owed = core::mem::replace(&mut entry.owed, Owed::Release(PacketId::MIN));
+                let owed = core::mem::replace(&mut entry.owed, Owed::Release(PacketId::MIN, Taken::PLAINLY));
                 entry.owed = match owed {
                     Owed::Publish(_, message) | Owed::Waiting(message) => Owed::Waiting(message),
-                    Owed::Release(packet_id) => Owed::Release(packet_id),
+                    Owed::Release(packet_id, taken) => Owed::Release(packet_id, taken),
                 };
                 entry.sent = false;
             }

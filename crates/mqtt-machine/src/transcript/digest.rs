@@ -169,6 +169,15 @@ fn said(out: &mut Digest, number: u8, reason: ReasonCode, properties: &Propertie
     out.properties(properties);
 }
 
+fn acknowledged(out: &mut Digest, number: u8, acknowledgement: &Acknowledgement) {
+    let Acknowledgement { reason, properties, received } = acknowledgement;
+    said(out, number, *reason, properties);
+    // A plain PUBREC adds nothing.
+    if let Some(received) = received {
+        said(out, 1, received.reason, &received.properties);
+    }
+}
+
 fn codes(out: &mut Digest, number: u8, codes: &Codes) {
     let Codes { codes, properties } = codes;
     out.byte(number);
@@ -179,8 +188,8 @@ fn codes(out: &mut Digest, number: u8, codes: &Codes) {
 fn outcome(out: &mut Digest, outcome: &Outcome) {
     match outcome {
         Outcome::Sent => out.byte(0),
-        Outcome::Acknowledged(Acknowledgement { reason, properties }) => said(out, 1, *reason, properties),
-        Outcome::Refused(Acknowledgement { reason, properties }) => said(out, 2, *reason, properties),
+        Outcome::Acknowledged(acknowledgement) => acknowledged(out, 1, acknowledgement),
+        Outcome::Refused(acknowledgement) => acknowledged(out, 2, acknowledgement),
         Outcome::Subscribed(codes) => self::codes(out, 3, codes),
         Outcome::Unsubscribed(codes) => self::codes(out, 4, codes),
         Outcome::Disconnected { undelivered } => {

@@ -24,6 +24,7 @@ impl Outgoing {
             }
             return true;
         };
+        let taken = publication.taken;
         let released = matches!(publication.stage, Stage::Released(..));
         let exactly_once = publication.message.qos == QoS::ExactlyOnce;
         match ack.kind {
@@ -40,19 +41,19 @@ impl Outgoing {
             AckKind::PubRec if !exactly_once => return false,
             AckKind::PubComp if !released => return false,
             AckKind::PubRec if !ack.reason.is_failure() => {
-                self.release(op, packet_id);
+                self.release(op, packet_id, Some((ack.reason, ack.properties.len())));
                 // Its PUBREL is an answer now; the PUBLISH stays in the quota until PUBCOMP.
                 self.releases.push(packet_id);
             }
             AckKind::PubAck | AckKind::PubRec if ack.reason.is_failure() => {
                 self.end(op, Expect::Refused(ack.reason));
             }
-            AckKind::PubAck | AckKind::PubRec => self.end(op, Expect::Acknowledged(ack.reason)),
+            AckKind::PubAck | AckKind::PubRec => self.end(op, Expect::Acknowledged(ack.reason, None)),
             // A server that has completed it already says "not found" to a PUBREL that comes again: it has the message.
             AckKind::PubComp if ack.reason.is_failure() => {
-                self.end(op, Expect::Acknowledged(ReasonCode::Success));
+                self.end(op, Expect::Acknowledged(ReasonCode::Success, taken));
             }
-            AckKind::PubComp => self.end(op, Expect::Acknowledged(ack.reason)),
+            AckKind::PubComp => self.end(op, Expect::Acknowledged(ack.reason, taken)),
             AckKind::PubRel => {}
         }
         true
