@@ -226,7 +226,8 @@ fn difference(sim: &Sim, schedule: &Schedule, place: usize, client: &Client) -> 
         }
     }
     let holds_more = held.iter().any(|(subscription, _)| subscription.filter.as_str() == MORE.0);
-    let is_settled = client.accepted.is_empty() && client.lives == 0;
+    // A server that shares nothing with the one where it was given up keeps it with an older session.
+    let is_settled = client.accepted.is_empty() && client.lives == 0 && sim.others.is_empty();
     (is_settled && !holds_more && at_broker(MORE.0).is_some())
         .then(|| format!("has given {} up, and the broker has it", MORE.0))
 }
