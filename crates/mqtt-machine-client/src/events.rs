@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use futures_core::Stream;
+use mqtt_machine::packet::PropertiesBuf;
 use mqtt_machine::{Connected, EndReason, Ended, Feature, ProtocolVersion, ReasonCode, TopicFilter};
 
 use crate::clock::Clock;
@@ -47,6 +48,13 @@ pub enum ClientEvent {
         version: ProtocolVersion,
         /// What it cannot do of what is asked for.
         without: Vec<Feature>,
+    },
+    /// A step of the server's in an enhanced authentication explained itself.
+    Auth {
+        /// Its reason code.
+        reason: ReasonCode,
+        /// Its reason string and user properties.
+        properties: PropertiesBuf,
     },
     /// What [`reauthenticate`](crate::Client::reauthenticate) began has ended well.
     Reauthenticated,

@@ -294,6 +294,9 @@ impl State {
                 Event::FellBack { version, without } => {
                     self.tell(&ClientEvent::FellBack { version, without }, wakes);
                 }
+                Event::Auth { reason, properties } => {
+                    self.tell(&ClientEvent::Auth { reason, properties }, wakes);
+                }
                 // A kind of event that this version does not know concerns nobody here.
                 #[allow(unreachable_patterns)]
                 _ => {}

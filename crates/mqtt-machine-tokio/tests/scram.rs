@@ -55,6 +55,27 @@ async fn a_client_connects_reconnects_and_authenticates_again() {
 }
 
 #[tokio::test]
+async fn what_an_auth_of_the_server_explains_is_an_event() {
+    within(10, async {
+        let broker = broker();
+        let client = Client::connect(scram(&broker, Scram::sha256("user", "pencil"))).await.unwrap();
+        let mut events = client.events();
+        let text =
+            |id: u8, text: &str| [&[id, 0, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        let properties = [text(0x15, "SCRAM-SHA-256"), text(0x1F, "once more")].concat();
+        let length = u8::try_from(properties.len()).unwrap();
+        // "Continue authentication", though nobody has begun.
+        let auth = [&[0xF0, length + 2, 0x18, length], &properties[..]].concat();
+        assert!(broker.broker(|broker| broker.inject("prover", &auth)));
+        let Some(ClientEvent::Auth { reason, properties }) = events.recv().await else { panic!("no word") };
+        assert_eq!(reason, ReasonCode::ContinueAuthentication);
+        let said: Vec<String> = properties.as_properties().iter().map(|it| format!("{it:?}")).collect();
+        assert_eq!(said, ["ReasonString(\"once more\")"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_wrong_password_and_an_unspoken_method_are_refused_for_good() {
     let broker = broker();
     let speaks_none = Broker::start(BrokerConfig::new()).unwrap();

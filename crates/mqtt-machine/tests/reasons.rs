@@ -5,13 +5,13 @@
 
 mod bench;
 
-use bench::{Bench, config, connected, incoming, list, message};
+use bench::{Bench, authenticating, config, connected, incoming, list, message};
 use bytes::BytesMut;
 use mqtt_machine::packet::{
-    AckKind, ConnAck, Disconnect, Packet, PropertiesBuf, Property, ReasonCodes, UnsubAck,
+    AckKind, Auth, ConnAck, Disconnect, Packet, PropertiesBuf, Property, ReasonCodes, UnsubAck,
 };
 use mqtt_machine::{
-    Acknowledgement, CleanStart, Codes, EndReason, Event, Outcome, PacketId, ProtocolVersion, QoS,
+    Acknowledgement, Action, CleanStart, Codes, EndReason, Event, Outcome, PacketId, ProtocolVersion, QoS,
     ReasonCode, Subscribe, TopicFilter, Unsubscribe,
 };
 
@@ -250,6 +250,41 @@ fn what_a_disconnect_of_the_server_says_comes_with_the_event() {
         assert!(printed.contains(reason.name()) && printed.contains("because"), "{printed}");
     }
     assert_eq!(told, 29);
+}
+
+#[test]
+fn what_an_auth_of_the_server_says_comes_with_an_event_and_its_data_with_the_question() {
+    let auth = |bench: &mut Bench, reason, said: &PropertiesBuf| {
+        let mut properties =
+            list([Property::AuthenticationMethod("X"), Property::AuthenticationData(b"data")]);
+        for property in said.as_properties() {
+            properties.push(property).unwrap();
+        }
+        bench.receive(&Packet::Auth(Auth { reason, properties: properties.as_properties() }));
+        let asked = std::iter::from_fn(|| bench.machine.poll_action()).last();
+        let Some(Action::Authenticate { finished, data, .. }) = asked else { panic!("{asked:?}") };
+        assert_eq!((finished, data.expose()), (reason == ReasonCode::Success, &b"data"[..]));
+        bench.events()
+    };
+    let mut bench = Bench::connecting(authenticating());
+    let reason = ReasonCode::ContinueAuthentication;
+    let told = Event::Auth { reason, properties: words() };
+    assert_eq!(auth(&mut bench, reason, &words()), [told]);
+    assert_eq!(auth(&mut bench, reason, &PropertiesBuf::new()), [], "it says nothing");
+    bench.accept(false, list([Property::AuthenticationMethod("X")]).as_properties());
+    bench.machine.reauthenticate(bench.now, None).unwrap();
+    bench.sent();
+    let reason = ReasonCode::Success;
+    let told = Event::Auth { reason, properties: words() };
+    assert_eq!(auth(&mut bench, reason, &words()), [told]);
+    // A caller that takes no events keeps the latest only.
+    for _ in 0..1_000 {
+        let mut properties = list([Property::AuthenticationMethod("X")]);
+        properties.push(Property::ReasonString("again")).unwrap();
+        let reason = ReasonCode::ContinueAuthentication;
+        bench.receive(&Packet::Auth(Auth { reason, properties: properties.as_properties() }));
+    }
+    assert_eq!(bench.events().len(), 64);
 }
 
 #[test]

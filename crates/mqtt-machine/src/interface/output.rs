@@ -95,6 +95,13 @@ pub enum Event {
         /// What it cannot do.
         without: Vec<Feature>,
     },
+    /// An AUTH of the server (5.0, section 3.15.2.2) explained itself; its data come as [`Action::Authenticate`].
+    Auth {
+        /// Its reason code.
+        reason: ReasonCode,
+        /// Its reason string and user properties.
+        properties: PropertiesBuf,
+    },
     /// After a lost session the subscriptions were made again; those whose code is a failure are gone.
     Resubscribed(Vec<(TopicFilter, ReasonCode)>),
 }

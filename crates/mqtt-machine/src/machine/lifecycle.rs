@@ -313,7 +313,7 @@ impl Machine {
     }
 
     /// A caller that takes no events does not make the machine grow: of the news of connections only the latest are kept.
-    fn forget_old_news(&mut self) {
+    pub(super) fn forget_old_news(&mut self) {
         let is_news = |event: &Event| !matches!(event, Event::Message { .. } | Event::Completed { .. });
         let count = self.events.iter().filter(|event| is_news(event)).count();
         for _ in MOST_NEWS..count {

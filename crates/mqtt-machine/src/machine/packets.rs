@@ -227,6 +227,12 @@ impl Machine {
             connection.reauthenticating = false;
         }
         self.actions.push_back(Action::Authenticate { id: connection.id, finished, data });
+        let explains = |id| matches!(id, PropertyId::ReasonString | PropertyId::UserProperty);
+        let properties = PropertiesBuf::copy_from(auth.properties).retain(|property| explains(property.id()));
+        if !properties.is_empty() {
+            self.events.push_back(Event::Auth { reason: auth.reason, properties });
+            self.forget_old_news();
+        }
         Ok(())
     }
 

@@ -122,6 +122,7 @@ pub(super) fn of_event(event: &Event) -> u32 {
             out.code(*version);
             out.size(without.len());
         }
+        Event::Auth { reason, properties } => said(out, 7, *reason, properties),
     })
 }
 

@@ -302,6 +302,7 @@ impl Vault {
             Event::Message { .. }
             | Event::Completed { .. }
             | Event::Resubscribed(_)
+            | Event::Auth { .. }
             | Event::FellBack { .. } => return,
         };
         let place = self.greetings.iter().position(|(greeting, _)| *greeting == id);
