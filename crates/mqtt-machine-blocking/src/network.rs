@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -133,7 +133,7 @@ impl Network for Sockets {
     fn ask(&self, question: SrvQuestion) -> NetworkFuture<io::Result<Bytes>> {
         match question.over {
             SrvOver::Udp => {
-                let socket = UdpSocket::bind(any_like(question.to)).and_then(|mut socket| {
+                let socket = UdpSocket::bind(question.local_address()).and_then(|mut socket| {
                     socket.connect(question.to)?;
                     self.register(&mut socket)?;
                     Ok(socket)
@@ -213,14 +213,6 @@ pub(crate) fn now<T>(mut attempt: impl FnMut() -> io::Result<T>) -> Poll<io::Res
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             result => Poll::Ready(result),
         };
-    }
-}
-
-/// Any local address of the family of `to`.
-fn any_like(to: SocketAddr) -> SocketAddr {
-    match to {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
 }
 

@@ -65,7 +65,7 @@ pub use request::{
     Dropped, NotARequest, REPLY_LEVEL, Request, RequestError, RequestOptions, Requester, request_filters,
     requested_topic, response_to,
 };
-pub use run::{Run, Runtime};
+pub use run::{Run, Runtime, ask_over_stream};
 #[cfg(feature = "scram")]
 pub use scram::Scram;
 pub use socket::SocketOptions;

@@ -1,15 +1,15 @@
 //! Owns the loop of every adapter that polls: open, loop { act, write, wait, read }. It must not know MQTT, nor a runtime.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::{Server, TransportId};
-use mqtt_machine_transport::Layers;
+use mqtt_machine_transport::{Layers, SrvQuestion, next_framed};
 
 use crate::dial::{Network, NetworkFuture, dial};
 use crate::driver::{Driver, Task, Turn};
@@ -74,15 +74,14 @@ pub struct Run<R: Runtime> {
     driver: Driver,
     runtime: R,
     link: Link<R::Socket>,
-    timer: Option<R::Timer>,
-    /// What the timer is set to.
-    armed: Option<Instant>,
+    /// With the time that it is set to.
+    timer: Option<(Instant, R::Timer)>,
 }
 
 impl<R: Runtime> Run<R> {
     /// Drives with this runtime.
     pub const fn new(driver: Driver, runtime: R) -> Self {
-        Self { driver, runtime, link: Link::None, timer: None, armed: None }
+        Self { driver, runtime, link: Link::None, timer: None }
     }
 }
 
@@ -157,15 +156,19 @@ where
         }
     }
 
-    /// Sets the timer when the deadline has changed. True when it has struck.
+    /// True when the deadline has come, or may have.
+    ///
+    /// Nearly every packet moves the deadline away, and setting a timer costs: on `async-io` a system call. So one that strikes
+    /// before the deadline is left, and set anew when it has struck.
     fn wait(&mut self, context: &mut Context<'_>, deadline: Option<Instant>) -> bool {
         let Some(deadline) = deadline else { return false };
-        if deadline <= Instant::now() {
+        let now = Instant::now();
+        if deadline <= now {
             return true;
         }
-        let timer = self.timer.get_or_insert_with(|| R::timer(deadline));
-        if self.armed != Some(deadline) {
-            self.armed = Some(deadline);
+        let (set_to, timer) = self.timer.get_or_insert_with(|| (deadline, R::timer(deadline)));
+        if *set_to <= now || deadline < *set_to {
+            *set_to = deadline;
             R::reset(timer, deadline);
         }
         R::poll_timer(timer, context).is_ready()
@@ -224,6 +227,30 @@ fn write<R: Runtime>(
         result?;
     }
     Ok(wrote)
+}
+
+/// Asks a name server over a stream that is connected to it, and waits for one answer: what [`Network::ask`] does over TCP.
+///
+/// # Errors
+/// Those of the stream, and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when it ends before the answer does.
+pub async fn ask_over_stream<R: Runtime>(mut stream: R::Socket, question: &SrvQuestion) -> io::Result<Bytes> {
+    let mut framed = question.framed();
+    while framed.has_remaining() {
+        match poll_fn(|context| R::poll_write(&mut stream, &[IoSlice::new(&framed)], context)).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => framed.advance(count),
+        }
+    }
+    let mut answer = BytesMut::new();
+    loop {
+        if let Some(message) = next_framed(&mut answer) {
+            return Ok(message);
+        }
+        answer.reserve(LEAST_ROOM);
+        if poll_fn(|context| R::poll_read(&mut stream, &mut answer, context)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
 
 enum Read {

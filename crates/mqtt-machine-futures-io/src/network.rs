@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
@@ -11,9 +11,8 @@ use std::time::Instant;
 
 use async_io::{Async, Timer};
 use bytes::{Bytes, BytesMut};
-use futures_io::{AsyncRead, AsyncWrite};
-use mqtt_machine_client::{Network, NetworkFuture, Runtime, Server, SocketOptions, Target};
-use mqtt_machine_transport::{Authority, SrvOver, SrvQuestion, next_framed};
+use mqtt_machine_client::{Network, NetworkFuture, Runtime, Server, SocketOptions, Target, ask_over_stream};
+use mqtt_machine_transport::{Authority, SrvOver, SrvQuestion};
 
 use crate::socket::{Connector, Socket};
 
@@ -53,7 +52,7 @@ impl Network for FuturesIo {
         Box::pin(async move {
             match question.over {
                 SrvOver::Udp => {
-                    let socket = Async::<UdpSocket>::bind(any_like(question.to))?;
+                    let socket = Async::<UdpSocket>::bind(question.local_address())?;
                     socket.get_ref().connect(question.to)?;
                     socket.send(&question.message).await?;
                     let mut answer = vec![0; DATAGRAM];
@@ -61,7 +60,10 @@ impl Network for FuturesIo {
                     answer.truncate(count);
                     Ok(answer.into())
                 }
-                SrvOver::Tcp => ask_over_tcp(&question).await,
+                SrvOver::Tcp => {
+                    let stream = Socket::tcp(connect(SocketOptions::DEFAULT, question.to).await?);
+                    ask_over_stream::<Self>(stream, &question).await
+                }
             }
         })
     }
@@ -79,27 +81,6 @@ async fn connect(options: SocketOptions, to: SocketAddr) -> io::Result<Async<Tcp
     match stream.get_ref().take_error()? {
         Some(error) => Err(error),
         None => Ok(stream),
-    }
-}
-
-async fn ask_over_tcp(question: &SrvQuestion) -> io::Result<Bytes> {
-    let mut stream = connect(SocketOptions::DEFAULT, question.to).await?;
-    let framed = question.framed();
-    let mut rest = &framed[..];
-    while !rest.is_empty() {
-        let count = std::future::poll_fn(|context| Pin::new(&mut stream).poll_write(context, rest)).await?;
-        rest = rest.get(count..).unwrap_or_default();
-    }
-    let (mut answer, mut buffer) = (BytesMut::new(), vec![0; DATAGRAM]);
-    loop {
-        if let Some(message) = next_framed(&mut answer) {
-            return Ok(message);
-        }
-        let read = std::future::poll_fn(|context| Pin::new(&mut stream).poll_read(context, &mut buffer));
-        match read.await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => answer.extend_from_slice(buffer.get(..count).unwrap_or_default()),
-        }
     }
 }
 
@@ -147,10 +128,72 @@ impl Runtime for FuturesIo {
     }
 }
 
-/// Any local address of the family of `to`.
-fn any_like(to: SocketAddr) -> SocketAddr {
-    match to {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    use futures_lite::future::block_on;
+
+    use super::*;
+
+    const NETWORK: FuturesIo = FuturesIo { options: SocketOptions::DEFAULT, connector: None };
+
+    fn question(to: SocketAddr, over: SrvOver) -> SrvQuestion {
+        SrvQuestion { to, over, message: Bytes::from_static(b"where is it?") }
+    }
+
+    #[test]
+    fn a_socket_has_the_options_that_were_asked_for_or_tells_why_there_is_none() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = block_on(connect(SocketOptions::DEFAULT, address)).unwrap();
+        assert!(stream.get_ref().nodelay().unwrap());
+        assert_eq!(stream.get_ref().peer_addr().unwrap(), address);
+        drop(listener);
+        let error = block_on(connect(SocketOptions::DEFAULT, address)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_name_server_is_asked_over_udp() {
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = server.local_addr().unwrap();
+        let asked = thread::spawn(move || {
+            let mut buffer = [0; 64];
+            let (count, from) = server.recv_from(&mut buffer).unwrap();
+            server.send_to(b"over there", from).unwrap();
+            buffer[..count].to_vec()
+        });
+        let answer = block_on(NETWORK.ask(question(to, SrvOver::Udp))).unwrap();
+        assert_eq!(answer, b"over there"[..]);
+        assert_eq!(asked.join().unwrap(), b"where is it?");
+    }
+
+    /// A name server over TCP that writes this, in two pieces, and ends.
+    fn over_tcp(answer: &'static [u8]) -> (io::Result<Bytes>, Vec<u8>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = listener.local_addr().unwrap();
+        let asked = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 14];
+            stream.read_exact(&mut buffer).unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream.write_all(&answer[..1]).unwrap();
+            thread::sleep(std::time::Duration::from_millis(20));
+            stream.write_all(&answer[1..]).unwrap();
+            buffer.to_vec()
+        });
+        (block_on(NETWORK.ask(question(to, SrvOver::Tcp))), asked.join().unwrap())
+    }
+
+    #[test]
+    fn a_name_server_is_asked_over_tcp() {
+        let (answer, asked) = over_tcp(b"\0\x05there and more");
+        assert_eq!(answer.unwrap(), b"there"[..]);
+        assert_eq!(asked, b"\0\x0cwhere is it?");
+        let (answer, _) = over_tcp(b"\0\x7fthere");
+        assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -1,15 +1,14 @@
 //! Owns what tokio does for a client: names, sockets, a timer. It must not know which of it is needed when.
 
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use mqtt_machine_client::{Network, NetworkFuture, Runtime, Server, SocketOptions, Target};
-use mqtt_machine_transport::{Authority, SrvOver, SrvQuestion, next_framed};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use mqtt_machine_client::{Network, NetworkFuture, Runtime, Server, SocketOptions, Target, ask_over_stream};
+use mqtt_machine_transport::{Authority, SrvOver, SrvQuestion};
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket, lookup_host};
@@ -51,26 +50,18 @@ impl Network for Tokio {
 
     fn ask(&self, question: SrvQuestion) -> NetworkFuture<io::Result<Bytes>> {
         Box::pin(async move {
-            let mut answer = BytesMut::with_capacity(DATAGRAM);
             match question.over {
                 SrvOver::Udp => {
-                    let socket = UdpSocket::bind(any_like(question.to)).await?;
+                    let socket = UdpSocket::bind(question.local_address()).await?;
                     socket.connect(question.to).await?;
                     socket.send(&question.message).await?;
+                    let mut answer = BytesMut::with_capacity(DATAGRAM);
                     socket.recv_buf(&mut answer).await?;
                     Ok(answer.freeze())
                 }
                 SrvOver::Tcp => {
-                    let mut stream = TcpStream::connect(question.to).await?;
-                    stream.write_all(&question.framed()).await?;
-                    loop {
-                        if let Some(message) = next_framed(&mut answer) {
-                            return Ok(message);
-                        }
-                        if stream.read_buf(&mut answer).await? == 0 {
-                            return Err(io::ErrorKind::UnexpectedEof.into());
-                        }
-                    }
+                    let stream = Socket::Tcp(TcpStream::connect(question.to).await?);
+                    ask_over_stream::<Self>(stream, &question).await
                 }
             }
         })
@@ -122,14 +113,6 @@ impl Runtime for Tokio {
 
     fn poll_timer(timer: &mut Self::Timer, context: &mut Context<'_>) -> Poll<()> {
         timer.as_mut().poll(context)
-    }
-}
-
-/// Any local address of the family of `to`.
-fn any_like(to: SocketAddr) -> SocketAddr {
-    match to {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! is compiled in or not. It must not know what an answer means.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -27,6 +27,15 @@ pub struct SrvQuestion {
 }
 
 impl SrvQuestion {
+    /// The local address for a socket that asks: any of the name server's family.
+    pub const fn local_address(&self) -> SocketAddr {
+        let any = match self.to {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        SocketAddr::new(any, 0)
+    }
+
     /// The message behind its length in two bytes, as it goes over TCP.
     pub fn framed(&self) -> Bytes {
         let mut framed = BytesMut::new();
