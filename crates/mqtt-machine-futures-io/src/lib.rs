@@ -3,6 +3,17 @@
 //!
 //! Users take `mqtt-machine-smol` or `mqtt-machine-async-std`, which give these names again. For another runtime whose streams are
 //! those of `futures-io`, [`Run`] with [`FuturesIo`] is the driver: spawn it.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 mod network;
 mod socket;

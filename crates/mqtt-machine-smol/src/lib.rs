@@ -18,8 +18,35 @@
 //! # }
 //! ```
 //!
+//! A URL says how the server is reached: `mqtt`, `mqtts`, `ws`, `wss`, `unix`, `mqtt+srv` and `mqtts+srv`; [`Options`] refine it with
+//! certificates, headers and proxies. Over anything else that reads and writes as `futures-io` says there is a [`Connector`]:
+//!
+//! ```no_run
+//! use mqtt_machine_smol::{Client, Config, Connector, Server};
+//!
+//! # #[cfg(unix)]
+//! # async fn own() -> Result<(), Box<dyn std::error::Error>> {
+//! use smol::net::unix::UnixStream;
+//!
+//! let connector = Connector::new(|server: Server| async move { UnixStream::connect(server.as_str()).await });
+//! let client = Client::connect_with(Config::new(Server::new("/run/broker.sock")), connector).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Everything but how a client begins is [`mqtt_machine_client::Client`](mqtt_machine_futures_io::Client), which this crate's [`Client`]
 //! dereferences to: the same calls in every adapter. Changing the runtime changes one `use` line.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 pub use mqtt_machine_futures_io::*;
 

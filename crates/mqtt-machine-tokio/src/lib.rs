@@ -20,6 +20,17 @@
 //!
 //! Everything but how a client begins is [`mqtt_machine_client::Client`], which this crate's [`Client`] dereferences to:
 //! the same calls in every adapter.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
 
 mod network;
 #[cfg(feature = "quic")]
