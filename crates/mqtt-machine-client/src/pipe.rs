@@ -8,15 +8,18 @@ use mqtt_machine::Output;
 use mqtt_machine_transport::{LayerError, Layers, LayersState};
 
 /// How much is read at once as long as the machine does not take bytes: records of a handshake.
-pub(crate) const HANDSHAKE_READ: usize = 16 << 10;
+pub const HANDSHAKE_READ: usize = 16 << 10;
 
 /// Layers with their buffers. Plaintext goes in below the machine and comes out above the socket.
-pub(crate) struct Pipe {
+///
+/// [`Driver`](crate::Driver) and [`Stack`](crate::Stack) have one inside; it is here for those who drive a machine of another
+/// kind, as a simulator does.
+pub struct Pipe {
     layers: Layers,
     /// From the socket, not yet taken by the layers.
-    pub(crate) raw: BytesMut,
+    pub raw: BytesMut,
     /// From the machine, not yet taken by the layers.
-    pub(crate) plain: Output,
+    pub plain: Output,
     /// What the layers have for the socket, on its way to the output.
     wire: BytesMut,
     /// How many bytes of the output have not been written.
@@ -38,7 +41,8 @@ enum Stage {
 
 /// What has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub enum News {
+    /// Nothing.
     Nothing,
     /// The handshakes are done.
     Opened,
@@ -50,7 +54,7 @@ pub(crate) enum News {
 
 impl Pipe {
     /// The socket is open, and the layers begin.
-    pub(crate) fn new(layers: Layers) -> Self {
+    pub fn new(layers: Layers) -> Self {
         Self {
             layers,
             raw: BytesMut::new(),
@@ -64,23 +68,23 @@ impl Pipe {
     }
 
     /// Begins the handshake.
-    pub(crate) fn open(&mut self) -> News {
+    pub fn open(&mut self) -> News {
         let result = self.layers.handle_open();
         self.news(result)
     }
 
     /// Whether plaintext passes.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }
 
     /// Whether plaintext has ever passed.
-    pub(crate) fn was_open(&self) -> bool {
+    pub fn was_open(&self) -> bool {
         self.was_open
     }
 
     /// Whether the layers have gone and nothing waits in here: bytes may go past this from now on.
-    pub(crate) fn is_spent(&self) -> bool {
+    pub fn is_spent(&self) -> bool {
         self.is_open()
             && self.unwritten == 0
             && self.layers.is_plain()
@@ -89,7 +93,7 @@ impl Pipe {
     }
 
     /// Lets what was read through to `plaintext`.
-    pub(crate) fn rise(&mut self, plaintext: &mut BytesMut) -> News {
+    pub fn rise(&mut self, plaintext: &mut BytesMut) -> News {
         if self.raw.is_empty() {
             return News::Nothing;
         }
@@ -98,7 +102,7 @@ impl Pipe {
     }
 
     /// The server has ended its direction of the socket.
-    pub(crate) fn end(&mut self) -> News {
+    pub fn end(&mut self) -> News {
         match self.layers.handle_end() {
             // Without a layer that could tell, the end of the socket is the end.
             Ok(()) if self.stage != Stage::Over => {
@@ -111,7 +115,7 @@ impl Pipe {
 
     /// Lets plaintext and what the layers themselves have through to `output`, when all of it that was there before is
     /// written: so nobody can make it grow.
-    pub(crate) fn sink(&mut self, output: &mut Output) -> News {
+    pub fn sink(&mut self, output: &mut Output) -> News {
         if self.unwritten > 0 {
             return News::Nothing;
         }
@@ -133,13 +137,13 @@ impl Pipe {
     }
 
     /// `count` bytes of the output were handed to the socket: how many bytes of plaintext have left with them.
-    pub(crate) fn wrote(&mut self, count: usize) -> usize {
+    pub fn wrote(&mut self, count: usize) -> usize {
         self.unwritten = self.unwritten.saturating_sub(count);
         if self.unwritten == 0 { std::mem::take(&mut self.taken) } else { 0 }
     }
 
     /// Ends every layer properly; what is still to be written goes to `output`.
-    pub(crate) fn close(&mut self, output: &mut Output) {
+    pub fn close(&mut self, output: &mut Output) {
         self.stage = Stage::Over;
         self.layers.close();
         self.transmit();
@@ -147,7 +151,7 @@ impl Pipe {
     }
 
     /// Gives the buffers back that nothing stands in.
-    pub(crate) fn shrink(&mut self) {
+    pub fn shrink(&mut self) {
         if self.raw.is_empty() {
             self.raw = BytesMut::new();
         }

@@ -14,7 +14,8 @@ use mqtt_machine_testkit::sim::{Failure, Report, Schedule};
 const USAGE: &str = "\
 Runs random schedules: clients and brokers in virtual time, with faults, every invariant checked after every step.
 
-usage: simulate [--seeds N | --seconds T | --seed S] [--first-seed S] [--version 3.1|3.1.1|5.0] [--forgetful] [--threads N]
+usage: simulate [--seeds N | --seconds T | --seed S] [--first-seed S] [--version 3.1|3.1.1|5.0] [--forgetful] [--layers]
+                [--threads N] [--transcripts D]
 
   --seeds N        runs N seeds of each version (default 10,000)
   --seconds T      runs seeds until T seconds have passed
@@ -22,6 +23,8 @@ usage: simulate [--seeds N | --seconds T | --seed S] [--first-seed S] [--version
   --first-seed S   begins with this seed (default 0)
   --version V      one version alone (default all three)
   --forgetful      with brokers that forget sessions
+  --layers         with clients that speak through TLS, WebSocket and proxies; needs the feature `layers`, with which one
+                   seed in eight is run so in any case
   --threads N      on so many threads (default: one for each core)
   --transcripts D  writes the transcripts of the machines of what fails into this folder, for `mqtt-machine replay`
 
@@ -40,6 +43,7 @@ struct Arguments {
     first: u64,
     versions: Vec<ProtocolVersion>,
     forgetful: bool,
+    layers: bool,
     threads: usize,
     transcripts: Option<PathBuf>,
 }
@@ -53,12 +57,17 @@ impl Arguments {
             first: 0,
             versions,
             forgetful: false,
+            layers: false,
             threads: cores,
             transcripts: None,
         };
         while let Some(name) = list.next() {
             if name == "--forgetful" {
                 arguments.forgetful = true;
+                continue;
+            }
+            if name == "--layers" && cfg!(feature = "layers") {
+                arguments.layers = true;
                 continue;
             }
             let value = list.next().ok_or_else(|| format!("{name} needs a value, or is not known"))?;
@@ -88,8 +97,20 @@ impl Arguments {
         let count = self.versions.len() as u64;
         let version = self.versions[(number % count) as usize];
         let schedule = Schedule::from_seed(version, self.first + number / count);
-        if self.forgetful { schedule.forgetful() } else { schedule }
+        let schedule = if self.forgetful { schedule.forgetful() } else { schedule };
+        let one_in_eight = (number / count) % 8 == 7;
+        if self.layers || one_in_eight { layered(schedule) } else { schedule }
     }
+}
+
+#[cfg(feature = "layers")]
+fn layered(schedule: Schedule) -> Schedule {
+    schedule.layered()
+}
+
+#[cfg(not(feature = "layers"))]
+const fn layered(schedule: Schedule) -> Schedule {
+    schedule
 }
 
 fn main() -> ExitCode {

@@ -11,14 +11,15 @@ use mqtt_machine_transport::rustls::{
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
-    date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PKCS_ED25519, RevokedCertParams, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 
 /// One that issues certificates.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
+    algorithm: &'static SignatureAlgorithm,
 }
 
 /// A certificate with its key.
@@ -34,11 +35,21 @@ pub struct Leaf {
 impl Authority {
     /// An authority of this name, with a key of its own.
     pub fn new(name: &str) -> Self {
+        Self::signing(name, &PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// The same whose signatures, and those of its leaves, all have one length, so that every handshake has.
+    pub fn of_one_length(name: &str) -> Self {
+        Self::signing(name, &PKCS_ED25519)
+    }
+
+    fn signing(name: &str, algorithm: &'static SignatureAlgorithm) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap(), algorithm }
     }
 
     /// Its own certificate in PEM.
@@ -108,7 +119,7 @@ impl Authority {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec();
         let mut params = params.clone();
         params.serial_number = Some(SerialNumber::from_slice(&serial));
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate_for(self.algorithm).unwrap();
         Leaf { certificate: params.signed_by(&key, &self.issuer).unwrap(), key, serial }
     }
 }

@@ -1,11 +1,9 @@
 //! Owns the other side of every layer, in memory: proxies by hand, TLS by rustls, WebSocket by tungstenite. It must not know
 //! what the bytes above mean.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BytesMut};
 use mqtt_machine_transport::rustls::{self, ServerConfig, ServerConnection};
@@ -32,11 +30,17 @@ struct Wire {
 
 /// A stream in memory that blocks when it is empty.
 #[derive(Clone, Debug, Default)]
-pub struct Pipe(Rc<RefCell<Wire>>);
+pub struct Pipe(Arc<Mutex<Wire>>);
+
+impl Pipe {
+    fn wire(&self) -> MutexGuard<'_, Wire> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Read for Pipe {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
+        let mut wire = self.wire();
         if wire.to_server.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -46,7 +50,7 @@ impl Read for Pipe {
 
 impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.borrow_mut().from_server.extend_from_slice(bytes);
+        self.wire().from_server.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -186,9 +190,22 @@ impl Peer {
         self.tls.as_mut().unwrap().send_close_notify();
     }
 
+    /// Ends every layer that has an end of its own, the uppermost first.
+    pub fn close(&mut self) {
+        if let Ws::Open(socket, _) = &mut self.ws {
+            // Closed already by the other side, perhaps.
+            let _ = socket.close(None);
+            let _ = socket.flush();
+        }
+        self.flush();
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+    }
+
     fn flush(&mut self) {
         if let Ws::Open(_, pipe) = &self.ws {
-            let bytes = std::mem::take(&mut pipe.0.borrow_mut().from_server);
+            let bytes = std::mem::take(&mut pipe.wire().from_server);
             self.below_ws(&bytes);
         }
         if let Some(tls) = &mut self.tls {
@@ -241,7 +258,7 @@ impl Peer {
                 }
             }
             Ws::Open(_, pipe) => {
-                pipe.0.borrow_mut().to_server.extend(plain);
+                pipe.wire().to_server.extend(plain);
                 self.read_messages();
             }
         }
@@ -249,7 +266,7 @@ impl Peer {
 
     fn upgrade(&mut self, head: &[u8]) {
         let pipe = Pipe::default();
-        pipe.0.borrow_mut().to_server.extend(head);
+        pipe.wire().to_server.extend(head);
         let mut seen = None;
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
         #[allow(clippy::result_large_err, reason = "tungstenite's callback is like this")]

@@ -15,6 +15,7 @@ use mqtt_machine::{
 
 use mqtt_machine_scram::Client as Exchange;
 
+use super::between::{Near, Turn};
 use super::{Options, Settle};
 use crate::invariants::{Checked, Invariant, Violation};
 use crate::random::Random;
@@ -92,8 +93,12 @@ pub struct Client {
     pub(super) output: Output,
     /// What left the output and is not on the link.
     pub(super) pending: BytesMut,
-    /// What was read and not taken.
+    /// What was read, out of the layers if there are any, and not taken.
     pub(super) input: BytesMut,
+    /// What lies between the machine and the link.
+    pub(super) near: Option<Box<dyn Near>>,
+    /// How that ended, as long as the machine has not been told.
+    pub(super) ending: Option<Turn>,
     /// Violations of machines that crashed.
     pub(super) buried: Vec<Violation>,
     buried_resent: usize,
@@ -134,6 +139,8 @@ impl Client {
             output: Output::new(),
             pending: BytesMut::new(),
             input: BytesMut::new(),
+            near: None,
+            ending: None,
             buried: Vec::new(),
             buried_resent: 0,
             dealt: Vec::new(),
@@ -294,6 +301,8 @@ impl Client {
         self.output = Output::new();
         self.pending.clear();
         self.input.clear();
+        self.near = None;
+        self.ending = None;
         self.due.clear();
         self.receipts.clear();
     }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 use mqtt_machine::{Instant, TransportId};
 
+use super::between::Far;
 use crate::broker::ConnId;
 
 /// One direction: chunks with the time at which they arrive, in order.
@@ -109,6 +110,8 @@ pub(super) struct Link {
     pub(super) broker_done: bool,
     /// Bytes until it breaks, both directions together.
     pub(super) budget: Option<u64>,
+    /// What lies between it and the broker.
+    pub(super) far: Option<Box<dyn Far>>,
 }
 
 impl Link {

@@ -23,7 +23,10 @@
 //! ```
 
 mod authenticate;
+mod between;
 mod client;
+#[cfg(feature = "layers")]
+mod layered;
 mod link;
 mod options;
 mod run;
@@ -36,12 +39,15 @@ use std::sync::Arc;
 use mqtt_machine::{Config, Disconnect, Instant, Message, OpId, ReasonCode, Refused, Subscribe, Unsubscribe};
 
 pub use client::Client;
+#[cfg(feature = "layers")]
+pub use layered::Layering;
 pub use options::{Options, Settle, config, server};
 pub use schedule::{Failure, Report, Schedule};
 
 use crate::broker::{self, Broker, ConnId};
 use crate::invariants::{Checked, Invariant, Violation};
 use crate::random::Random;
+use between::Ways;
 use client::Process;
 use link::Link;
 
@@ -64,6 +70,8 @@ pub struct Sim {
     /// Connections whose link broke: that the client falls silent there is not its fault.
     broken: BTreeSet<ConnId>,
     next_conn: u64,
+    /// What lies between clients and servers.
+    ways: Option<Box<dyn Ways>>,
     /// Opens that fail, for tests that ask for it.
     refuse: u32,
     steps: u64,
@@ -80,6 +88,10 @@ impl Sim {
         let mut random = Random::new(seed);
         let broker = Broker::new(options.broker.clone(), random.next_u64());
         let servers = options.servers.max(1);
+        #[cfg(feature = "layers")]
+        let ways = options.layers.as_ref().map(|layers| layers.ways(seed));
+        #[cfg(not(feature = "layers"))]
+        let ways = None;
         let separate = if options.shared { 1 } else { servers };
         Self {
             now: Instant::ZERO,
@@ -93,6 +105,7 @@ impl Sim {
             links: Vec::new(),
             broken: BTreeSet::new(),
             next_conn: 0,
+            ways,
             refuse: 0,
             steps: 0,
             stuck: None,

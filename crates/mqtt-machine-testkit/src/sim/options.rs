@@ -64,6 +64,9 @@ pub struct Options {
     pub store: RangeInclusive<Duration>,
     /// How clients that are added from now on are recorded: their `machine` collects the transcript.
     pub recording: Option<Recording>,
+    /// What clients speak through; `None`: bytes pass as they are.
+    #[cfg(feature = "layers")]
+    pub layers: Option<super::Layering>,
 }
 
 impl Default for Options {
@@ -87,6 +90,8 @@ impl Default for Options {
             settle: Settle::AtOnce,
             store: Duration::ZERO..=Duration::ZERO,
             recording: None,
+            #[cfg(feature = "layers")]
+            layers: None,
         }
     }
 }

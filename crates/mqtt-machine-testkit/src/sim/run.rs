@@ -162,8 +162,12 @@ impl Sim {
         let late = self.options.late_input;
         // What it still says may come too late to keep the connection alive.
         self.excuse(|link| link.client == client && link.id == id);
-        let own = |link: &&mut Link| link.client == client && link.id == id;
-        if let Some(link) = self.links.iter_mut().find(own) {
+        let own = |link: &Link| link.client == client && link.id == id;
+        if let Some(at) = self.links.iter().position(own) {
+            if self.is_layered(at) {
+                self.farewell(client, at);
+            }
+            let link = &mut self.links[at];
             link.client_done = true;
             link.broker_done |= link.phase != Phase::Open;
             link.up.delay(due);
@@ -196,6 +200,8 @@ impl Sim {
         };
         let conn = ConnId::new(self.next_conn);
         self.next_conn += 1;
+        let version = self.clients[client].config.version;
+        let (near, far) = self.ways.as_mut().map(|ways| ways.link(version)).unzip();
         self.links.push(Link {
             client,
             id,
@@ -207,6 +213,7 @@ impl Sim {
             client_done: false,
             broker_done: false,
             budget,
+            far,
         });
         let mark = self.random.size(self.options.mark.clone());
         let client = &mut self.clients[client];
@@ -214,6 +221,8 @@ impl Sim {
         client.output = Output::with_mark(mark);
         client.pending.clear();
         client.input.clear();
+        client.near = near;
+        client.ending = None;
     }
 
     fn open(&mut self, at: usize) -> bool {
@@ -222,16 +231,16 @@ impl Sim {
         if when > self.now || link.client_done || !self.clients[link.client].is_running() {
             return false;
         }
-        let machine = &mut self.clients[link.client].machine;
         link.phase = Phase::Open;
         if fails {
             link.client_done = true;
             link.broker_done = true;
+            let machine = &mut self.clients[link.client].machine;
             machine.handle_transport(self.now, link.id, TransportEvent::OpenFailed("refused".into()));
             return true;
         }
         let (client, conn, door, now) = (link.client, link.conn, link.door, self.now);
-        machine.handle_transport(now, link.id, TransportEvent::Opened);
+        self.opened(at);
         if self.random.one_in(self.options.forget_one_in) {
             let client_id = self.client_ids[client].clone();
             self.note(|_| format!("the broker forgets the session of {client_id}"));
@@ -249,12 +258,13 @@ impl Sim {
         }
         let owner = &mut self.clients[client];
         if owner.pending.is_empty() {
-            owner.machine.transmit(self.now, &mut owner.output);
+            if owner.near.as_ref().is_none_or(|near| near.is_ready()) {
+                owner.machine.transmit(self.now, &mut owner.output);
+            }
             let bytes = owner.output.copy_to_bytes(owner.output.remaining());
             let version = owner.config.version;
             self.note_packets(client, "->", version, Sender::Client, &bytes);
-            let owner = &mut self.clients[client];
-            owner.pending.extend_from_slice(&bytes);
+            self.sink(at, &bytes);
         }
         let room = self.options.capacity.saturating_sub(self.links[at].up.len());
         let chunk = self.random.size(self.options.chunk.clone());
@@ -264,7 +274,8 @@ impl Sim {
             return false;
         }
         let bytes = owner.pending.split_to(count).freeze();
-        owner.machine.handle_sent(self.now, self.links[at].id, count);
+        let own = owner.near.as_mut().map_or(count, |near| near.wrote(count));
+        owner.machine.handle_sent(self.now, self.links[at].id, own);
         let due = self.now + self.latency();
         // On a link that broke, what the client still says is lost.
         if self.links[at].up.is_whole() {
@@ -310,7 +321,8 @@ impl Sim {
         let link = &mut self.links[at];
         if let Some(bytes) = link.up.take(now, usize::MAX) {
             let (arrive, breaks) = link.spend(bytes.len());
-            self.broker_at(door).handle_input(now, conn, &bytes[..arrive]);
+            let bytes = self.inward(at, bytes.slice(..arrive));
+            self.broker_at(door).handle_input(now, conn, &bytes);
             if breaks {
                 self.break_link(at);
             }
@@ -342,14 +354,16 @@ impl Sim {
                 return true;
             }
         }
+        if self.is_layered(at) {
+            return self.deliver_through(at, most);
+        }
+        let link = &mut self.links[at];
+        let client = &mut self.clients[link.client];
         if let Some(bytes) = link.down.take(self.now, most.min(capacity)) {
             let (arrive, breaks) = link.spend(bytes.len());
             client.input.extend_from_slice(&bytes[..arrive]);
-            let (owner, id, version) = (link.client, link.id, client.config.version);
-            if self.trace.is_some() {
-                let bytes = client.input.clone();
-                self.note_packets(owner, "<-", version, Sender::Server, &bytes);
-            }
+            let (owner, id) = (link.client, link.id);
+            self.note_input(owner);
             let client = &mut self.clients[owner];
             client.machine.handle_input(self.now, id, &mut client.input);
             if breaks {
@@ -366,6 +380,14 @@ impl Sim {
             client.machine.handle_transport(self.now, link.id, event);
         }
         ended
+    }
+
+    /// Writes down what a client has read.
+    pub(super) fn note_input(&mut self, client: usize) {
+        if self.trace.is_some() {
+            let (bytes, version) = (self.clients[client].input.clone(), self.clients[client].config.version);
+            self.note_packets(client, "<-", version, Sender::Server, &bytes);
+        }
     }
 
     pub(super) fn break_link(&mut self, at: usize) {
@@ -390,11 +412,7 @@ impl Sim {
             let bytes: Bytes = self.broker_at(door).poll_output(conn);
             if !bytes.is_empty() {
                 any = true;
-                let due = self.now + self.latency();
-                // On a link that broke, what the broker still says is lost.
-                if self.links[at].down.is_whole() {
-                    self.links[at].down.push(due, bytes);
-                }
+                self.outward(at, bytes);
             }
         }
         for door in 0..=self.others.len() {
@@ -408,9 +426,10 @@ impl Sim {
         while let Some(conn) = self.broker_at(door).poll_close() {
             any = true;
             let due = self.now + self.latency();
-            if let Some(link) = self.links.iter_mut().find(|link| link.conn == conn) {
-                link.broker_done = true;
-                link.down.finish(due);
+            if let Some(at) = self.links.iter().position(|link| link.conn == conn) {
+                self.close_far(at);
+                self.links[at].broker_done = true;
+                self.links[at].down.finish(due);
             }
         }
         any

@@ -303,11 +303,43 @@ impl Schedule {
         self
     }
 
+    /// The same schedule whose clients speak through layers, drawn from its seed. Links that break do it after up to four times
+    /// as many bytes, for there are more.
+    #[cfg(feature = "layers")]
+    #[must_use]
+    pub fn layered(mut self) -> Self {
+        let mut random = Random::new(self.seed ^ 0x6C61_7965_7273);
+        self.options.layers = Some(super::Layering::draw(&mut random));
+        let most = random.range(1..=4);
+        self.options.break_after = self.options.break_after.map(|range| 1..=range.end() * most);
+        self
+    }
+
+    /// One layer less, if there is any.
+    fn peel(&mut self) {
+        #[cfg(feature = "layers")]
+        {
+            self.options.layers = self.options.layers.take().and_then(super::Layering::less);
+        }
+        #[cfg(not(feature = "layers"))]
+        let _ = self;
+    }
+
+    /// What clients speak through, in words; empty when nothing.
+    fn layers(&self) -> String {
+        #[cfg(feature = "layers")]
+        return self.options.layers.as_ref().map(ToString::to_string).unwrap_or_default();
+        #[cfg(not(feature = "layers"))]
+        String::new()
+    }
+
     /// The line that runs this seed again, and shrinks what fails.
     pub fn rerun(&self) -> String {
         let forgetful = if self.forgetful { " --forgetful" } else { "" };
+        let (feature, layers) =
+            if self.layers().is_empty() { ("", "") } else { (" --features layers", " --layers") };
         format!(
-            "cargo run --release -p mqtt-machine-testkit --bin simulate -- --version {} --seed {}{forgetful}",
+            "cargo run --release -p mqtt-machine-testkit{feature} --bin simulate -- --version {} --seed {}{forgetful}{layers}",
             self.version, self.seed
         )
     }
@@ -373,6 +405,9 @@ impl fmt::Display for Schedule {
             "  one in {} openings refused, one in {} forgets (0: none), broker delay {:?}",
             self.options.refuse_one_in, self.options.forget_one_in, self.options.broker.delay
         )?;
+        if !self.layers().is_empty() {
+            writeln!(f, "  layers: {}", self.layers())?;
+        }
         if self.terms != Terms::default() {
             let BrokerConfig { versions, maximum_qos, retain_available, .. } = &self.options.broker;
             writeln!(

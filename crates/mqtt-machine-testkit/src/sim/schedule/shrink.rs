@@ -82,7 +82,8 @@ impl<F: Fn(&Schedule) -> Option<Invariant>> Shrinker<F> {
 
     /// Makes everything as simple as it can be, one thing at a time.
     fn calm(&mut self) {
-        let simpler: [fn(&mut Schedule); 21] = [
+        let simpler: [fn(&mut Schedule); 22] = [
+            Schedule::peel,
             |it| it.options.breaks = 0,
             |it| it.options.breaks = it.options.breaks.saturating_sub(1),
             |it| it.options.refuse_one_in = 0,
