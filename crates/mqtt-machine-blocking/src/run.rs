@@ -3,17 +3,17 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use mqtt_machine_client::{Driver, Layers, Server, Task, TransportError, TransportId, Turn, dial};
+use mqtt_machine_client::{Driver, Layers, Link, NetworkFuture, Server, TransportError, Turn, dial};
 
 use crate::connector::{Connector, Gate};
 use crate::network::{SOCKET, Sockets, Ways};
-use crate::socket::{Received, Socket};
+use crate::socket::Socket;
 
 const WAKE: Token = Token(0);
 /// Events that are taken at once: there are two sources, and a few more while attempts race.
@@ -23,14 +23,6 @@ const TURNS: usize = 32;
 
 /// How long a transport of the user's own may take to close.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-type Opening = Pin<Box<dyn Future<Output = Result<(Socket, Layers), TransportError>> + Send>>;
-
-enum Link {
-    None,
-    Opening(TransportId, Opening),
-    Open(TransportId, Socket),
-}
 
 /// Wakes the loop from wherever it waits.
 struct Notify(mio::Waker);
@@ -57,7 +49,7 @@ pub struct Runner {
     events: mio::Events,
     waker: Waker,
     ways: Ways,
-    link: Link,
+    link: Link<Socket>,
     scratch: Vec<u8>,
     step: Step,
 }
@@ -86,7 +78,7 @@ impl Runner {
             events,
             waker,
             ways: Ways::default(),
-            link: Link::None,
+            link: Link::new(),
             scratch: Vec::new(),
             step,
         })
@@ -161,7 +153,7 @@ impl Runner {
             // Nothing has come for a while: an idle client keeps no read buffer.
             self.scratch = Vec::new();
         }
-        if let Link::Open(_, socket) = &mut self.link
+        if let Some(socket) = self.link.socket()
             && self.events.iter().any(|event| event.token() == SOCKET)
         {
             socket.stir();
@@ -188,70 +180,27 @@ impl Runner {
     }
 
     fn act(&mut self) {
-        while let Some(task) = self.driver.next_task() {
-            match task {
-                Task::Open { id, server } => self.link = Link::Opening(id, self.open(server)),
-                Task::Close { id, farewell } => match std::mem::replace(&mut self.link, Link::None) {
-                    Link::Open(present, socket) if present == id => socket.close(farewell),
-                    Link::Opening(present, _) if present == id => {}
-                    other => self.link = other,
-                },
-                // There is no other kind of task.
-                _ => {}
-            }
-        }
-    }
-
-    fn open(&self, server: Server) -> Opening {
-        if let Some(connector) = &self.connector {
-            let (layers, opening) =
-                (self.driver.layers(&server), connector.open(server, &self.gate, &self.waker));
-            return Box::pin(async move { Ok((Socket::own(opening.await?), layers?)) });
-        }
-        let route = self.driver.route(&server);
-        let sockets = Sockets::new(self.poll.registry(), self.driver.socket_options(), &self.ways);
-        Box::pin(async move { Ok(dial(&sockets?, route?).await?) })
+        let open =
+            |driver: &Driver, server: Server| -> NetworkFuture<Result<(Socket, Layers), TransportError>> {
+                if let Some(connector) = &self.connector {
+                    let layers = driver.layers(&server);
+                    let opening = connector.open(server, &self.gate, &self.waker);
+                    return Box::pin(async move { Ok((Socket::own(opening.await?), layers?)) });
+                }
+                let route = driver.route(&server);
+                let sockets = Sockets::new(self.poll.registry(), driver.socket_options(), &self.ways);
+                Box::pin(async move { Ok(dial(&sockets?, route?).await?) })
+            };
+        self.link.act(&mut self.driver, open, Socket::close);
     }
 
     /// True when something moved.
     fn move_bytes(&mut self, turn: Turn) -> bool {
-        match &mut self.link {
-            Link::None => false,
-            Link::Opening(id, opening) => {
-                let id = *id;
-                match opening.as_mut().poll(&mut Context::from_waker(&self.waker)) {
-                    Poll::Pending => return false,
-                    Poll::Ready(Ok((socket, layers))) => {
-                        self.link = Link::Open(id, socket);
-                        self.driver.opened(id, layers);
-                    }
-                    Poll::Ready(Err(error)) => {
-                        self.link = Link::None;
-                        self.driver.open_failed(id, error);
-                    }
-                }
-                true
-            }
-            Link::Open(id, socket) => {
-                let id = *id;
-                let wrote = socket.write(&mut self.driver);
-                // A server that closes may have said why: that is read also when nothing can be written any more.
-                let read = socket.read(self.driver.input(), turn.read_capacity, &mut self.scratch);
-                match (wrote, read) {
-                    (_, Ok(Received::Some)) => {}
-                    (Ok(wrote), Ok(Received::Nothing)) => return wrote,
-                    (_, Ok(Received::End)) => {
-                        self.link = Link::None;
-                        self.driver.ended(id);
-                    }
-                    (Err(error), _) | (_, Err(error)) => {
-                        self.link = Link::None;
-                        self.driver.failed(id, error);
-                    }
-                }
-                true
-            }
-        }
+        let context = &mut Context::from_waker(&self.waker);
+        self.link.move_bytes(&mut self.driver, context, |socket, driver, _| {
+            let wrote = socket.write(driver);
+            (wrote, socket.read(driver.input(), turn.read_capacity, &mut self.scratch))
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
-use mqtt_machine_client::Driver;
+use mqtt_machine_client::{Driver, Received};
 
 use crate::halves::Halves;
 use crate::network::now;
@@ -32,14 +32,6 @@ enum Kind {
     #[cfg(unix)]
     Unix(UnixStream),
     Own(Halves),
-}
-
-/// What came of reading once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Received {
-    Nothing,
-    Some,
-    End,
 }
 
 impl Socket {

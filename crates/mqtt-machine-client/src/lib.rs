@@ -18,6 +18,7 @@
 mod authenticate;
 mod client;
 mod clock;
+mod connector;
 mod dial;
 mod driver;
 mod error;
@@ -25,6 +26,7 @@ mod events;
 mod face;
 mod filter_map;
 mod identifiers;
+mod link;
 pub mod one_shot;
 mod options;
 mod pipe;
@@ -41,7 +43,6 @@ mod shared;
 mod slab;
 mod socket;
 mod stack;
-
 mod subscription;
 mod transport;
 mod wake;
@@ -55,6 +56,7 @@ pub use error::{CommandError, ConnectError, SubscribeError, TryRecvError};
 pub use events::{ClientEvent, Events};
 pub use face::first_connection;
 pub use filter_map::FilterMap;
+pub use link::{Link, Received};
 pub use one_shot::OneShotError;
 pub use options::Options;
 pub use pipe::{HANDSHAKE_READ, News, Pipe};
@@ -71,11 +73,8 @@ pub use run::{Run, Runtime, ask_over_stream};
 pub use scram::Scram;
 pub use socket::SocketOptions;
 pub use stack::Stack;
-
 pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
-
 pub use transport::TransportError;
-
 pub use wake::block_until;
 
 pub use mqtt_machine::packet::{Properties, PropertiesBuf, Property, PropertyId};

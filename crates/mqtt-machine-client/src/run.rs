@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
-use mqtt_machine::{Server, TransportId};
+use mqtt_machine::Server;
 use mqtt_machine_transport::{Layers, SrvQuestion, next_framed};
 
 use crate::dial::{Network, NetworkFuture, dial};
-use crate::driver::{Driver, Task, Turn};
+use crate::driver::{Driver, Turn};
+use crate::link::{Link, Received};
 use crate::transport::TransportError;
 
 /// The room made for reading, and for a larger frame as much at a time as has come of it already.
@@ -60,14 +61,6 @@ pub trait Runtime: Network {
     fn poll_timer(timer: &mut Self::Timer, context: &mut Context<'_>) -> Poll<()>;
 }
 
-type Opening<S> = Pin<Box<dyn Future<Output = Result<(S, Layers), TransportError>> + Send>>;
-
-enum Link<S> {
-    None,
-    Opening(TransportId, Opening<S>),
-    Open(TransportId, S),
-}
-
 /// The driver of one client as a future, to be polled until it ends with the client. It is all of an adapter but its
 /// [`Runtime`].
 pub struct Run<R: Runtime> {
@@ -81,7 +74,7 @@ pub struct Run<R: Runtime> {
 impl<R: Runtime> Run<R> {
     /// Drives with this runtime.
     pub const fn new(driver: Driver, runtime: R) -> Self {
-        Self { driver, runtime, link: Link::None, timer: None }
+        Self { driver, runtime, link: Link::new(), timer: None }
     }
 }
 
@@ -91,69 +84,18 @@ where
     R::Socket: Send + 'static,
 {
     fn act(&mut self, context: &mut Context<'_>) {
-        while let Some(task) = self.driver.next_task() {
-            match task {
-                Task::Open { id, server } => self.link = Link::Opening(id, self.open(&server)),
-                Task::Close { id, farewell } => match &mut self.link {
-                    Link::Open(present, socket) if *present == id => {
-                        close::<R>(socket, farewell, context);
-                        self.link = Link::None;
-                    }
-                    Link::Opening(present, _) if *present == id => self.link = Link::None,
-                    _ => {}
-                },
-            }
-        }
-    }
-
-    fn open(&self, server: &Server) -> Opening<R::Socket> {
-        if let Some(opening) = self.runtime.open_own(server) {
-            let layers = self.driver.layers(server);
-            return Box::pin(async move { Ok((opening.await?, layers?)) });
-        }
-        let (route, runtime) = (self.driver.route(server), self.runtime.clone());
-        Box::pin(async move { Ok(dial(&runtime, route?).await?) })
+        let runtime = &self.runtime;
+        let open = |driver: &Driver, server: Server| open(runtime, driver, &server);
+        let close = |mut socket, farewell| close::<R>(&mut socket, farewell, context);
+        self.link.act(&mut self.driver, open, close);
     }
 
     /// True when something moved.
     fn move_bytes(&mut self, context: &mut Context<'_>, turn: Turn) -> bool {
-        match &mut self.link {
-            Link::None => false,
-            Link::Opening(id, opening) => {
-                let id = *id;
-                match opening.as_mut().poll(context) {
-                    Poll::Pending => return false,
-                    Poll::Ready(Ok((socket, layers))) => {
-                        self.link = Link::Open(id, socket);
-                        self.driver.opened(id, layers);
-                    }
-                    Poll::Ready(Err(error)) => {
-                        self.link = Link::None;
-                        self.driver.open_failed(id, error);
-                    }
-                }
-                true
-            }
-            Link::Open(id, socket) => {
-                let id = *id;
-                let wrote = write::<R>(socket, &mut self.driver, context);
-                // A server that closes may have said why: that is read also when nothing can be written any more.
-                let read = read::<R>(socket, &mut self.driver, turn.read_capacity, context);
-                match (wrote, read) {
-                    (_, Ok(Read::Some)) => {}
-                    (Ok(wrote), Ok(Read::Nothing)) => return wrote,
-                    (_, Ok(Read::End)) => {
-                        self.link = Link::None;
-                        self.driver.ended(id);
-                    }
-                    (Err(error), _) | (_, Err(error)) => {
-                        self.link = Link::None;
-                        self.driver.failed(id, error);
-                    }
-                }
-                true
-            }
-        }
+        self.link.move_bytes(&mut self.driver, context, |socket, driver, context| {
+            let wrote = write::<R>(socket, driver, context);
+            (wrote, read::<R>(socket, driver, turn.read_capacity, context))
+        })
     }
 
     /// True when the deadline has come, or may have.
@@ -205,6 +147,23 @@ impl<R: Runtime> fmt::Debug for Run<R> {
     }
 }
 
+fn open<R>(
+    runtime: &R,
+    driver: &Driver,
+    server: &Server,
+) -> NetworkFuture<Result<(R::Socket, Layers), TransportError>>
+where
+    R: Runtime + Clone + Send + Sync + 'static,
+    R::Socket: Send + 'static,
+{
+    if let Some(opening) = runtime.open_own(server) {
+        let layers = driver.layers(server);
+        return Box::pin(async move { Ok((opening.await?, layers?)) });
+    }
+    let (route, runtime) = (driver.route(server), runtime.clone());
+    Box::pin(async move { Ok(dial(&runtime, route?).await?) })
+}
+
 /// Says goodbye. To a socket these are calls that never wait; what was written still arrives.
 fn close<R: Runtime>(socket: &mut R::Socket, mut farewell: impl Buf, context: &mut Context<'_>) {
     while farewell.has_remaining() {
@@ -253,29 +212,23 @@ pub async fn ask_over_stream<R: Runtime>(mut stream: R::Socket, question: &SrvQu
     }
 }
 
-enum Read {
-    Nothing,
-    Some,
-    End,
-}
-
 /// Reads once.
 fn read<R: Runtime>(
     socket: &mut R::Socket,
     driver: &mut Driver,
     capacity: usize,
     context: &mut Context<'_>,
-) -> io::Result<Read> {
+) -> io::Result<Received> {
     if capacity == 0 {
-        return Ok(Read::Nothing);
+        return Ok(Received::Nothing);
     }
     let input = driver.input();
     if input.capacity().saturating_sub(input.len()) < capacity.min(LEAST_ROOM) {
         input.reserve(capacity.min(READ_ROOM.max(input.len())));
     }
     match R::poll_read(socket, input, context)? {
-        Poll::Pending => Ok(Read::Nothing),
-        Poll::Ready(0) => Ok(Read::End),
-        Poll::Ready(_) => Ok(Read::Some),
+        Poll::Pending => Ok(Received::Nothing),
+        Poll::Ready(0) => Ok(Received::End),
+        Poll::Ready(_) => Ok(Received::Some),
     }
 }

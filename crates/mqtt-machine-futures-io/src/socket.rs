@@ -1,19 +1,17 @@
 //! Owns an open socket of whatever kind, and how one of the user's own is opened. It must not know what its bytes mean.
 
 use std::fmt;
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::TcpStream;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use async_io::Async;
 use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
-use mqtt_machine_client::{NetworkFuture, Server};
+use mqtt_machine_client::connector;
 
 /// The least and the most that is read at once, in bytes.
 const ROOM: [usize; 2] = [2 << 10, 64 << 10];
@@ -109,50 +107,12 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// How a transport of your own is opened: a serial line, a pipe within the process; anything that is [`AsyncRead`] and
-/// [`AsyncWrite`] of `futures-io`. It is asked again for every reconnect.
-///
-/// The server's name may be anything. With a URL whose scheme says so, TLS and WebSocket lie on it.
-#[derive(Clone)]
-pub struct Connector(Arc<OpenOwn>);
-
-type OpenOwn = dyn Fn(Server) -> NetworkFuture<io::Result<Socket>> + Send + Sync;
-
-impl Connector {
-    /// Opens by `open`, which is given the server whose turn it is. The machine's connect timeout bounds it: then the future
-    /// is dropped.
-    pub fn new<F, S>(open: impl Fn(Server) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = io::Result<S>> + Send + 'static,
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        Self(Arc::new(move |server| {
-            let opening = open(server);
-            Box::pin(async move { Ok(Socket::own(opening.await?)) })
-        }))
-    }
-
-    /// A stream that is open already. There is no other one: further attempts fail, so [`Backoff::NEVER`] goes well with it.
+connector! {
+    /// How a transport of your own is opened: a serial line, a pipe within the process; anything that is [`AsyncRead`] and
+    /// [`AsyncWrite`] of `futures-io`. It is asked again for every reconnect.
     ///
-    /// [`Backoff::NEVER`]: mqtt_machine_client::Backoff::NEVER
-    pub fn once(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        let stream = Mutex::new(Some(stream));
-        Self::new(move |_| {
-            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
-            async move {
-                let used = || io::Error::new(io::ErrorKind::NotConnected, "the stream was used before");
-                stream.ok_or_else(used)
-            }
-        })
-    }
-
-    pub(crate) fn open(&self, server: Server) -> NetworkFuture<io::Result<Socket>> {
-        (self.0)(server)
-    }
-}
-
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Connector(..)")
-    }
+    /// The server's name may be anything. With a URL whose scheme says so, TLS and WebSocket lie on it.
+    stream: AsyncRead + AsyncWrite,
+    socket: Socket,
+    own: Socket::own,
 }
