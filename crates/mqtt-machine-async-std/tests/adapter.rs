@@ -1,14 +1,31 @@
 //! Owns the proof that this adapter does what every adapter does. It must not know what that is.
 
-use mqtt_machine_async_std::{ConnectError, Options};
-use mqtt_machine_testkit::adapters::Adapter;
+#[path = "../../mqtt-machine-futures-io/tests/dripping/mod.rs"]
+mod dripping;
+
+use async_std::net::TcpStream;
+use dripping::Dripping;
+use mqtt_machine_async_std::{ConnectError, Connector, Options, Server};
+use mqtt_machine_futures_io::Client;
+use mqtt_machine_testkit::adapters::{Adapter, Drip};
 
 /// Clients run in the threads of the global executor.
 struct OnAsyncStd;
 
 impl Adapter for OnAsyncStd {
-    fn start(&self, options: Options) -> Result<mqtt_machine_futures_io::Client, ConnectError> {
+    fn start(&self, options: Options) -> Result<Client, ConnectError> {
         mqtt_machine_async_std::Client::start(options).map(|client| (*client).clone())
+    }
+
+    fn start_dripping(&self, options: Options, drip: Drip) -> Result<Client, ConnectError> {
+        let connector = Connector::new(move |server: Server| {
+            let drip = drip.clone();
+            async move {
+                let address = server.as_str().trim_start_matches("mqtt://");
+                Ok(Dripping { stream: TcpStream::connect(address).await?, drip })
+            }
+        });
+        mqtt_machine_async_std::Client::start_with(options, connector).map(|client| (*client).clone())
     }
 }
 

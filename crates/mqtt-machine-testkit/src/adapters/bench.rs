@@ -13,7 +13,7 @@ use mqtt_machine_client::{
     Subscription, block_until,
 };
 
-use super::Adapter;
+use super::{Adapter, Drip};
 use crate::broker::BrokerConfig;
 use crate::tcp::Broker;
 
@@ -46,6 +46,15 @@ impl Bench {
         match self.adapter.start(options) {
             Ok(client) => client,
             Err(error) => panic!("the adapter does not start a client: {error}"),
+        }
+    }
+
+    /// As [`start`](Self::start), through what drips.
+    #[track_caller]
+    pub(super) fn start_dripping(&self, options: Options, drip: &Drip) -> Client {
+        match self.adapter.start_dripping(options, drip.clone()) {
+            Ok(client) => client,
+            Err(error) => panic!("the adapter does not start a client that drips: {error}"),
         }
     }
 

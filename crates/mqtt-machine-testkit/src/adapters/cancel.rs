@@ -7,9 +7,14 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
-use mqtt_machine_client::{ClientEvent, ConnectError, Disconnect, Limits, Outcome, QoS};
+use mqtt_machine_client::{ClientEvent, ConnectError, Disconnect, Limits, Outcome, QoS, Scram, response_to};
 
-use super::bench::{Bench, SECOND, V5, accepted, broker, limited, message, numbers, options, poll_times};
+use super::LONGEST;
+use super::bench::{
+    Bench, SECOND, V5, VERSIONS, accepted, broker, broker_with, limited, message, numbers, options,
+    poll_times,
+};
+use crate::broker::BrokerConfig;
 
 const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
 const QOS_1: QoS = QoS::AtLeastOnce;
@@ -215,6 +220,66 @@ pub(super) fn a_cancelled_disconnect_goes_on(bench: &Bench) {
         bench.until("the client is gone", || broker.broker(|broker| broker.connected().count()) == 0);
     }
     assert_eq!(accepted(&broker), ["0", "more", "1", "2", "3", "4"]);
+}
+
+pub(super) fn a_request_is_cancelled_at_every_await_point_and_the_next_is_answered(bench: &Bench) {
+    for version in VERSIONS {
+        let broker = broker();
+        let answers = bench.connect(options(&broker.url(), "answers", version));
+        let mut asked = bench.subscribe(&answers, "ask/#", QOS_1);
+        let asker = bench.connect(options(&broker.url(), "asks", version));
+        let requester = asker.requester();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while let Some(request) = bench.wait_for(LONGEST, asked.recv()).flatten() {
+                    let response = response_to(&request, request.payload.clone());
+                    let response = response.map(|response| answers.try_publish(response).map(drop));
+                    assert_eq!(response, Ok(Ok(())));
+                }
+            });
+            // One poll more each time, until the answer is there: then it was dropped at every place where it waits.
+            let (mut polls, mut answered) = (0, 0);
+            while answered < 3 {
+                let text = polls.to_string();
+                match poll_times(requester.request(message("ask/it", text.clone(), QOS_1)), polls) {
+                    None => polls += 1 + polls / 8,
+                    Some(Ok(answer)) => {
+                        assert_eq!(answer.payload_lossy(), text);
+                        answered += 1;
+                    }
+                    Some(Err(error)) => panic!("{error}"),
+                }
+                assert_eq!(requester.open(), 0, "after {polls} polls");
+            }
+            let last = bench.wait("an answer", requester.request(message("ask/it", "last", QOS_1)));
+            assert_eq!(last.map(|answer| answer.payload_lossy()), Ok("last".to_owned()));
+            // Each of the others that had left has its answer, for which nobody waits.
+            let left = || {
+                broker.broker(|broker| {
+                    broker.log().accepted().filter(|one| &*one.client_id == "asks").count() as u64
+                })
+            };
+            bench.until("late answers", || requester.dropped().late + answered + 1 == left());
+            assert_eq!((requester.dropped().unknown, asker.unrouted(), asker.pending()), (0, 0, 0));
+            bench.disconnect(&asker);
+            bench.disconnect(&answers);
+        });
+        broker.broker(|broker| assert_eq!(broker.log().violations().count(), 0));
+    }
+}
+
+pub(super) fn an_authentication_that_nobody_waits_for_goes_on(bench: &Bench) {
+    let broker = broker_with(BrokerConfig::new().scram_user("user", "pencil"));
+    let method = Scram::sha256("user", "pencil");
+    let client = bench.connect(options(&broker.url(), "again", V5).authenticator(method));
+    let mut events = client.events();
+    for polls in 0..POLLS {
+        let Ok(again) = client.reauthenticate() else { panic!("{polls}: it is not begun") };
+        let _ = poll_times(again, polls);
+        assert_eq!(bench.event(&mut events), ClientEvent::Reauthenticated, "{polls} polls");
+    }
+    bench.disconnect(&client);
+    broker.broker(|broker| assert_eq!(broker.log().violations().count(), 0));
 }
 
 /// The error of a client that has ended, which is when its events end.

@@ -6,11 +6,12 @@ use std::task::{Context, Waker};
 use std::thread;
 
 use mqtt_machine_client::{
-    CleanStart, CommandError, Incoming, Message, Outcome, ProtocolVersion, QoS, ReasonCode, SubscribeError,
-    TryRecvError,
+    CleanStart, Client, CommandError, Incoming, Message, Outcome, ProtocolVersion, QoS, ReasonCode,
+    SubscribeError, TryRecvError,
 };
 
 use super::bench::{Bench, SECOND, V5, VERSIONS, broker, broker_with, message, numbers, options};
+use super::drip::Drip;
 use super::peers::Relay;
 use crate::broker::BrokerConfig;
 
@@ -66,14 +67,34 @@ pub(super) fn one_byte_at_a_time_is_the_same_stream(bench: &Bench) {
     let relay = Relay::byte_by_byte(broker.port());
     for version in VERSIONS {
         let client = bench.connect(options(&relay.url(), "bytes", version));
-        let mut stream = bench.subscribe(&client, "bytes", QoS::ExactlyOnce);
-        for qos in EVERY_QOS {
-            bench.deliver(&client, message("bytes", format!("{qos:?}").repeat(20), qos));
-            assert_eq!(bench.next(&mut stream), format!("{qos:?}").repeat(20));
-        }
-        bench.disconnect(&client);
+        there_and_back(bench, &client);
     }
     broker.broker(|broker| assert_eq!(broker.log().violations().count(), 0));
+}
+
+pub(super) fn reads_and_writes_of_one_byte_are_the_same_stream(bench: &Bench) {
+    let broker = broker();
+    for version in VERSIONS {
+        let drip = Drip::default();
+        let client = bench.start_dripping(options(&broker.url(), "bytes", version), &drip);
+        bench.connected(&client);
+        let bytes = there_and_back(bench, &client);
+        let counts = drip.counts();
+        assert!(counts.iter().all(|count| *count >= bytes), "{counts:?} times for {bytes} bytes");
+    }
+    broker.broker(|broker| assert_eq!(broker.log().violations().count(), 0));
+}
+
+/// Messages of every QoS to the client itself; gives how many bytes their payloads had, and ends the client.
+fn there_and_back(bench: &Bench, client: &Client) -> u64 {
+    let mut stream = bench.subscribe(client, "bytes", QoS::ExactlyOnce);
+    let payloads = EVERY_QOS.map(|qos| (qos, format!("{qos:?}").repeat(20)));
+    for (qos, payload) in &payloads {
+        bench.deliver(client, message("bytes", payload.clone(), *qos));
+        assert_eq!(&bench.next(&mut stream), payload);
+    }
+    bench.disconnect(client);
+    payloads.iter().map(|(_, payload)| payload.len() as u64).sum()
 }
 
 pub(super) fn overlapping_streams_get_each_message_once_and_unused_filters_are_unsubscribed(bench: &Bench) {

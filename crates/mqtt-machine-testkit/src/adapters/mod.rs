@@ -8,18 +8,24 @@
 //!
 //! ```no_run
 //! use mqtt_machine_client::{Client, ConnectError, Options};
-//! use mqtt_machine_testkit::adapters::Adapter;
+//! use mqtt_machine_testkit::adapters::{Adapter, Drip};
 //!
 //! struct Mine;
 //!
 //! impl Adapter for Mine {
 //!     fn start(&self, options: Options) -> Result<Client, ConnectError> {
 //!         let (client, driver) = Client::new(options)?;
-//!         std::thread::spawn(move || drive(driver));
+//!         std::thread::spawn(move || drive(driver, None));
+//!         Ok(client)
+//!     }
+//!
+//!     fn start_dripping(&self, options: Options, drip: Drip) -> Result<Client, ConnectError> {
+//!         let (client, driver) = Client::new(options)?;
+//!         std::thread::spawn(move || drive(driver, Some(drip)));
 //!         Ok(client)
 //!     }
 //! }
-//! # fn drive(_: mqtt_machine_client::Driver) {}
+//! # fn drive(_: mqtt_machine_client::Driver, _: Option<Drip>) {}
 //!
 //! mqtt_machine_testkit::adapter_conformance!(Mine);
 //! ```
@@ -34,6 +40,7 @@ mod connection;
 mod crowd;
 mod delivery;
 mod drain;
+mod drip;
 mod peers;
 mod pressure;
 mod statements;
@@ -49,6 +56,7 @@ use std::time::Duration;
 use mqtt_machine_client::{Client, ConnectError, Options};
 
 use bench::Bench;
+pub use drip::Drip;
 
 /// The most that a scenario may take; nearly all take a fraction of a second.
 pub const LONGEST: Duration = Duration::from_secs(120);
@@ -61,6 +69,13 @@ pub trait Adapter: Send + Sync + 'static {
     /// # Errors
     /// What can be known at once: a way to the server that cannot be made ready, or that nothing can run.
     fn start(&self, options: Options) -> Result<Client, ConnectError>;
+
+    /// As [`start`](Self::start), for a client whose driver reads and writes as `drip` lets it: by a transport of the user's own that
+    /// asks it, which connects to the `host:port` behind the scheme of its server, or wherever the adapter reads and writes.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    fn start_dripping(&self, options: Options, drip: Drip) -> Result<Client, ConnectError>;
 
     /// How long a step may take before the scenario fails. Default 20 s, which leaves room for busy machines.
     fn patience(&self) -> Duration {
@@ -164,6 +179,7 @@ macro_rules! __adapter_scenarios {
                 messages_of_every_qos_and_version_come_back
                 payloads_of_ten_megabytes_pass_in_both_directions
                 one_byte_at_a_time_is_the_same_stream
+                reads_and_writes_of_one_byte_are_the_same_stream
                 overlapping_streams_get_each_message_once_and_unused_filters_are_unsubscribed
                 a_refused_filter_is_an_error_with_its_code
                 unrouted_messages_go_to_the_stream_for_the_rest_or_are_counted
@@ -199,6 +215,8 @@ macro_rules! __adapter_scenarios {
                 a_reader_of_events_that_is_cancelled_loses_none
                 a_cancelled_wait_for_a_connection_changes_nothing
                 a_cancelled_disconnect_goes_on
+                a_request_is_cancelled_at_every_await_point_and_the_next_is_answered
+                an_authentication_that_nobody_waits_for_goes_on
             }
             pressure {
                 publishing_from_the_receive_loop_with_full_queues_never_hangs
