@@ -30,3 +30,5 @@ impl Adapter for OnAsyncStd {
 }
 
 mqtt_machine_testkit::adapter_conformance!(OnAsyncStd);
+
+mqtt_machine_testkit::same_program!(async mqtt_machine_async_std, async_std::task::block_on);

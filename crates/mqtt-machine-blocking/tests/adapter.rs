@@ -51,3 +51,5 @@ impl Adapter for InThreads {
 }
 
 mqtt_machine_testkit::adapter_conformance!(InThreads);
+
+mqtt_machine_testkit::same_program!(mqtt_machine_blocking);

@@ -30,3 +30,5 @@ impl Adapter for OnSmol {
 }
 
 mqtt_machine_testkit::adapter_conformance!(OnSmol);
+
+mqtt_machine_testkit::same_program!(async mqtt_machine_smol, smol::block_on);

@@ -63,7 +63,7 @@ impl AsyncRead for Dripping {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.drip.waits() {
+        if self.drip.read_waits() {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -81,7 +81,7 @@ impl AsyncWrite for Dripping {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.drip.waits() {
+        if self.drip.write_waits() {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -109,3 +109,7 @@ mod on_two_threads {
         builder
     }));
 }
+
+mqtt_machine_testkit::same_program!(async mqtt_machine_tokio, |program| {
+    tokio::runtime::Runtime::new().unwrap().block_on(program)
+});

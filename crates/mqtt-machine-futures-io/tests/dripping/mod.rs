@@ -18,7 +18,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Dripping<S> {
         context: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if self.drip.waits() {
+        if self.drip.read_waits() {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -33,7 +33,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Dripping<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.drip.waits() {
+        if self.drip.write_waits() {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -11,7 +11,8 @@ pub struct Drip(Arc<Counts>);
 struct Counts {
     reads: AtomicU64,
     writes: AtomicU64,
-    asked: AtomicU64,
+    asked_to_read: AtomicU64,
+    asked_to_write: AtomicU64,
 }
 
 impl Drip {
@@ -28,9 +29,14 @@ impl Drip {
         &bytes[..bytes.len().min(1)]
     }
 
-    /// True every other time: then a stream that can wait says that it is not ready, and wakes whoever asked.
-    pub fn waits(&self) -> bool {
-        self.0.asked.fetch_add(1, SeqCst).is_multiple_of(2)
+    /// True every other time: then a stream that can wait says to a read that it is not ready, and wakes whoever asked.
+    pub fn read_waits(&self) -> bool {
+        self.0.asked_to_read.fetch_add(1, SeqCst).is_multiple_of(2)
+    }
+
+    /// As [`read_waits`](Self::read_waits), to a write.
+    pub fn write_waits(&self) -> bool {
+        self.0.asked_to_write.fetch_add(1, SeqCst).is_multiple_of(2)
     }
 
     /// How often a read and a write were let through.

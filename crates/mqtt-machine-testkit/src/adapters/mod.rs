@@ -43,6 +43,7 @@ mod drain;
 mod drip;
 mod peers;
 mod pressure;
+mod program;
 mod statements;
 
 use std::any::Any;
@@ -162,6 +163,13 @@ pub fn run_all<A: Adapter>(mut make: impl FnMut() -> A) -> Result<(), Vec<(&'sta
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(failed) }
+}
+
+/// The broker of [`same_program!`](crate::same_program).
+#[doc(hidden)]
+#[track_caller]
+pub fn own_broker() -> crate::tcp::Broker {
+    bench::broker()
 }
 
 fn said(panic: &(dyn Any + Send)) -> String {
