@@ -15,7 +15,7 @@ use mqtt_machine_client::{Options, Stack};
 const TICK: Duration = Duration::from_millis(1);
 
 /// Drives `stack`, and tells all that happens and what time it is, until somebody has an answer.
-pub fn drive<T>(stack: &mut Stack, mut tell: impl FnMut(&mut Stack, Instant, Event) -> Option<T>) -> T {
+fn drive<T>(stack: &mut Stack, mut tell: impl FnMut(&mut Stack, Instant, Event) -> Option<T>) -> T {
     let (start, mut buffer, mut input) = (Clock::now(), [0; 4096], BytesMut::new());
     let (mut socket, mut output) = (None, Output::new());
     let now = || Instant::ZERO + start.elapsed();
@@ -57,7 +57,7 @@ pub fn drive<T>(stack: &mut Stack, mut tell: impl FnMut(&mut Stack, Instant, Eve
 }
 
 /// What becomes of one message of QoS 1, once the client has disconnected; or why there is no connection.
-pub fn publish(options: Options, message: Message) -> Result<Outcome, Box<dyn std::error::Error>> {
+pub(crate) fn publish(options: Options, message: Message) -> Result<Outcome, Box<dyn std::error::Error>> {
     let mut stack = Stack::new(options, 1, Instant::ZERO)?;
     stack.connect(Instant::ZERO)?;
     let published = stack.publish(Instant::ZERO, message.qos(QoS::AtLeastOnce))?;

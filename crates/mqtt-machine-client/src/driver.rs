@@ -98,6 +98,8 @@ pub struct Turn {
     pub read_capacity: usize,
     /// When the next turn is due if nothing else happens.
     pub deadline: Option<Instant>,
+    /// The deadline had come: nothing has happened for a while, and a buffer in which nothing stands may be given back.
+    pub due: bool,
     /// The input holds more that can be taken at once: run another turn before waiting.
     pub more: bool,
     /// The client has ended: carry out the actions of this turn, then stop.
@@ -137,7 +139,7 @@ impl Driver {
         }
         let shared = Arc::clone(&self.shared);
         let now = shared.clock.now();
-        let mut stale = BytesMut::new();
+        let mut stale = None;
         let (turn, recorded) = {
             let state = &mut *shared.lock();
             match &mut state.driver {
@@ -153,6 +155,9 @@ impl Driver {
             }
             state.dispatch(now, &shared.clock, &mut self.wakes);
             self.act(state, now);
+            if due {
+                stale = self.shrink();
+            }
             // Until a server is known to be the right one nothing leaves for it.
             if self.transport.is_some() && self.asker.questions.is_empty() {
                 match &mut self.pipe {
@@ -164,13 +169,6 @@ impl Driver {
             // What was transmitted, or could not be, may have ended commands.
             state.dispatch(now, &shared.clock, &mut self.wakes);
             self.act(state, now);
-            if due && self.input.is_empty() {
-                // Nothing has come for a while: an idle client keeps no read buffer.
-                stale = std::mem::take(&mut self.input);
-                if let Some(pipe) = &mut self.pipe {
-                    pipe.shrink();
-                }
-            }
             let read_capacity = match (&self.transport, &self.pipe) {
                 (None, _) => 0,
                 _ if self.ending.is_some() => 0,
@@ -179,7 +177,7 @@ impl Driver {
             };
             state.reads_blocked = read_capacity == 0;
             let deadline = state.deadline().map(|deadline| shared.clock.to_std(deadline));
-            let turn = Turn { read_capacity, deadline, more, done: state.is_closed() };
+            let turn = Turn { read_capacity, deadline, due, more, done: state.is_closed() };
             (turn, Recorded::take(state))
         };
         self.wakes.wake();
@@ -193,6 +191,17 @@ impl Driver {
         let asked = !self.asker.questions.is_empty();
         self.authenticate();
         Turn { more: turn.more || asked || over, ..turn }
+    }
+
+    /// Nothing has come for a while: gives back the buffers in which nothing stands, since an idle client keeps none.
+    fn shrink(&mut self) -> Option<(BytesMut, Output)> {
+        if let Some(pipe) = &mut self.pipe {
+            pipe.shrink();
+        }
+        let input = if self.input.is_empty() { std::mem::take(&mut self.input) } else { BytesMut::new() };
+        let output =
+            if self.output.has_remaining() { Output::new() } else { std::mem::take(&mut self.output) };
+        Some((input, output))
     }
 
     /// Goes on with the question before an attempt; when it is answered, the authenticator is next.
@@ -269,6 +278,13 @@ impl Driver {
         }
         let before = self.input.len();
         state.machine.handle_input(now, id, &mut self.input);
+        if let Some(pipe) = &mut self.pipe
+            && self.input.is_empty()
+            && pipe.raw.capacity() == 0
+        {
+            // What was read may have come up as it was: its room serves the next read.
+            std::mem::swap(&mut pipe.raw, &mut self.input);
+        }
         !self.input.is_empty() && self.input.len() < before
     }
 

@@ -159,6 +159,7 @@ impl Pipe {
         if !self.plain.has_remaining() {
             self.plain = Output::new();
         }
+        self.layers.shrink();
     }
 
     fn news(&mut self, result: Result<(), LayerError>) -> News {

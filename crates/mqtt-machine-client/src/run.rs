@@ -16,10 +16,9 @@ use crate::driver::{Driver, Turn};
 use crate::link::{Link, Received};
 use crate::transport::TransportError;
 
-/// The room made for reading, and for a larger frame as much at a time as has come of it already.
-const READ_ROOM: usize = 64 << 10;
-/// Room is made when less than this is left, so that small reads share one buffer.
-const LEAST_ROOM: usize = 4 << 10;
+/// The least and the most room made for reading. It follows what comes; for a larger frame it is as much at a time as has come of it
+/// already.
+const ROOM: [usize; 2] = [4 << 10, 64 << 10];
 /// Turns within one poll before other tasks are let in.
 const TURNS: usize = 32;
 
@@ -67,6 +66,8 @@ pub struct Run<R: Runtime> {
     driver: Driver,
     runtime: R,
     link: Link<R::Socket>,
+    /// How much room is made for reading.
+    room: usize,
     /// With the time that it is set to.
     timer: Option<(Instant, R::Timer)>,
 }
@@ -74,7 +75,7 @@ pub struct Run<R: Runtime> {
 impl<R: Runtime> Run<R> {
     /// Drives with this runtime.
     pub const fn new(driver: Driver, runtime: R) -> Self {
-        Self { driver, runtime, link: Link::new(), timer: None }
+        Self { driver, runtime, link: Link::new(), room: ROOM[0], timer: None }
     }
 }
 
@@ -92,9 +93,12 @@ where
 
     /// True when something moved.
     fn move_bytes(&mut self, context: &mut Context<'_>, turn: Turn) -> bool {
+        if turn.due {
+            self.room = ROOM[0];
+        }
         self.link.move_bytes(&mut self.driver, context, |socket, driver, context| {
             let wrote = write::<R>(socket, driver, context);
-            (wrote, read::<R>(socket, driver, turn.read_capacity, context))
+            (wrote, read::<R>(socket, driver, turn.read_capacity, &mut self.room, context))
         })
     }
 
@@ -205,30 +209,45 @@ pub async fn ask_over_stream<R: Runtime>(mut stream: R::Socket, question: &SrvQu
         if let Some(message) = next_framed(&mut answer) {
             return Ok(message);
         }
-        answer.reserve(LEAST_ROOM);
+        answer.reserve(ROOM[0]);
         if poll_fn(|context| R::poll_read(&mut stream, &mut answer, context)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }
 
-/// Reads once.
+/// Reads once. Where little comes, no buffer is kept between one time and the next.
 fn read<R: Runtime>(
     socket: &mut R::Socket,
     driver: &mut Driver,
     capacity: usize,
+    room: &mut usize,
     context: &mut Context<'_>,
 ) -> io::Result<Received> {
     if capacity == 0 {
         return Ok(Received::Nothing);
     }
+    let [least, most] = ROOM;
     let input = driver.input();
-    if input.capacity().saturating_sub(input.len()) < capacity.min(LEAST_ROOM) {
-        input.reserve(capacity.min(READ_ROOM.max(input.len())));
+    if input.capacity().saturating_sub(input.len()) < capacity.min(least) {
+        input.reserve(capacity.min((*room).max(input.len())));
     }
+    let offered = input.capacity().saturating_sub(input.len());
     match R::poll_read(socket, input, context)? {
-        Poll::Pending => Ok(Received::Nothing),
+        Poll::Pending => {
+            if input.is_empty() && *room == least {
+                *input = BytesMut::new();
+            }
+            Ok(Received::Nothing)
+        }
         Poll::Ready(0) => Ok(Received::End),
-        Poll::Ready(_) => Ok(Received::Some),
+        Poll::Ready(count) => {
+            if count >= offered {
+                *room = room.saturating_mul(2).min(most);
+            } else if count < *room / 4 {
+                *room = (*room / 2).max(least);
+            }
+            Ok(Received::Some)
+        }
     }
 }

@@ -316,6 +316,15 @@ impl Stack {
         }
     }
 
+    fn shrink(&mut self) {
+        if let Some(pipe) = &mut self.pipe {
+            pipe.shrink();
+        }
+        if self.plaintext.is_empty() {
+            self.plaintext = BytesMut::new();
+        }
+    }
+
     fn leave(&mut self) {
         self.transport = None;
         self.ending = None;
@@ -333,8 +342,11 @@ impl Stack {
         self.machine.handle_stored(now, result);
     }
 
-    /// As [`Machine::handle_timeout`].
+    /// As [`Machine::handle_timeout`]. When the time has come, nothing has happened for a while, and empty buffers are given back.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if self.machine.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            self.shrink();
+        }
         self.machine.handle_timeout(now);
         self.resume(now);
     }

@@ -13,20 +13,13 @@ use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
 use mqtt_machine_client::connector;
 
-/// The least and the most that is read at once, in bytes.
-const ROOM: [usize; 2] = [2 << 10, 64 << 10];
-
 /// A stream of the user's own.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// An open socket of an adapter over `futures-io`.
-pub struct Socket {
-    kind: Kind,
-    /// How much is read at once. Memory is handed to a stream only when it is written to, so this follows what comes.
-    room: usize,
-}
+pub struct Socket(Kind);
 
 enum Kind {
     Tcp(Async<TcpStream>),
@@ -37,20 +30,20 @@ enum Kind {
 
 impl Socket {
     pub(crate) const fn tcp(stream: Async<TcpStream>) -> Self {
-        Self { kind: Kind::Tcp(stream), room: ROOM[0] }
+        Self(Kind::Tcp(stream))
     }
 
     #[cfg(unix)]
     pub(crate) const fn unix(stream: Async<UnixStream>) -> Self {
-        Self { kind: Kind::Unix(stream), room: ROOM[0] }
+        Self(Kind::Unix(stream))
     }
 
     fn own(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self { kind: Kind::Own(Box::new(stream)), room: ROOM[0] }
+        Self(Kind::Own(Box::new(stream)))
     }
 
     fn stream(&mut self) -> Pin<&mut (dyn Stream + 'static)> {
-        match &mut self.kind {
+        match &mut self.0 {
             Kind::Tcp(stream) => Pin::new(stream),
             #[cfg(unix)]
             Kind::Unix(stream) => Pin::new(stream),
@@ -58,28 +51,22 @@ impl Socket {
         }
     }
 
-    /// Reads behind the end of `input`, into the room that is there.
+    /// Reads behind the end of `input`, into the room that is there. Memory is handed to a stream only when it is written to.
     pub(crate) fn poll_read(
         &mut self,
         input: &mut BytesMut,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let before = input.len();
-        let room = self.room.min(input.capacity().saturating_sub(before)).max(1);
-        input.resize(before.saturating_add(room), 0);
+        input.resize(input.capacity(), 0);
         let buffer = input.get_mut(before..).unwrap_or_default();
+        let room = buffer.len();
         let result = self.stream().poll_read(context, buffer);
         let count = match &result {
             Poll::Ready(Ok(count)) => (*count).min(room),
             _ => 0,
         };
         input.truncate(before.saturating_add(count));
-        let [least, most] = ROOM;
-        if count == room {
-            self.room = self.room.saturating_mul(2).min(most);
-        } else if count > 0 && count < self.room / 4 {
-            self.room = (self.room / 2).max(least);
-        }
         result
     }
 

@@ -251,6 +251,15 @@ impl Layers {
         }
     }
 
+    /// Gives the buffers back that nothing stands in: for when nothing comes for a while.
+    pub fn shrink(&mut self) {
+        for buffer in self.borders.iter_mut().flat_map(|border| [&mut border.input, &mut border.output]) {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
     /// The memory of the buffers here, in bytes, without what the layers' own states need.
     pub fn memory_used(&self) -> usize {
         let used = |border: &Border| border.input.capacity().saturating_add(border.output.capacity());
