@@ -50,6 +50,10 @@ pub(super) fn tls_with_a_client_certificate_through_socks5_carries_every_qos_acr
     proxied(start, Way::MutualTls, "socks5");
 }
 
+pub(super) fn websocket_through_socks5_carries_every_qos_across_a_cut(start: Start<'_>) {
+    proxied(start, Way::WebSocket, "socks5h");
+}
+
 pub(super) fn websocket_over_tls_through_socks5_carries_every_qos_across_a_cut(start: Start<'_>) {
     proxied(start, Way::SecureWebSocket, "socks5h");
 }
@@ -60,6 +64,16 @@ pub(super) fn tcp_through_an_http_proxy_carries_every_qos_across_a_cut(start: St
 
 pub(super) fn tls_through_an_http_proxy_carries_every_qos_across_a_cut(start: Start<'_>) {
     proxied(start, Way::Tls, "http");
+}
+
+pub(super) fn tls_with_a_client_certificate_through_an_http_proxy_carries_every_qos_across_a_cut(
+    start: Start<'_>,
+) {
+    proxied(start, Way::MutualTls, "http");
+}
+
+pub(super) fn websocket_through_an_http_proxy_carries_every_qos_across_a_cut(start: Start<'_>) {
+    proxied(start, Way::WebSocket, "http");
 }
 
 pub(super) fn websocket_over_tls_through_an_http_proxy_carries_every_qos_across_a_cut(start: Start<'_>) {

@@ -84,9 +84,12 @@ macro_rules! __transport_scenarios {
                 tcp_through_socks5_carries_every_qos_across_a_cut
                 tls_through_socks5_with_remote_dns_carries_every_qos_across_a_cut
                 tls_with_a_client_certificate_through_socks5_carries_every_qos_across_a_cut
+                websocket_through_socks5_carries_every_qos_across_a_cut
                 websocket_over_tls_through_socks5_carries_every_qos_across_a_cut
                 tcp_through_an_http_proxy_carries_every_qos_across_a_cut
                 tls_through_an_http_proxy_carries_every_qos_across_a_cut
+                tls_with_a_client_certificate_through_an_http_proxy_carries_every_qos_across_a_cut
+                websocket_through_an_http_proxy_carries_every_qos_across_a_cut
                 websocket_over_tls_through_an_http_proxy_carries_every_qos_across_a_cut
                 both_proxies_in_a_row_carry_every_qos_across_a_cut
                 websocket_speaks_the_sub_protocol_of_every_version
