@@ -16,9 +16,10 @@ use crate::driver::{Driver, Turn};
 use crate::link::{Link, Received};
 use crate::transport::TransportError;
 
-/// The least and the most room made for reading. It follows what comes; for a larger frame it is as much at a time as has come of it
-/// already.
+/// The least and the most room made for reading. For a larger frame it is as much at a time as has come of it already.
 const ROOM: [usize; 2] = [4 << 10, 64 << 10];
+/// More bytes than the answer to a ping has, through every layer.
+const PONG: usize = 128;
 /// Turns within one poll before other tasks are let in.
 const TURNS: usize = 32;
 
@@ -60,14 +61,37 @@ pub trait Runtime: Network {
     fn poll_timer(timer: &mut Self::Timer, context: &mut Context<'_>) -> Poll<()>;
 }
 
+/// How much room is made for reading: it follows what comes.
+#[derive(Clone, Copy)]
+struct Room {
+    size: usize,
+    /// How many bytes have come since the deadline last did. As long as these are few the client is idle, and keeps no buffer between
+    /// one time and the next.
+    came: usize,
+}
+
+impl Room {
+    const LEAST: Self = Self { size: ROOM[0], came: 0 };
+
+    /// `count` bytes have come where `offered` would have fitted.
+    fn note(&mut self, count: usize, offered: usize) {
+        let [least, most] = ROOM;
+        self.came = self.came.saturating_add(count);
+        if count >= offered {
+            self.size = self.size.saturating_mul(2).min(most);
+        } else if count < self.size / 4 {
+            self.size = (self.size / 2).max(least);
+        }
+    }
+}
+
 /// The driver of one client as a future, to be polled until it ends with the client. It is all of an adapter but its
 /// [`Runtime`].
 pub struct Run<R: Runtime> {
     driver: Driver,
     runtime: R,
     link: Link<R::Socket>,
-    /// How much room is made for reading.
-    room: usize,
+    room: Room,
     /// With the time that it is set to.
     timer: Option<(Instant, R::Timer)>,
 }
@@ -75,7 +99,7 @@ pub struct Run<R: Runtime> {
 impl<R: Runtime> Run<R> {
     /// Drives with this runtime.
     pub const fn new(driver: Driver, runtime: R) -> Self {
-        Self { driver, runtime, link: Link::new(), room: ROOM[0], timer: None }
+        Self { driver, runtime, link: Link::new(), room: Room::LEAST, timer: None }
     }
 }
 
@@ -94,7 +118,7 @@ where
     /// True when something moved.
     fn move_bytes(&mut self, context: &mut Context<'_>, turn: Turn) -> bool {
         if turn.due {
-            self.room = ROOM[0];
+            self.room = Room::LEAST;
         }
         self.link.move_bytes(&mut self.driver, context, |socket, driver, context| {
             let wrote = write::<R>(socket, driver, context);
@@ -216,37 +240,32 @@ pub async fn ask_over_stream<R: Runtime>(mut stream: R::Socket, question: &SrvQu
     }
 }
 
-/// Reads once. Where little comes, no buffer is kept between one time and the next.
+/// Reads once.
 fn read<R: Runtime>(
     socket: &mut R::Socket,
     driver: &mut Driver,
     capacity: usize,
-    room: &mut usize,
+    room: &mut Room,
     context: &mut Context<'_>,
 ) -> io::Result<Received> {
     if capacity == 0 {
         return Ok(Received::Nothing);
     }
-    let [least, most] = ROOM;
     let input = driver.input();
-    if input.capacity().saturating_sub(input.len()) < capacity.min(least) {
-        input.reserve(capacity.min((*room).max(input.len())));
+    if input.capacity().saturating_sub(input.len()) < capacity.min(ROOM[0]) {
+        input.reserve(capacity.min(room.size.max(input.len())));
     }
     let offered = input.capacity().saturating_sub(input.len());
     match R::poll_read(socket, input, context)? {
         Poll::Pending => {
-            if input.is_empty() && *room == least {
+            if input.is_empty() && room.came < PONG {
                 *input = BytesMut::new();
             }
             Ok(Received::Nothing)
         }
         Poll::Ready(0) => Ok(Received::End),
         Poll::Ready(count) => {
-            if count >= offered {
-                *room = room.saturating_mul(2).min(most);
-            } else if count < *room / 4 {
-                *room = (*room / 2).max(least);
-            }
+            room.note(count, offered);
             Ok(Received::Some)
         }
     }
