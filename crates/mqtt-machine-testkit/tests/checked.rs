@@ -193,11 +193,18 @@ impl Hostile {
         let failure = self.version == ProtocolVersion::V5 && self.random.one_in(4);
         let reason = match kind {
             _ if !failure => ReasonCode::Success,
+            AckKind::PubAck | AckKind::PubRec if self.random.one_in(2) => ReasonCode::NoMatchingSubscribers,
             AckKind::PubAck | AckKind::PubRec => ReasonCode::NotAuthorized,
             AckKind::PubRel | AckKind::PubComp => ReasonCode::PacketIdentifierNotFound,
         };
         let packet_id = self.packet_id();
-        self.receive_packet(&Packet::Ack(Ack { reason, ..Ack::new(kind, packet_id) }));
+        let mut words = PropertiesBuf::new();
+        if failure && self.random.one_in(2) {
+            // Sometimes more than the message was.
+            words.push(Property::ReasonString(&"w".repeat(self.random.size(0..=300)))).unwrap();
+        }
+        let properties = words.as_properties();
+        self.receive_packet(&Packet::Ack(Ack { kind, packet_id, reason, properties }));
     }
 
     fn answer_request(&mut self) {
@@ -268,7 +275,11 @@ impl Hostile {
         }
         let at = self.random.size(0..=self.receipts.len() - 1);
         let receipt = self.receipts.swap_remove(at);
-        let reason = if self.random.one_in(5) { ReasonCode::NotAuthorized } else { ReasonCode::Success };
+        let reason = match self.random.range(0..=9) {
+            0 | 1 => ReasonCode::NotAuthorized,
+            2 => ReasonCode::ALL[self.random.size(0..=ReasonCode::ALL.len() - 1)],
+            _ => ReasonCode::Success,
+        };
         if self.random.one_in(30) {
             self.machine.settle(self.now, receipt.clone(), ReasonCode::Success);
         }

@@ -1,7 +1,7 @@
 //! Owns what is known of the store: the records in order, which of them are durable, and what waits for which.
 //! It must not know packets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mqtt_machine::journal::Record;
 use mqtt_machine::{JournalSeq, OpId, PacketId, TopicFilter};
@@ -25,7 +25,9 @@ pub(super) struct Journal {
     off: bool,
     last: JournalSeq,
     durable: JournalSeq,
-    steps: BTreeMap<(Step, PacketId), JournalSeq>,
+    /// A server may use its identifier again before what depends on the earlier records has left: oldest first. Those of our own
+    /// identifiers are the latest.
+    steps: BTreeMap<(Step, PacketId), VecDeque<JournalSeq>>,
     terminal: BTreeMap<OpId, JournalSeq>,
     subscribed: BTreeMap<TopicFilter, JournalSeq>,
     op_of: BTreeMap<PacketId, OpId>,
@@ -91,7 +93,11 @@ impl Journal {
 
     fn apply(&mut self, seq: JournalSeq, record: &Record, lost: &[OpId]) {
         let mut step = |step, packet_id: &PacketId| {
-            self.steps.insert((step, *packet_id), seq);
+            let seqs = self.steps.entry((step, *packet_id)).or_default();
+            if matches!(step, Step::Assigned | Step::Released) {
+                seqs.clear();
+            }
+            seqs.push_back(seq);
         };
         match record {
             Record::Assigned { op, packet_id } => {
@@ -141,11 +147,26 @@ impl Journal {
     }
 
     /// A packet leaves that depends on a record.
-    pub(super) fn leaves(&self, step: Step, packet_id: PacketId, findings: &mut Findings) {
-        let seq = self.steps.get(&(step, packet_id)).copied();
+    pub(super) fn leaves(&mut self, step: Step, packet_id: PacketId, findings: &mut Findings) {
+        let seq = self.steps.get(&(step, packet_id)).and_then(VecDeque::front).copied();
         findings.ensure(self.holds(seq), Invariant::Durable, || {
             format!("a packet under {packet_id} left before its record {step:?} ({seq:?}) was durable")
         });
+        if step == Step::Completed {
+            // What leaves from here on is of the next message under this identifier, if there is one.
+            for step in [Step::Received, Step::Completed] {
+                if let Some(seqs) = self.steps.get_mut(&(step, packet_id)).filter(|seqs| seqs.len() > 1) {
+                    seqs.pop_front();
+                }
+            }
+        }
+    }
+
+    /// What had not left does not leave any more: the next connection depends on the latest records.
+    pub(super) fn connection_ended(&mut self) {
+        for seqs in self.steps.values_mut() {
+            seqs.drain(..seqs.len().saturating_sub(1));
+        }
     }
 
     /// The end of this operation, which is yet to be told, depends on no record.

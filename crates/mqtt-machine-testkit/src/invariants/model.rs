@@ -283,6 +283,7 @@ impl Model {
         self.requests.clear();
         self.left.clear();
         self.incoming.connection_ended();
+        self.journal.connection_ended();
         self.outgoing.connection_ended();
     }
 

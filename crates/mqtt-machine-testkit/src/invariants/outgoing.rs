@@ -274,10 +274,10 @@ impl Outgoing {
         certain.fold((0, 0), |(count, bytes), publication| (count + 1, bytes + publication.cost()))
     }
 
-    /// Whether a publication has this identifier. One that the server would not take may have left it already.
-    pub(super) fn uses(&self, packet_id: PacketId) -> bool {
+    /// Whether a publication has this identifier. One that the machine may have given up may have left it already.
+    pub(super) fn uses(&self, packet_id: PacketId, now: Instant) -> bool {
         let publication = self.ids.get(&packet_id).and_then(|op| self.publications.get(op));
-        publication.is_some_and(|publication| !publication.unfit)
+        publication.is_some_and(|publication| !publication.may_be_gone(now))
     }
 
     /// Whether a lost session would change anything.
@@ -439,7 +439,7 @@ impl Outgoing {
         let open = self.in_flight < window;
         let owed = self.publications.iter().find(|(_, publication)| match publication.stage {
             Stage::Waiting => false,
-            Stage::Window(_) => publication.here == Here::Nothing && open && !publication.unfit,
+            Stage::Window(_) => publication.here == Here::Nothing && open && !publication.may_be_gone(now),
             // It stands behind publications that wait for the window.
             Stage::Released(..) => publication.here == Here::Nothing && open,
         });

@@ -126,7 +126,8 @@ impl Model {
     }
 
     fn requests_under(&mut self, packet_id: PacketId, request: Request, wanted: Wanted) {
-        let taken = self.outgoing.uses(packet_id) || self.requests.contains_key(&packet_id);
+        let taken =
+            self.outgoing.uses(packet_id, self.findings.now) || self.requests.contains_key(&packet_id);
         self.findings.ensure(!taken, Invariant::Identifiers, || {
             format!("a request uses packet identifier {packet_id}, which is in flight")
         });

@@ -57,7 +57,7 @@ impl Model {
                 self.incoming.released(ack.packet_id, wire.version);
                 true
             }
-            (Stage::Established, Packet::Ack(ack)) => self.outgoing.acknowledge(ack),
+            (Stage::Established, Packet::Ack(ack)) => self.outgoing.acknowledge(ack, self.findings.now),
             (Stage::Established, Packet::SubAck(suback)) => {
                 self.answered(suback.packet_id, true, suback.codes)
             }

@@ -4,21 +4,23 @@
 use std::collections::BTreeSet;
 
 use mqtt_machine::packet::{Ack, AckKind};
-use mqtt_machine::{LostSession, Message, OpId, Outcome, PacketId, QoS, ReasonCode, SessionSnapshot};
+use mqtt_machine::{
+    Instant, LostSession, Message, OpId, Outcome, PacketId, QoS, ReasonCode, SessionSnapshot,
+};
 
 use super::{Expect, Findings, Here, Invariant, Outgoing, Stage};
 
 /// What the server says, and what becomes of it all.
 impl Outgoing {
     /// An acknowledgement was taken. False when it breaks a rule: the connection must end.
-    pub(in crate::invariants) fn acknowledge(&mut self, ack: &Ack<'_>) -> bool {
+    pub(in crate::invariants) fn acknowledge(&mut self, ack: &Ack<'_>, now: Instant) -> bool {
         let packet_id = ack.packet_id;
         let op = self.ids.get(&packet_id).copied();
         let publication = op.and_then(|op| self.publications.get(&op));
         let here = publication.filter(|publication| publication.here != Here::Nothing);
         let (Some(op), Some(publication)) = (op, here) else {
             // A PUBREC that nothing is known of is answered so that the server can let it go.
-            let gone = publication.is_none_or(|publication| publication.unfit);
+            let gone = publication.is_none_or(|publication| publication.may_be_gone(now));
             if gone && ack.kind == AckKind::PubRec {
                 self.releases.push(packet_id);
             }
