@@ -40,8 +40,13 @@ pub enum ClientEvent {
         /// When the next attempt begins; `None`: there is none until [`reconnect`](crate::Client::reconnect).
         retry_at: Option<Instant>,
     },
-    /// The server had lost the session and the subscriptions were made again; those whose code is a failure are gone.
-    Resubscribed(Vec<(TopicFilter, ReasonCode)>),
+    /// The server had lost the session and subscriptions were made again.
+    Resubscribed {
+        /// Which, and the code of each; those whose code is a failure are gone.
+        codes: Vec<(TopicFilter, ReasonCode)>,
+        /// The server's reason string and user properties.
+        properties: PropertiesBuf,
+    },
     /// The server does not speak the version of the last attempt: the next one speaks a lower one.
     FellBack {
         /// The version of the next attempt.

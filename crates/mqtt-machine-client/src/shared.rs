@@ -287,9 +287,9 @@ impl State {
                     self.tell(&ClientEvent::disconnected(&ended, cause.clone(), clock), wakes);
                     self.ended(ended, cause, wakes);
                 }
-                Event::Resubscribed(codes) => {
+                Event::Resubscribed { codes, properties } => {
                     self.requests.resubscribed(&codes, &mut self.router, wakes);
-                    self.tell(&ClientEvent::Resubscribed(codes), wakes);
+                    self.tell(&ClientEvent::Resubscribed { codes, properties }, wakes);
                 }
                 Event::FellBack { version, without } => {
                     self.tell(&ClientEvent::FellBack { version, without }, wakes);

@@ -407,7 +407,7 @@ fn subscriptions_come_back_when_the_server_lost_the_session() {
         all_ended(&mut sim, publisher);
         sim.run_for(secs(5));
         assert_eq!(sim.client(subscriber).payloads("t/1"), [b"x"], "{version}");
-        let told = |event: &Event| matches!(event, Event::Resubscribed(list) if list == &[(filter("t/+"), ReasonCode::GrantedQoS2)]);
+        let told = |event: &Event| matches!(event, Event::Resubscribed { codes, .. } if codes == &[(filter("t/+"), ReasonCode::GrantedQoS2)]);
         assert!(sim.client(subscriber).others.iter().any(told), "{:?}", sim.client(subscriber).others);
         sim.assert_sound();
     }

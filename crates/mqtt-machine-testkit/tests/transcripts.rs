@@ -138,7 +138,7 @@ fn session_lost() -> Bytes {
     sim.run_for(5 * SECOND);
     let client = sim.client(one);
     assert!(!client.connected.last().unwrap().1.session_present && client.accepted.is_empty());
-    assert!(client.others.iter().any(|event| matches!(event, Event::Resubscribed(_))));
+    assert!(client.others.iter().any(|event| matches!(event, Event::Resubscribed { .. })));
     of(&mut sim, one)
 }
 

@@ -136,7 +136,7 @@ async fn identifiers_come_back_with_the_subscriptions_that_a_server_lost_and_go_
             broker = Broker::start_on(config, port).unwrap();
             let mut made = 0;
             while made < 2 {
-                if let ClientEvent::Resubscribed(codes) = events.recv().await.unwrap() {
+                if let ClientEvent::Resubscribed { codes, .. } = events.recv().await.unwrap() {
                     assert!(codes.iter().all(|(_, code)| !code.is_failure()), "{codes:?}");
                     made += codes.len();
                 }

@@ -422,7 +422,7 @@ fn subscriptions_that_were_being_restored_when_the_link_broke_are_restored_on_th
     bench.reconnect(true);
     assert_eq!(bench.sent(), ["Subscribe id3 x/#"], "nobody knows whether the server took the last one");
     bench.suback(3, &[1]);
-    assert!(matches!(bench.events().last(), Some(Event::Resubscribed(_))));
+    assert!(matches!(bench.events().last(), Some(Event::Resubscribed { .. })));
     bench.reconnect(true);
     assert!(bench.sent().is_empty());
 }

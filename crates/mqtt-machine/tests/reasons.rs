@@ -188,6 +188,23 @@ fn what_suback_and_unsuback_say_comes_with_the_outcome_filter_by_filter() {
 }
 
 #[test]
+fn what_suback_says_of_subscriptions_that_are_made_again_comes_with_the_event() {
+    let mut bench = connected(config(V5), []);
+    bench
+        .machine
+        .subscribe(bench.now, Subscribe::to(TopicFilter::new("a").unwrap(), QoS::AtLeastOnce))
+        .unwrap();
+    bench.sent();
+    bench.suback(1, &[1]);
+    bench.reconnect(false);
+    assert_eq!(bench.sent(), ["Subscribe id2 a"]);
+    bench.events();
+    bench.suback_with(2, &[0x87], words().as_properties());
+    let codes = vec![(TopicFilter::new("a").unwrap(), ReasonCode::NotAuthorized)];
+    assert_eq!(bench.events(), [Event::Resubscribed { codes, properties: words() }]);
+}
+
+#[test]
 fn a_suback_of_3_1_1_tells_its_failures_filter_by_filter() {
     let mut bench = connected(config(V3_1_1), []);
     let request = Subscribe::new(Vec::new());

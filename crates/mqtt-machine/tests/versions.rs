@@ -31,6 +31,8 @@ const V5_REFUSAL: Sign = Sign::ConnAck(&[0x20, 3, 0, 0x84, 0]);
 const V5_REFUSAL_IN_WORDS: Sign = Sign::ConnAck(&[0x20, 7, 0, 0x84, 4, 0x1F, 0, 1, b'3']);
 /// Return code 1 in the form of 3.x.
 const V3_REFUSAL: Sign = Sign::ConnAck(&[0x20, 2, 0, 1]);
+/// The same in the form of 5.0, which has no such code.
+const V3_CODE_IN_V5: Sign = Sign::ConnAck(&[0x20, 3, 0, 1, 0]);
 
 fn plain(version: ProtocolVersion) -> Config {
     config(version).session_expiry(Duration::ZERO)
@@ -64,6 +66,7 @@ fn every_sign_that_a_version_is_not_spoken_leads_to_the_next_lower_one_at_once()
         (V5, V5_REFUSAL, V3_1_1),
         (V5, V5_REFUSAL_IN_WORDS, V3_1_1),
         (V5, V3_REFUSAL, V3_1_1),
+        (V5, V3_CODE_IN_V5, V3_1_1),
         (V5, Sign::Close, V3_1_1),
         (V3_1_1, V3_REFUSAL, V3_1),
         (V3_1_1, Sign::Close, V3_1),

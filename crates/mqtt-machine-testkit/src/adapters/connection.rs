@@ -55,7 +55,7 @@ pub(super) fn the_event_stream_tells_of_a_cut_and_what_came_after(bench: &Bench)
     broker.cut("events");
     loop {
         match bench.event(&mut events) {
-            ClientEvent::Resubscribed(codes) => break assert_eq!(codes.len(), 1),
+            ClientEvent::Resubscribed { codes, .. } => break assert_eq!(codes.len(), 1),
             ClientEvent::Connected(connected) => assert!(!connected.session_present),
             _ => {}
         }

@@ -102,8 +102,13 @@ pub enum Event {
         /// Its reason string and user properties.
         properties: PropertiesBuf,
     },
-    /// After a lost session the subscriptions were made again; those whose code is a failure are gone.
-    Resubscribed(Vec<(TopicFilter, ReasonCode)>),
+    /// After a lost session subscriptions were made again: one event for each SUBACK, and one for what could not be asked for.
+    Resubscribed {
+        /// Which, and the code of each; those whose code is a failure are gone.
+        codes: Vec<(TopicFilter, ReasonCode)>,
+        /// The SUBACK's reason string and user properties.
+        properties: PropertiesBuf,
+    },
 }
 
 /// What a lower version of MQTT cannot do.

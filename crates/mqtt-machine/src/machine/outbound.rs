@@ -197,8 +197,8 @@ impl Machine {
                 }
                 (None, Ask::Subscribe(lost)) => {
                     let code = ReasonCode::PacketTooLarge;
-                    let lost = lost.into_iter().map(|subscription| (subscription.filter, code)).collect();
-                    self.events.push_back(Event::Resubscribed(lost));
+                    let codes = lost.into_iter().map(|subscription| (subscription.filter, code)).collect();
+                    self.events.push_back(Event::Resubscribed { codes, properties: PropertiesBuf::new() });
                     self.check_restored();
                 }
                 (None, Ask::Unsubscribe(_)) => {}
@@ -221,7 +221,8 @@ impl Machine {
         let capabilities = self.capabilities().copied();
         let lacks = |filter: &TopicFilter| capabilities.as_ref().and_then(|it| it.lacks(filter));
         let lost = subscriptions.iter().filter_map(|it| Some((it.filter.clone(), lacks(&it.filter)?)));
-        self.events.push_back(Event::Resubscribed(lost.collect()));
+        let codes = lost.collect();
+        self.events.push_back(Event::Resubscribed { codes, properties: PropertiesBuf::new() });
         let rest: Vec<Subscription> =
             subscriptions.into_iter().filter(|it| lacks(&it.filter).is_none()).collect();
         if !rest.is_empty() {

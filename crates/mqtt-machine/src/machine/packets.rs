@@ -518,7 +518,9 @@ impl Machine {
             }
             None => {
                 let filters = subscriptions.into_iter().map(|subscription| subscription.filter);
-                self.events.push_back(Event::Resubscribed(filters.zip(codes).collect()));
+                let (codes, properties) =
+                    (filters.zip(codes).collect(), PropertiesBuf::copy_from(properties));
+                self.events.push_back(Event::Resubscribed { codes, properties });
                 self.check_restored();
             }
         }

@@ -9,11 +9,12 @@ use core::time::Duration;
 use crate::config::{Backoff, Config, Redirection};
 use crate::connection::{Identity, Presented, connect_packet_length};
 use crate::interface::{EndReason, Event, Feature};
-use crate::packet::{Property, PropertyId};
+use crate::packet::{PacketType, Property, PropertyId};
 use crate::reason::ReasonCode;
 use crate::session::Ask;
 use crate::time::Instant;
 use crate::types::{ProtocolVersion, QoS, Server, Subscription, SubscriptionOptions};
+use crate::wire::Fault;
 
 use super::{Machine, State};
 
@@ -181,6 +182,11 @@ impl Machine {
     fn fall_back(&mut self, reason: &EndReason, reached: Reached) -> bool {
         let not_spoken = match reason {
             EndReason::Refused { reason, .. } => *reason == ReasonCode::UnsupportedProtocolVersion,
+            // 3.x's "unacceptable protocol version" in the form of a 5.0 CONNACK, where it is no code.
+            EndReason::Malformed(error) => {
+                let unknown = error.fault() == Fault::ReasonCodeUnknown && error.value() == Some(1);
+                unknown && error.packet() == Some(PacketType::ConnAck)
+            }
             EndReason::Closed(_) => reached == Reached::Handshake,
             _ => false,
         };

@@ -110,11 +110,15 @@ pub(super) fn of_event(event: &Event) -> u32 {
             out.byte(4);
             self::ended(out, ended);
         }
-        Event::Resubscribed(codes) => {
+        Event::Resubscribed { codes, properties } => {
             out.byte(5);
             for (filter, code) in codes {
                 out.text(filter.as_str());
                 out.byte(code.to_u8());
+            }
+            // Nothing is said of none, as ever.
+            if !properties.is_empty() {
+                out.properties(properties);
             }
         }
         Event::FellBack { version, without } => {

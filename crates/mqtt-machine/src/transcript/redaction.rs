@@ -301,7 +301,7 @@ impl Vault {
             }
             Event::Message { .. }
             | Event::Completed { .. }
-            | Event::Resubscribed(_)
+            | Event::Resubscribed { .. }
             | Event::Auth { .. }
             | Event::FellBack { .. } => return,
         };
