@@ -102,7 +102,7 @@ fn subscribes(bench: &mut Bench) -> Vec<(String, String)> {
 
 /// The connection ends, and the next server says this and has no session.
 fn lost_at(bench: &mut Bench, properties: &[Property<'_>]) {
-    let mut list = mqtt_machine::packet::PropertiesBuf::new();
+    let mut list = PropertiesBuf::new();
     properties.iter().for_each(|property| list.push(*property).unwrap());
     bench.cut();
     bench.wake();
