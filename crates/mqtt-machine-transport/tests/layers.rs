@@ -184,6 +184,10 @@ fn without_layers_bytes_pass_as_they_are() {
     assert_eq!(written(&mut layers), b"out");
     let (result, plaintext) = read(&mut layers, b"in");
     assert_eq!((result, plaintext), (Ok(()), BytesMut::from("in")));
+    let (mut input, mut plaintext) = (BytesMut::from("in its place"), BytesMut::new());
+    let place = input.as_ptr();
+    layers.handle_input(&mut input, &mut plaintext).unwrap();
+    assert_eq!((&plaintext[..], plaintext.as_ptr()), (&b"in its place"[..], place));
     layers.handle_end().unwrap();
     assert_eq!(layers.state(), LayersState::PeerClosed);
     let mut last = &b"half-closed"[..];
