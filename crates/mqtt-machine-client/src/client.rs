@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use mqtt_machine::journal::PublishKey;
 use mqtt_machine::packet::PacketType;
 use mqtt_machine::wire::EncodeError;
 use mqtt_machine::{
@@ -22,6 +23,7 @@ use crate::reauthenticate::Reauthenticating;
 use crate::record::Sink;
 use crate::request::{RequestOptions, Requester};
 use crate::shared::{Failure, Phase, Shared};
+use crate::store::Keeper;
 use crate::subscription::{IntoFilter, Subscribing, Subscription, unsubscribe};
 use crate::transport::Routes;
 use crate::wake::Place;
@@ -59,14 +61,20 @@ impl Client {
     ///
     /// # Errors
     /// [`ConnectError::Transport`] when a way to a server cannot be made ready: a certificate's file, for instance.
+    /// [`ConnectError::Store`] when there is a store that cannot be read: nothing is begun anew in its place.
     pub fn new(options: impl Into<Options>) -> Result<(Self, Driver), ConnectError> {
         let mut options = options.into();
         let routes =
             Routes::new(options.like.take(), std::mem::take(&mut options.routes), options.config.version);
         routes.prepare(&options.config.servers)?;
         let (sink, recording) = Sink::open(options.record.as_ref());
-        let shared = Arc::new(Shared::new(options, recording));
-        let driver = Driver::new(Arc::clone(&shared), sink, routes);
+        let durability = options.durability;
+        let (store, session) = options.store.take().map(|store| store.open()).transpose()?.unzip();
+        let restored = session.as_ref().map_or(0, |session| session.records.len());
+        let shared = Arc::new(Shared::new(options, recording, session)?);
+        let keeper = store.map(|store| Keeper::start(store, durability, restored)).transpose();
+        let keeper = keeper.map_err(|error| ConnectError::Store(error.into()))?;
+        let driver = Driver::new(Arc::clone(&shared), sink, routes, keeper);
         Ok((Self { handle: Arc::new(Handle { shared }) }, driver))
     }
 
@@ -88,6 +96,35 @@ impl Client {
     /// ```
     pub fn publish(&self, message: Message) -> Publish {
         Publish::new(Arc::clone(self.shared()), message)
+    }
+
+    /// Publishes a message of QoS 1 or 2 once under a key of yours. To publish again under a key that is known is not to publish
+    /// again: the future then gives the way to the outcome of the message that was, also when that was accepted, or has ended,
+    /// in a process before this one, with a [store](Options::store). So who does not know whether it has published asks again.
+    ///
+    /// A key is known until [`forget`](Self::forget); of publications that have ended the newest 10,000 are.
+    ///
+    /// ```no_run
+    /// # async fn example(client: mqtt_machine_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use mqtt_machine_client::{Message, PublishKey, QoS};
+    ///
+    /// let reading = Message::to("meters/7", "21.5")?.qos(QoS::ExactlyOnce);
+    /// let key = PublishKey::new("reading 4711")?;
+    /// println!("{:?}", client.publish_keyed(key.clone(), reading).await?.await);
+    /// client.forget(&key);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish_keyed(&self, key: PublishKey, message: Message) -> Publish {
+        Publish::keyed(Arc::clone(self.shared()), key, message)
+    }
+
+    /// Forgets the key of a publication that has ended. Before that it does nothing.
+    pub fn forget(&self, key: &PublishKey) {
+        self.shared().with(|state, now, wakes| {
+            state.machine.forget(now, key);
+            state.wake_driver(wakes);
+        });
     }
 
     /// Publishes a message if there is room now; never waits.
@@ -229,7 +266,7 @@ impl Client {
     /// [`reconnect`](Self::reconnect) ends it.
     pub fn reconfigure(&self, config: Config) {
         let asks = self.shared().prepare.is_some();
-        let config = Arc::new(for_handle(config, self.shared().method.as_ref(), asks));
+        let config = Arc::new(for_handle(config, self.shared().method.as_ref(), asks, self.shared().durable));
         self.shared().with(|state, now, _| state.machine.reconfigure(now, config));
     }
 

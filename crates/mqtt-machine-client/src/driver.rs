@@ -21,6 +21,7 @@ use crate::reauthenticate::ReauthenticationError;
 use crate::record::Sink;
 use crate::shared::{Phase, Shared, State};
 use crate::socket::SocketOptions;
+use crate::store::Keeper;
 use crate::transport::{Routes, TransportError};
 use crate::wake::Wakes;
 
@@ -63,6 +64,8 @@ pub struct Driver {
     sink: Sink,
     preparer: Preparer,
     asker: Asker,
+    /// Writes records to the store, if there is one.
+    keeper: Option<Keeper>,
 }
 
 /// The end of a transport that the machine is to be told of.
@@ -107,7 +110,7 @@ pub struct Turn {
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, sink: Sink, routes: Routes) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, sink: Sink, routes: Routes, keeper: Option<Keeper>) -> Self {
         let preparer = Preparer::new(shared.prepare.clone());
         let asker = Asker::new(shared.method.clone());
         Self {
@@ -127,6 +130,7 @@ impl Driver {
             sink,
             preparer,
             asker,
+            keeper,
         }
     }
 
@@ -147,6 +151,15 @@ impl Driver {
                 None => state.driver = Some(waker.clone()),
             }
             state.burst = 0;
+            if let Some(keeper) = &mut self.keeper {
+                if let Some(news) = keeper.news() {
+                    state.store_news(now, news, &mut self.wakes);
+                }
+                // What is told of the end holds for what is in the store by then.
+                if state.closing.is_some() && !keeper.drain() && !keeper.hand_over(waker) {
+                    return Turn { read_capacity: 0, deadline: None, more: false, done: false };
+                }
+            }
             self.start(state, now);
             let more = self.transport.is_some_and(|id| self.tell(state, id, now));
             let due = state.machine.poll_timeout().is_some_and(|deadline| deadline <= now);
@@ -182,6 +195,7 @@ impl Driver {
         };
         self.wakes.wake();
         drop(stale);
+        let news = self.keeper.as_mut().is_some_and(|keeper| keeper.hand_over(waker));
         self.keep(&recorded);
         self.part();
         let before = self.transport;
@@ -190,7 +204,7 @@ impl Driver {
         self.prepare(waker);
         let asked = !self.asker.questions.is_empty();
         self.authenticate();
-        Turn { more: turn.more || asked || over, ..turn }
+        Turn { more: turn.more || asked || over || news, ..turn }
     }
 
     /// Nothing has come for a while: gives back the buffers in which nothing stands, since an idle client keeps none.
@@ -319,7 +333,11 @@ impl Driver {
                     }
                     self.tasks.push_back(Task::Close { id, farewell: Output::new() });
                 }
-                // Records are kept with `durable` only, which a handle does not take.
+                Action::Store { seq, record } => {
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.take(seq, record);
+                    }
+                }
                 _ => {}
             }
         }
@@ -583,6 +601,17 @@ impl Drop for Driver {
             let _ = state.machine.disconnect(now, Disconnect::new(std::time::Duration::ZERO));
             if let Some(id) = self.transport {
                 state.machine.handle_transport(now, id, TransportEvent::Closed(None));
+            }
+            if let Some(keeper) = &mut self.keeper {
+                while let Some(action) = state.machine.poll_action() {
+                    if let Action::Store { seq, record } = action {
+                        keeper.take(seq, record);
+                    }
+                }
+                // The outcomes depend on it, and nobody is left to wait for them later.
+                if let Some(news) = keeper.finish() {
+                    state.store_news(now, news, wakes);
+                }
             }
             state.enter(Phase::Closed, wakes);
             state.dispatch(now, &self.shared.clock, wakes);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mqtt_machine::{Codes, EndReason, Outcome, Refused, TopicError};
 use mqtt_machine_transport::EndpointError;
 
+use crate::store::StoreError;
 use crate::transport::TransportError;
 
 /// Why there is no connection.
@@ -33,6 +34,8 @@ pub enum ConnectError {
     Closed,
     /// The adapter cannot run here; the text says what is missing.
     Runtime(String),
+    /// The session cannot be read from its store.
+    Store(StoreError),
 }
 
 impl fmt::Display for ConnectError {
@@ -50,6 +53,7 @@ impl fmt::Display for ConnectError {
             }
             Self::Closed => f.write_str(CLOSED),
             Self::Runtime(what) => f.write_str(what),
+            Self::Store(error) => error.fmt(f),
         }
     }
 }
@@ -60,6 +64,7 @@ impl std::error::Error for ConnectError {
             Self::Endpoint(error) => Some(error),
             Self::Transport(error) => Some(error),
             Self::Timeout { cause: Some(error), .. } => Some(error),
+            Self::Store(error) => Some(error),
             _ => None,
         }
     }
@@ -71,6 +76,12 @@ impl From<TransportError> for ConnectError {
             TransportError::Endpoint(error) => Self::Endpoint(error),
             error => Self::Transport(error),
         }
+    }
+}
+
+impl From<StoreError> for ConnectError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
     }
 }
 

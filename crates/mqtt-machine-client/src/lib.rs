@@ -43,6 +43,7 @@ mod shared;
 mod slab;
 mod socket;
 mod stack;
+pub mod store;
 mod subscription;
 mod transport;
 mod wake;
@@ -61,7 +62,7 @@ pub use one_shot::OneShotError;
 pub use options::Options;
 pub use pipe::{HANDSHAKE_READ, News, Pipe};
 pub use prepare::{Attempt, NotNow, Prepared};
-pub use publish::{Delivery, Publish};
+pub use publish::{Delivery, Durable, NotDurable, Publish};
 pub use reauthenticate::{Reauthenticating, ReauthenticationError};
 pub use record::Record;
 pub use request::{
@@ -73,10 +74,12 @@ pub use run::{Run, Runtime, ask_over_stream};
 pub use scram::Scram;
 pub use socket::SocketOptions;
 pub use stack::Stack;
+pub use store::{Durability, Store, StoreError};
 pub use subscription::{Incoming, IntoFilter, Subscribing, Subscription};
 pub use transport::TransportError;
 pub use wake::block_until;
 
+pub use mqtt_machine::journal::{DeliveryKey, KeyError, PublishKey};
 pub use mqtt_machine::packet::{Properties, PropertiesBuf, Property, PropertyId};
 pub use mqtt_machine::{
     Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,

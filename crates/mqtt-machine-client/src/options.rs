@@ -13,6 +13,7 @@ use crate::authenticate::{Authenticator, Method};
 use crate::prepare::{Attempt, NotNow, Prepare, Prepared};
 use crate::record::Record;
 use crate::socket::SocketOptions;
+use crate::store::{Choice, Durability, Store};
 
 /// Everything that a client is told before it runs: a URL makes them, setters refine them.
 ///
@@ -37,7 +38,7 @@ pub struct Options {
     /// A handle asks nobody but whom it was given, and keeps no records: `prepare` without a closure
     /// ([`prepare`](Self::prepare), [`prepare_with`](Self::prepare_with)) goes on with the configured server, an enhanced
     /// `authentication` without an [`authenticator`](Self::authenticator) is given up when the server continues it, and
-    /// `durable` is taken as false.
+    /// `durable` is taken to be whether there is a [`store`](Self::store).
     pub config: Config,
     /// How long [`connected`](crate::Client::connected) waits for the first CONNACK. Default 30 s.
     pub connect_deadline: Duration,
@@ -53,6 +54,10 @@ pub struct Options {
     pub routes: RouteOptions,
     /// What is set on TCP sockets.
     pub socket: SocketOptions,
+    /// When what is accepted counts as durable, with a [`store`](Self::store). Default [`Durability::Each`].
+    pub durability: Durability,
+    /// Where the session is kept.
+    pub(crate) store: Option<Choice>,
     /// How a server is reached that is named as `host:port`.
     pub(crate) like: Option<Endpoint>,
 }
@@ -69,6 +74,8 @@ impl Options {
             record: None,
             routes: RouteOptions::new(),
             socket: SocketOptions::DEFAULT,
+            durability: Durability::Each,
+            store: None,
             like: None,
         }
     }
@@ -146,6 +153,37 @@ impl Options {
         self
     }
 
+    /// With a store: what is owed survives the process, and the client begins with what it finds there. It serves the first
+    /// client that is made with these options, which reads it at once, before there is a connection.
+    ///
+    /// The session of the server goes with it. So name the client (`client_id`), give it a
+    /// [`session_expiry`](Config::session_expiry) that is longer than it may be away, and leave
+    /// [`clean_start`](Config::clean_start) as it is: with [`CleanStart::FirstOnly`] a client that finds a session in its store resumes
+    /// that of the server, and only one with an empty store begins anew.
+    ///
+    /// ```
+    /// use mqtt_machine_client::store::MemoryStore;
+    /// use mqtt_machine_client::{Client, Options};
+    ///
+    /// let store = MemoryStore::new();
+    /// let options = Options::from_url("mqtt://broker.example?client_id=meter-7")?.store(store.clone());
+    /// let (client, driver) = Client::new(options)?;
+    /// # drop((client, driver));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn store(mut self, store: impl Store + 'static) -> Self {
+        self.store = Some(Choice::new(store));
+        self
+    }
+
+    /// With another rule for when what is accepted counts as durable.
+    #[must_use]
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
     /// With enhanced authentication (5.0) by this method: `authentication` of the configuration is taken from it. Every
     /// connection begins an exchange of its own, and [`reauthenticate`](crate::Client::reauthenticate) another.
     #[must_use]
@@ -218,9 +256,10 @@ pub(crate) fn endpoint_of(server: &Server, like: Option<&Endpoint>) -> Result<En
     }
 }
 
-/// What the machine is told: a handle keeps no records, and asks the closure and the authenticator before every attempt.
-pub(crate) fn for_handle(config: Config, method: Option<&Method>, asks: bool) -> Config {
-    let mut config = config.durable(false);
+/// What the machine is told: a handle keeps records where it has a store, and asks the closure and the authenticator before
+/// every attempt.
+pub(crate) fn for_handle(config: Config, method: Option<&Method>, asks: bool, durable: bool) -> Config {
+    let mut config = config.durable(durable);
     config.prepare |= asks;
     if let Some(Method(method)) = method {
         config.prepare = true;

@@ -1,15 +1,17 @@
 //! Owns publishing from a task: waiting for room, and the outcome. It must not know how a message is sent.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use mqtt_machine::{Message, OpId, Outcome, Refused};
+use mqtt_machine::journal::PublishKey;
+use mqtt_machine::{EndReason, JournalSeq, KeyedPublication, Message, OpId, Outcome, Refused};
 
 use crate::error::CommandError;
-use crate::shared::{Shared, State};
+use crate::shared::{Failure, Phase, Shared, State};
 use crate::wake::{Place, Wakes, block_until};
 
 /// How many bytes are accepted before a publisher lets the driver have a turn. A publisher that never waits would
@@ -29,12 +31,17 @@ const BURST: usize = 64 << 10;
 pub struct Publish {
     shared: Arc<Shared>,
     message: Option<Message>,
+    key: Option<PublishKey>,
     place: Option<Place>,
 }
 
 impl Publish {
     pub(crate) const fn new(shared: Arc<Shared>, message: Message) -> Self {
-        Self { shared, message: Some(message), place: None }
+        Self { shared, message: Some(message), key: None, place: None }
+    }
+
+    pub(crate) const fn keyed(shared: Arc<Shared>, key: PublishKey, message: Message) -> Self {
+        Self { shared, message: Some(message), key: Some(key), place: None }
     }
 
     /// Blocks this thread until the message is accepted or refused.
@@ -50,11 +57,12 @@ impl Future for Publish {
     type Output = Result<Delivery, CommandError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shared, message, place } = self.get_mut();
+        let Self { shared, message, key, place } = self.get_mut();
         let result = shared.with(|state, now, wakes| {
             let held = message.take()?;
             // While nothing is read, nothing is waited for.
-            let waits = !state.machine.is_paused() && !state.is_over();
+            let known = key.as_ref().is_some_and(|key| state.machine.is_known(key));
+            let waits = !known && !state.machine.is_paused() && !state.is_over();
             let starves = state.burst >= BURST && place.is_none();
             if waits && (starves || !state.room.is_turn_of(*place) || !state.machine.has_room_for(&held)) {
                 if starves {
@@ -65,14 +73,14 @@ impl Future for Publish {
                 state.room.wait(place, context.waker());
                 return None;
             }
-            let result = accept(state, now, held, wakes);
+            let result = accept(state, now, held, key.take(), wakes);
             if state.room.leave(place) {
                 state.room.wake_first(wakes);
             }
             Some(result)
         });
         match result {
-            Some(Ok(op)) => Poll::Ready(Ok(Delivery::new(Arc::clone(shared), op))),
+            Some(Ok(accepted)) => Poll::Ready(Ok(Delivery::of(Arc::clone(shared), accepted))),
             Some(Err(error)) => Poll::Ready(Err(error)),
             None => Poll::Pending,
         }
@@ -92,26 +100,44 @@ impl Drop for Publish {
 
 /// Publishes if there is room now and nobody waits for it.
 pub(crate) fn publish_now(shared: &Arc<Shared>, message: Message) -> Result<Delivery, CommandError> {
-    let op = shared.with(|state, now, wakes| {
+    let accepted = shared.with(|state, now, wakes| {
         if !state.room.is_empty() {
             return Err(CommandError::Refused(Refused::Full));
         }
-        accept(state, now, message, wakes)
+        accept(state, now, message, None, wakes)
     })?;
-    Ok(Delivery::new(Arc::clone(shared), op))
+    Ok(Delivery::of(Arc::clone(shared), accepted))
+}
+
+/// What was accepted, now or before: its name, the name to ask by, and the record that makes it durable.
+struct Accepted {
+    op: OpId,
+    ticket: OpId,
+    recorded: JournalSeq,
 }
 
 fn accept(
     state: &mut State,
     now: mqtt_machine::Instant,
     message: Message,
+    key: Option<PublishKey>,
     wakes: &mut Wakes,
-) -> Result<OpId, CommandError> {
+) -> Result<Accepted, CommandError> {
     let cost = message.cost();
-    let op = state.command(wakes, |machine| machine.publish(now, message))?;
-    state.burst = state.burst.saturating_add(cost);
-    state.expect(op);
-    Ok(op)
+    let known = match key {
+        None => KeyedPublication::Accepted(state.command(wakes, |machine| machine.publish(now, message))?),
+        Some(key) => state.command(wakes, |machine| machine.publish_keyed(now, key, message))?,
+    };
+    let (op, ticket) = match known {
+        KeyedPublication::Accepted(op) => {
+            state.burst = state.burst.saturating_add(cost);
+            state.expect(op);
+            (op, op)
+        }
+        KeyedPublication::Open(op) => (op, state.join(op)),
+        KeyedPublication::Ended(op, outcome) => (op, state.known(outcome)),
+    };
+    Ok(Accepted { op, ticket, recorded: state.machine.journal_position() })
 }
 
 /// The way to the outcome of an accepted publication. It ends exactly once, whatever happens to the connection.
@@ -122,12 +148,36 @@ fn accept(
 pub struct Delivery {
     shared: Arc<Shared>,
     op: OpId,
+    /// The name to ask by: several may wait for one operation.
+    ticket: OpId,
+    recorded: JournalSeq,
     taken: bool,
 }
 
 impl Delivery {
     pub(crate) const fn new(shared: Arc<Shared>, op: OpId) -> Self {
-        Self { shared, op, taken: false }
+        Self { shared, op, ticket: op, recorded: JournalSeq::ZERO, taken: false }
+    }
+
+    const fn of(shared: Arc<Shared>, Accepted { op, ticket, recorded }: Accepted) -> Self {
+        Self { shared, op, ticket, recorded, taken: false }
+    }
+
+    /// Waits until the message is in the store for good, as [`Options::durability`](crate::Options::durability) says: from then on it
+    /// is delivered, whatever becomes of this process. A message of QoS 0 is in no store; this is ready when what was accepted
+    /// before it is.
+    ///
+    /// ```no_run
+    /// # async fn example(client: mqtt_machine_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use mqtt_machine_client::{Message, QoS};
+    ///
+    /// let delivery = client.publish(Message::to("meters/7", "21.5")?.qos(QoS::AtLeastOnce)).await?;
+    /// delivery.durable().await?; // now the reading may be deleted from where it came
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn durable(&self) -> Durable {
+        Durable { shared: Arc::clone(&self.shared), recorded: self.recorded, place: None }
     }
 
     /// The operation's number.
@@ -150,7 +200,7 @@ impl Future for Delivery {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.get_mut();
-        let outcome = this.shared.lock().poll_outcome(this.op, context);
+        let outcome = this.shared.lock().poll_outcome(this.ticket, context);
         this.taken = outcome.is_ready();
         outcome
     }
@@ -159,7 +209,82 @@ impl Future for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.taken {
-            self.shared.lock().forget(self.op);
+            self.shared.lock().forget(self.ticket);
+        }
+    }
+}
+
+/// Waits until a publication is durable; made by [`Delivery::durable`].
+#[derive(Debug)]
+#[must_use = "a future does nothing until it is awaited"]
+pub struct Durable {
+    shared: Arc<Shared>,
+    recorded: JournalSeq,
+    place: Option<Place>,
+}
+
+/// Why a publication is not durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotDurable {
+    /// The client has no store.
+    NoStore,
+    /// The store has failed; the text says how.
+    Failed(String),
+    /// The client ended before.
+    Closed,
+}
+
+impl fmt::Display for NotDurable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoStore => f.write_str("the client has no store"),
+            Self::Failed(why) => write!(f, "the store failed: {why}"),
+            Self::Closed => f.write_str("the client has ended"),
+        }
+    }
+}
+
+impl std::error::Error for NotDurable {}
+
+impl Durable {
+    /// Blocks this thread until it is known, for at most `timeout`.
+    ///
+    /// # Errors
+    /// Itself, to go on waiting, when the time is up.
+    pub fn wait(mut self, timeout: Duration) -> Result<Result<(), NotDurable>, Self> {
+        let deadline = Instant::now().checked_add(timeout);
+        block_until(&mut self, deadline).ok_or(self)
+    }
+}
+
+impl Future for Durable {
+    type Output = Result<(), NotDurable>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { shared, recorded, place } = self.get_mut();
+        let state = &mut *shared.lock();
+        let result = match &state.phase {
+            _ if !shared.durable => Err(NotDurable::NoStore),
+            _ if state.kept >= *recorded => Ok(()),
+            Phase::GaveUp(Failure { reason: EndReason::Store(error), .. }) => {
+                Err(NotDurable::Failed(error.to_string()))
+            }
+            Phase::Closed => Err(NotDurable::Closed),
+            _ => {
+                state.kept_waiters.wait(place, context.waker());
+                return Poll::Pending;
+            }
+        };
+        state.kept_waiters.leave(place);
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            self.shared.lock().kept_waiters.leave(&mut self.place);
         }
     }
 }

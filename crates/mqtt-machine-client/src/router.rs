@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 
+use mqtt_machine::journal::DeliveryKey;
 use mqtt_machine::packet::{Property, PropertyId};
 use mqtt_machine::{Message, OpId, Outcome, ReasonCode, Receipt, Subscribe, TopicFilter, TopicName};
 
@@ -35,6 +36,13 @@ pub(crate) struct SharedCredit {
 }
 
 impl Credit {
+    pub(crate) fn key(&self) -> Option<DeliveryKey> {
+        match self {
+            Self::Sole(receipt) => receipt.key(),
+            Self::Shared(shared) => shared.receipt.key(),
+        }
+    }
+
     /// Gives this share back. The last share returns the receipt and the answer for the server.
     pub(crate) fn spend(self, reason: ReasonCode) -> Option<(Receipt, ReasonCode)> {
         match self {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
-    Connected, Disconnect, EndReason, Ended, Event, Instant, OpId, Outcome, ReasonCode, Receipt, Refused,
-    TopicFilter, TransportId, Unsubscribe,
+    Connected, Disconnect, EndReason, Ended, Event, Instant, JournalSeq, OpId, Outcome, ReasonCode, Receipt,
+    Refused, TopicFilter, TransportId, Unsubscribe,
 };
 
 use crate::authenticate::Method;
@@ -24,6 +24,7 @@ use crate::request::Requests;
 use crate::router::Router;
 use crate::slab::Slab;
 use crate::socket::SocketOptions;
+use crate::store::{News, Session, StoreError};
 use crate::transport::TransportError;
 use crate::wake::{WaitList, Wakes};
 
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) method: Option<Method>,
     pub(crate) prepare: Option<Prepare>,
     pub(crate) socket: SocketOptions,
+    /// There is a store.
+    pub(crate) durable: bool,
 }
 
 /// Why the last attempt failed or the last connection ended.
@@ -116,15 +119,35 @@ pub(crate) struct State {
     pub(crate) reauthentication: Reauthentication,
     /// What failed of a transport whose end the machine was told and has not told yet.
     pub(crate) cause: Option<(TransportId, TransportError)>,
+    /// Names for outcomes that several wait for: the machine's own never come so far.
+    tickets: u64,
+    /// Who else waits for the outcome of an operation.
+    joined: HashMap<OpId, Vec<OpId>, BuildHasherDefault<OpHasher>>,
+    /// The newest record that is durable.
+    pub(crate) kept: JournalSeq,
+    pub(crate) kept_waiters: WaitList,
 }
 
 impl Shared {
-    pub(crate) fn new(options: Options, recording: Option<Recording>) -> Self {
+    /// # Errors
+    /// The records of `session` are none.
+    pub(crate) fn new(
+        options: Options,
+        recording: Option<Recording>,
+        session: Option<Session>,
+    ) -> Result<Self, StoreError> {
         let clock = Clock::new();
         let seed = options.seed_or_random();
         let asks = options.prepare.is_some();
-        let config = Arc::new(for_handle(options.config, options.method.as_ref(), asks));
-        let machine = Recorder::new(config, seed, clock.now(), recording);
+        let durable = session.is_some();
+        let config = Arc::new(for_handle(options.config, options.method.as_ref(), asks, durable));
+        let now = clock.now();
+        let machine = match session {
+            Some(Session { records, away }) if !records.is_empty() => {
+                Recorder::restore(config, seed, now, away, records, recording).map_err(StoreError::Session)?
+            }
+            _ => Recorder::new(config, seed, now, recording),
+        };
         let state = State {
             machine,
             phase: Phase::Connecting(None),
@@ -143,15 +166,20 @@ impl Shared {
             reauthenticate: false,
             reauthentication: Reauthentication::default(),
             cause: None,
+            tickets: 0,
+            joined: HashMap::default(),
+            kept: JournalSeq::ZERO,
+            kept_waiters: WaitList::default(),
         };
-        Self {
+        Ok(Self {
             state: Mutex::new(state),
             clock,
             connect_deadline: options.connect_deadline,
             method: options.method,
             prepare: options.prepare,
             socket: options.socket,
-        }
+            durable,
+        })
     }
 
     /// A panic elsewhere does not take the client down with it: the machine itself never panics.
@@ -227,6 +255,40 @@ impl State {
     /// Keeps the outcome of `op` for whoever asks.
     pub(crate) fn expect(&mut self, op: OpId) {
         self.pending.insert(op, Pending::Waiting(None));
+    }
+
+    fn ticket(&mut self) -> OpId {
+        self.tickets = self.tickets.wrapping_add(1);
+        OpId::new(u64::MAX.wrapping_sub(self.tickets))
+    }
+
+    /// Another one who asks for the outcome of `op`, which has not ended: a name to ask by.
+    pub(crate) fn join(&mut self, op: OpId) -> OpId {
+        let ticket = self.ticket();
+        self.joined.entry(op).or_default().push(ticket);
+        self.expect(ticket);
+        ticket
+    }
+
+    /// An outcome that is known already: a name to ask by.
+    pub(crate) fn known(&mut self, outcome: Outcome) -> OpId {
+        let ticket = self.ticket();
+        self.pending.insert(ticket, Pending::Ended(outcome));
+        ticket
+    }
+
+    /// What the store has done.
+    pub(crate) fn store_news(&mut self, now: Instant, news: News, wakes: &mut Wakes) {
+        match news {
+            News::Durable(upto, kept) => {
+                self.kept = kept;
+                self.machine.handle_stored(now, Ok(upto));
+            }
+            News::Failed(error) => {
+                self.machine.handle_stored(now, Err(mqtt_machine::StoreError(error.to_string())));
+            }
+        }
+        self.kept_waiters.wake_all(wakes);
     }
 
     /// Nobody asks for the outcome of `op` any more.
@@ -347,6 +409,7 @@ impl State {
         self.reauthentication.end(Err(verdict), wakes);
         self.phase = phase;
         self.phase_waiters.wake_all(wakes);
+        self.kept_waiters.wake_all(wakes);
         if self.is_over() {
             self.router.wake_all(wakes);
             self.room.wake_all(wakes);
@@ -371,6 +434,15 @@ impl State {
         if self.closing == Some(op) {
             self.enter(Phase::Closed, wakes);
         }
+        if !self.joined.is_empty()
+            && let Some(tickets) = self.joined.remove(&op)
+        {
+            tickets.into_iter().for_each(|ticket| self.end(ticket, outcome.clone(), wakes));
+        }
+        self.end(op, outcome, wakes);
+    }
+
+    fn end(&mut self, op: OpId, outcome: Outcome, wakes: &mut Wakes) {
         if let Some(pending) = self.pending.get_mut(&op)
             && let Pending::Waiting(Some(waker)) = std::mem::replace(pending, Pending::Ended(outcome))
         {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
+use mqtt_machine::journal::DeliveryKey;
 use mqtt_machine::transcript::Recorder;
 use mqtt_machine::{
     Codes, Instant, Message, OpId, Outcome, ReasonCode, Refused, Subscribe, TopicError, TopicFilter,
@@ -319,6 +320,13 @@ pub struct Incoming {
 impl Incoming {
     pub(crate) const fn new(message: Message, credit: Credit, shared: Arc<Shared>) -> Self {
         Self { message, credit: Some((credit, shared)) }
+    }
+
+    /// Names a message of QoS 1 or 2: with a [store](crate::Options::store) the same when it comes again, also after a crash. A
+    /// consumer that keeps it together with what it makes of the message, in one transaction, makes nothing of it twice.
+    /// `None` at QoS 0, and when it was settled.
+    pub fn delivery_key(&self) -> Option<DeliveryKey> {
+        self.credit.as_ref().and_then(|(credit, _)| credit.key())
     }
 
     /// Settles it: it was taken care of.

@@ -31,7 +31,7 @@ proptest! {
 #[test]
 fn seeds_reach_everything_that_can_happen() {
     let (mut connected, mut messages, mut completed, mut failed, mut sent) = (0, 0, 0, 0, 0);
-    for seed in 0..3_000 {
+    for seed in 0..4_000 {
         let report = run(&Script::from_seed(seed));
         for event in &report.events {
             match event {

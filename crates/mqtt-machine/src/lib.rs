@@ -130,8 +130,9 @@ pub use config::{
 pub use error::{PropertyError, TopicError};
 pub use interface::{
     Acknowledgement, Action, Answer, Capabilities, Codes, Command, Connected, Disconnect, DropReason,
-    EndReason, Ended, Event, Feature, Input, Misuse, NotSupported, Outcome, ProtocolViolation, Receipt,
-    Refused, Reply, SizeBound, StoreError, Subscribe, TransportEvent, Unsubscribe,
+    EndReason, Ended, Event, Feature, Input, KeyedPublication, Misuse, NotSupported, Outcome,
+    ProtocolViolation, Receipt, Refused, Reply, SizeBound, StoreError, Subscribe, TransportEvent,
+    Unsubscribe,
 };
 pub use machine::{Machine, RestoreError};
 pub use message::Message;

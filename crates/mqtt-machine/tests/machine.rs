@@ -450,7 +450,7 @@ fn a_failed_store_ends_the_connection_and_still_tells_the_outcomes() {
     let now = bench.now;
     bench.machine.publish(now, message(QoS::AtLeastOnce, "x")).unwrap();
     assert!(bench.sent().is_empty(), "nothing leaves before it is durable");
-    bench.machine.handle_stored(now, Ok(mqtt_machine::JournalSeq::new(3)));
+    bench.machine.handle_stored(now, Ok(mqtt_machine::JournalSeq::new(5)));
     assert_eq!(bench.sent(), ["Publish a/b qos1 id1 x"]);
     bench.ack(AckKind::PubAck, 1);
     assert!(bench.outcomes().is_empty(), "no outcome before its record is durable");
@@ -501,7 +501,7 @@ fn a_connack_before_connect_was_sent_is_no_answer() {
 }
 
 #[test]
-fn what_was_told_as_not_sent_is_never_sent() {
+fn what_a_disconnect_cuts_off_is_kept_in_the_store_and_sent_on_the_next_connection() {
     let mut bench = Bench::connected(config().durable(true));
     let message = Message::to("t", "x").unwrap().qos(QoS::ExactlyOnce);
     let op = bench.machine.publish(bench.now, message).unwrap();
@@ -513,8 +513,11 @@ fn what_was_told_as_not_sent_is_never_sent() {
         .last();
     bench.machine.handle_stored(bench.now, Ok(records.unwrap()));
     let told: Vec<Event> = core::iter::from_fn(|| bench.machine.poll_event()).collect();
-    assert!(told.contains(&Event::Completed { op, outcome: Outcome::NotSent }), "{told:?}");
-    assert_eq!(bench.machine.session().publications, []);
+    assert!(told.contains(&Event::Completed { op, outcome: Outcome::Kept }), "{told:?}");
+    bench.machine.connect(bench.now).unwrap();
+    bench.open();
+    bench.accept(true, Properties::EMPTY);
+    assert_eq!(bench.sent(), ["Publish t qos2 id1 x"]);
 }
 
 #[test]

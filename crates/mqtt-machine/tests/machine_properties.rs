@@ -7,19 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use mqtt_machine::journal::Record;
+use bytes::{Buf, Bytes, BytesMut};
+use mqtt_machine::journal::{self, Change, PublishKey, Record};
 use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish, ReasonCodes, Sender, SubAck};
 use mqtt_machine::{
-    Action, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, LostSession, Machine, Message,
-    Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, Subscribe, TopicFilter,
-    TransportEvent, TransportId, wire,
+    Action, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, KeyedPublication, LostSession,
+    Machine, Message, Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, Subscribe,
+    TopicFilter, TransportEvent, TransportId, wire,
 };
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Step {
     Publish(QoS),
+    PublishKeyed(QoS, u8),
+    Forget(u8),
     Subscribe,
     /// Lets the machine write, and answers so many of the packets that it wrote.
     Exchange(usize),
@@ -40,6 +42,8 @@ fn qos() -> impl Strategy<Value = QoS> {
 fn step(raw: bool) -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => qos().prop_map(Step::Publish),
+        2 => (qos(), 0_u8..4).prop_map(|(qos, key)| Step::PublishKeyed(qos, key)),
+        1 => (0_u8..4).prop_map(Step::Forget),
         1 => Just(Step::Subscribe),
         6 => (0_usize..6).prop_map(Step::Exchange),
         4 => (qos(), 1_u16..6, any::<bool>()).prop_map(|(qos, id, dup)| Step::Incoming(qos, id, dup)),
@@ -72,6 +76,8 @@ struct World {
     pending: Vec<Packet<'static>>,
     receipts: Vec<Receipt>,
     records: Vec<Record>,
+    /// What a store holds of them.
+    table: BTreeMap<Bytes, Bytes>,
     durable: usize,
     accepted: BTreeSet<u64>,
     ended: BTreeMap<u64, usize>,
@@ -92,6 +98,7 @@ impl World {
             pending: Vec::new(),
             receipts: Vec::new(),
             records: Vec::new(),
+            table: BTreeMap::new(),
             durable: 0,
             accepted: BTreeSet::new(),
             ended: BTreeMap::new(),
@@ -103,6 +110,13 @@ impl World {
         while let Some(action) = self.machine.poll_action() {
             match action {
                 Action::Store { seq, record } => {
+                    assert_eq!(journal::decode(&journal::encode(&record)), Ok(record.clone()));
+                    let table = &mut self.table;
+                    journal::changes(&record, &mut |change| match change {
+                        Change::Put { key, value } => drop(table.insert(key, value)),
+                        Change::Remove { key } => drop(table.remove(&key)),
+                        Change::RemoveAll { first_byte } => table.retain(|key, _| key[0] != first_byte),
+                    });
                     self.records.push(record);
                     assert_eq!(seq, JournalSeq::new(self.records.len() as u64));
                 }
@@ -175,13 +189,14 @@ impl World {
                 self.version != ProtocolVersion::V5
                     || durable
                         .iter()
-                        .any(|record| matches!(record, Record::Released { packet_id } if packet_id == id))
+                        .any(|record| matches!(record, Record::Released { packet_id, .. } if packet_id == id))
             }
             Packet::Ack(Ack {
                 kind: AckKind::PubRec, packet_id: id, reason: ReasonCode::Success, ..
             }) => durable
                 .iter()
-                .any(|record| matches!(record, Record::Received { packet_id } if packet_id == id)),
+                .any(|record| matches!(record, Record::Received { packet_id, .. } if packet_id == id)),
+            Packet::Connect(_) => durable.iter().any(|record| matches!(record, Record::SessionBegan { .. })),
             _ => true,
         };
         assert!(holds || !self.is_durable_run(), "{packet:?} left before its record was durable");
@@ -199,6 +214,15 @@ impl World {
                     assert!(self.accepted.insert(op.to_u64()), "an operation's name came again");
                 }
             }
+            Step::PublishKeyed(qos, key) => {
+                let message = Message::to("t", "payload").unwrap().qos(qos);
+                let key = PublishKey::new([key]).unwrap();
+                if let Ok(KeyedPublication::Accepted(op)) = self.machine.publish_keyed(self.now, key, message)
+                {
+                    assert!(self.accepted.insert(op.to_u64()), "an operation's name came again");
+                }
+            }
+            Step::Forget(key) => self.machine.forget(self.now, &PublishKey::new([key]).unwrap()),
             Step::Subscribe => {
                 let subscribe = Subscribe::to(TopicFilter::new("a/#").unwrap(), QoS::AtLeastOnce);
                 self.accepted.insert(self.machine.subscribe(self.now, subscribe).unwrap().to_u64());
@@ -266,6 +290,8 @@ impl World {
         self.collect();
         let Some(id) = self.transport else { return };
         self.machine.handle_transport(self.now, id, TransportEvent::Opened);
+        // CONNECT waits for the records before it.
+        self.apply(Step::Store);
         self.exchange(0);
         let properties = Properties::EMPTY;
         self.receive(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::Success, properties }));
@@ -313,6 +339,9 @@ proptest! {
         for step in steps {
             world.apply(step);
             let records = world.records.clone();
+            let restored = Machine::restore(Arc::new(config.clone()), 1, world.now, Duration::ZERO, records).unwrap();
+            prop_assert_eq!(restored.session(), world.machine.session());
+            let records = journal::records(&world.table).unwrap();
             let restored = Machine::restore(Arc::new(config.clone()), 1, world.now, Duration::ZERO, records).unwrap();
             prop_assert_eq!(restored.session(), world.machine.session());
         }

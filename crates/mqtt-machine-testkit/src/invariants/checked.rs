@@ -104,7 +104,8 @@ impl Checked {
         let session = self.machine.session();
         self.model.session(&session);
         let records = &self.model.journal.records;
-        if !self.model.journal.is_enabled() || self.compared == records.len() {
+        // What happens after a store has failed is kept nowhere.
+        if !self.model.journal.keeps() || self.compared == records.len() {
             return;
         }
         self.compared = records.len();

@@ -95,11 +95,6 @@ impl Incoming {
         self.known.remove(&packet_id);
     }
 
-    /// Whether nothing is known of any identifier.
-    pub(super) fn is_blank(&self) -> bool {
-        self.known.is_empty()
-    }
-
     /// How much is held, in entries.
     pub(super) fn held(&self) -> usize {
         self.unsettled.len() + self.expected.len() + self.known.len() + self.due.len()

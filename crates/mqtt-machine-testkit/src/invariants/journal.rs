@@ -23,6 +23,7 @@ pub(super) struct Journal {
     enabled: bool,
     /// The caller told of a position that no record had, or that the store failed: there is nothing to hold it to.
     off: bool,
+    failed: bool,
     last: JournalSeq,
     durable: JournalSeq,
     /// A server may use its identifier again before what depends on the earlier records has left: oldest first. Those of our own
@@ -30,7 +31,6 @@ pub(super) struct Journal {
     steps: BTreeMap<(Step, PacketId), VecDeque<JournalSeq>>,
     terminal: BTreeMap<OpId, JournalSeq>,
     subscribed: BTreeMap<TopicFilter, JournalSeq>,
-    op_of: BTreeMap<PacketId, OpId>,
     /// Operations that ended without a record.
     free: BTreeSet<OpId>,
     pub(super) records: Vec<Record>,
@@ -41,12 +41,12 @@ impl Journal {
         Self {
             enabled,
             off: false,
+            failed: false,
             last: JournalSeq::ZERO,
             durable: JournalSeq::ZERO,
             steps: BTreeMap::new(),
             terminal: BTreeMap::new(),
             subscribed: BTreeMap::new(),
-            op_of: BTreeMap::new(),
             free: BTreeSet::new(),
             records: Vec::new(),
         }
@@ -57,29 +57,19 @@ impl Journal {
         self.durable = self.last;
     }
 
-    pub(super) const fn is_enabled(&self) -> bool {
-        self.enabled
-    }
-
     /// Whether nothing waits for the store.
     pub(super) fn is_settled(&self) -> bool {
         !self.enabled || self.off || self.durable >= self.last
     }
 
-    /// A record was handed to the store. `lost` are the operations that a lost session ends.
-    pub(super) fn stored(
-        &mut self,
-        seq: JournalSeq,
-        record: &Record,
-        lost: &[OpId],
-        findings: &mut Findings,
-    ) {
+    /// A record was handed to the store.
+    pub(super) fn stored(&mut self, seq: JournalSeq, record: &Record, findings: &mut Findings) {
         findings.ensure(self.enabled, Invariant::Durable, || format!("{record:?} without a store"));
         findings.ensure(seq == self.last.next(), Invariant::Identifiers, || {
             format!("record {} comes after {}", seq.to_u64(), self.last.to_u64())
         });
         self.last = seq;
-        self.apply(seq, record, lost);
+        self.apply(seq, record);
         self.records.push(record.clone());
     }
 
@@ -87,11 +77,11 @@ impl Journal {
     pub(super) fn replay(&mut self, record: &Record) {
         let seq = self.last.next();
         self.last = seq;
-        self.apply(seq, record, &[]);
+        self.apply(seq, record);
         self.records.push(record.clone());
     }
 
-    fn apply(&mut self, seq: JournalSeq, record: &Record, lost: &[OpId]) {
+    fn apply(&mut self, seq: JournalSeq, record: &Record) {
         let mut step = |step, packet_id: &PacketId| {
             let seqs = self.steps.entry((step, *packet_id)).or_default();
             if matches!(step, Step::Assigned | Step::Released) {
@@ -100,26 +90,12 @@ impl Journal {
             seqs.push_back(seq);
         };
         match record {
-            Record::Assigned { op, packet_id } => {
-                step(Step::Assigned, packet_id);
-                self.op_of.insert(*packet_id, *op);
-            }
-            Record::Released { packet_id } => step(Step::Released, packet_id),
-            Record::Received { packet_id } => step(Step::Received, packet_id),
-            Record::Completed { packet_id } => step(Step::Completed, packet_id),
-            Record::Ended { packet_id } => {
-                if let Some(op) = self.op_of.get(packet_id) {
-                    self.terminal.insert(*op, seq);
-                }
-            }
-            Record::Discarded { op } => {
+            Record::Assigned { packet_id, .. } => step(Step::Assigned, packet_id),
+            Record::Released { packet_id, .. } => step(Step::Released, packet_id),
+            Record::Received { packet_id, .. } => step(Step::Received, packet_id),
+            Record::Completed { packet_id, .. } => step(Step::Completed, packet_id),
+            Record::Ended { op, .. } | Record::Discarded { op } => {
                 self.terminal.insert(*op, seq);
-            }
-            Record::SessionLost { .. } => {
-                for op in lost {
-                    // One that was given up before is not lost again.
-                    self.terminal.entry(*op).or_insert(seq);
-                }
             }
             Record::Subscribed { subscription, .. } => {
                 // A later record of the same filter says nothing of an outcome that waits to be taken.
@@ -140,6 +116,12 @@ impl Journal {
     /// The caller says that the store failed.
     pub(super) fn failed(&mut self) {
         self.off = true;
+        self.failed = true;
+    }
+
+    /// Whether there is a store that works.
+    pub(super) const fn keeps(&self) -> bool {
+        self.enabled && !self.failed
     }
 
     fn holds(&self, seq: Option<JournalSeq>) -> bool {

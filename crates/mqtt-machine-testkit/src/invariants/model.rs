@@ -104,8 +104,6 @@ pub(super) struct Model {
     disconnecting: bool,
     /// The last command when a disconnect ended: it and those before it have ended, told or not.
     over: Option<OpId>,
-    /// Operations that a lost session ended, until the record says so.
-    lost: Vec<OpId>,
     most_events: usize,
     /// The most that may have come and wait for its receipts under any configuration so far, in bytes.
     incoming_cap: usize,
@@ -139,7 +137,6 @@ impl Model {
             granted: BTreeMap::new(),
             disconnecting: false,
             over: None,
-            lost: Vec::new(),
             most_events: 0,
             incoming_cap: 0,
             has_session: false,
@@ -154,9 +151,12 @@ impl Model {
         for record in records {
             match record {
                 Record::Queued { op, .. } => model.last_op = model.last_op.max(Some(*op)),
-                Record::Received { packet_id } => model.incoming.restore_received(*packet_id),
-                Record::Completed { packet_id } => model.incoming.restore_completed(*packet_id),
-                Record::SessionLost { .. } => model.incoming.session_lost(),
+                Record::Released { op, after, .. } => {
+                    model.last_op = model.last_op.max(Some((*op).max(*after)));
+                }
+                Record::Received { packet_id, .. } => model.incoming.restore_received(*packet_id),
+                Record::Completed { packet_id, .. } => model.incoming.restore_completed(*packet_id),
+                Record::SessionBegan { .. } => model.incoming.session_lost(),
                 Record::Subscribed { subscription, identifier } => {
                     model.granted.insert(subscription.filter.clone(), BTreeSet::from([*identifier]));
                 }
@@ -265,6 +265,7 @@ impl Model {
 
     pub(super) fn store_failed(&mut self) {
         self.journal.failed();
+        self.outgoing.store_failed();
     }
 
     pub(super) fn opened(&mut self, id: TransportId) {
@@ -302,7 +303,7 @@ impl Model {
         if self.disconnecting && vitals.is_idle {
             self.disconnecting = false;
             self.over = self.last_op;
-            for op in self.outgoing.disconnected() {
+            for op in self.outgoing.disconnected(self.journal.keeps()) {
                 self.journal.depends_on_nothing(op);
             }
         }

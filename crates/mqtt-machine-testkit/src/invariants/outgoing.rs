@@ -99,6 +99,8 @@ pub(super) enum Expect {
     Refused(ReasonCode),
     Unknown,
     NotSent,
+    Kept,
+    StoreFailed,
 }
 
 impl Expect {
@@ -107,6 +109,8 @@ impl Expect {
             (Self::Sent, Outcome::Sent)
             | (Self::Lost, Outcome::Dropped(mqtt_machine::DropReason::ConnectionLost))
             | (Self::Unknown, Outcome::Unknown)
+            | (Self::Kept, Outcome::Kept)
+            | (Self::StoreFailed, Outcome::StoreFailed)
             | (Self::NotSent, Outcome::NotSent) => true,
             (Self::Acknowledged(reason, taken), Outcome::Acknowledged(ack)) => {
                 let received = ack.received.as_deref().map(|it| (it.reason, it.properties.len()));
@@ -179,19 +183,18 @@ impl Outgoing {
             Record::Queued { op, message } => self.accept(op, message, now),
             Record::Assigned { op, packet_id } => self.assigned(op, packet_id),
             Record::Downgraded { op, qos } => self.lowered(op, qos),
-            Record::Released { packet_id } => {
-                if let Some(op) = self.ids.get(&packet_id).copied() {
-                    self.release(op, packet_id, None);
+            Record::Released { op, packet_id, .. } => {
+                if !self.publications.contains_key(&op) {
+                    // A store has no message for it any more.
+                    let Ok(nothing) = Message::to("-", "") else { return };
+                    self.accept(op, nothing.qos(QoS::ExactlyOnce), now);
+                    self.assigned(op, packet_id);
                 }
+                self.release(op, packet_id, None);
             }
-            Record::Ended { packet_id } => {
-                if let Some(op) = self.ids.get(&packet_id).copied() {
-                    self.remove(op);
-                }
-            }
-            Record::Discarded { op } => self.remove(op),
-            Record::SessionLost { policy } => {
-                self.session_lost(policy);
+            Record::Ended { op, .. } | Record::Discarded { op } => self.remove(op),
+            Record::SessionBegan { .. } => {
+                self.session_lost(mqtt_machine::LostSession::SendAgain);
                 self.expected.clear();
             }
             _ => {}
@@ -278,11 +281,6 @@ impl Outgoing {
     pub(super) fn uses(&self, packet_id: PacketId, now: Instant) -> bool {
         let publication = self.ids.get(&packet_id).and_then(|op| self.publications.get(op));
         publication.is_some_and(|publication| !publication.may_be_gone(now))
-    }
-
-    /// Whether a lost session would change anything.
-    pub(super) fn is_blank(&self) -> bool {
-        self.ids.is_empty()
     }
 }
 

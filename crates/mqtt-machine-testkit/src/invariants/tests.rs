@@ -372,7 +372,7 @@ fn what_leaves_or_is_told_before_it_is_durable_is_seen() {
     played.model.stored(JournalSeq::new(2));
     played.sends(&publish(1, false, b"x"));
     played.receives(&ack(AckKind::PubAck, 1));
-    store(&mut played, 3, Record::Ended { packet_id: id(1) });
+    store(&mut played, 3, Record::Ended { op, packet_id: id(1) });
     played.ends(op, acknowledged());
     played.assert_found(Invariant::Durable);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mqtt_machine::journal::Record;
+use mqtt_machine::journal::{self, DeliveryKey, Record};
 use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
     Config, Connected, EndReason, Ended, Event, Instant, JournalSeq, Message, OpId, Outcome, Output, QoS,
@@ -16,6 +16,7 @@ use mqtt_machine::{
 use mqtt_machine_scram::Client as Exchange;
 
 use super::between::{Near, Turn};
+use super::storage::{self, Storage};
 use super::{Options, Settle};
 use crate::invariants::{Checked, Invariant, Violation};
 use crate::random::Random;
@@ -102,6 +103,13 @@ pub struct Client {
     /// Violations of machines that crashed.
     pub(super) buried: Vec<Violation>,
     buried_resent: usize,
+    /// What the application keeps of each message that it got, across crashes: the key, and what it was.
+    pub(super) keys: BTreeMap<DeliveryKey, Message>,
+    storage: Box<dyn Storage>,
+    /// The rows that must be in the storage.
+    table: BTreeMap<Bytes, Bytes>,
+    /// Keys that named two messages.
+    pub(super) key_clashes: Vec<String>,
     /// Parallel to `messages`.
     dealt: Vec<Dealt>,
     /// The records before this place are of earlier lives.
@@ -143,6 +151,10 @@ impl Client {
             ending: None,
             buried: Vec::new(),
             buried_resent: 0,
+            keys: BTreeMap::new(),
+            storage: (options.storage)(),
+            table: BTreeMap::new(),
+            key_clashes: Vec::new(),
             dealt: Vec::new(),
             life_begins: 0,
         }
@@ -217,6 +229,7 @@ impl Client {
     }
 
     fn take_message(&mut self, now: Instant, message: &Message, receipt: Receipt, random: &mut Random) {
+        self.keep_key(message, &receipt);
         let place = self.messages.len();
         self.messages.push(message.detached());
         self.dealt.push(Dealt { life: self.lives, qos: message.qos, settled: false });
@@ -227,6 +240,21 @@ impl Client {
                 self.due.push_back((due, receipt, place));
             }
             Settle::Never => self.receipts.push(receipt),
+        }
+    }
+
+    /// A key names one message, whatever happens between.
+    fn keep_key(&mut self, message: &Message, receipt: &Receipt) {
+        let Some(key) = receipt.key().filter(|_| self.config.durable) else { return };
+        match self.keys.get(&key) {
+            Some(known) if known.topic != message.topic || known.payload != message.payload => {
+                let (one, other) = (known.payload_lossy(), message.payload_lossy());
+                self.key_clashes.push(format!("{key} names {one:?} and {other:?}"));
+            }
+            Some(_) => {}
+            None => {
+                self.keys.insert(key, message.detached());
+            }
         }
     }
 
@@ -249,11 +277,25 @@ impl Client {
         let durable = self.durable(now) - self.acknowledged;
         if durable > 0 {
             any = true;
+            self.keep(now, self.acknowledged + durable);
             self.acknowledged += durable;
             let (_, seq, _) = self.records[self.acknowledged - 1];
             self.machine.handle_stored(now, Ok(seq));
         }
         any
+    }
+
+    /// Has the storage keep all records up to this one.
+    fn keep(&mut self, now: Instant, upto: usize) {
+        let fresh = self.records.get(self.acknowledged..upto).unwrap_or_default();
+        if fresh.is_empty() {
+            return;
+        }
+        let fresh: Vec<Record> = fresh.iter().map(|(.., record)| record.clone()).collect();
+        storage::fold(&mut self.table, &fresh);
+        if let Err(detail) = self.storage.apply(&fresh) {
+            self.buried.push(Violation::new(Invariant::Fold, now, detail));
+        }
     }
 
     /// How many records are durable by `now`.
@@ -292,7 +334,8 @@ impl Client {
     /// `until`.
     pub(super) fn crash(&mut self, now: Instant, until: Instant, random: &mut Random) {
         let durable = self.durable(now);
-        let survive = random.size(durable..=self.records.len());
+        self.keep(now, durable);
+        let survive = self.cut_power(now, durable, random);
         self.records.truncate(survive);
         self.take_back();
         self.process = Process::Down { since: now, until };
@@ -336,9 +379,50 @@ impl Client {
         self.dealt.retain(|_| kept.next().unwrap_or(true));
     }
 
+    /// What the store has of these records, which are those that survived: its rows, read again.
+    fn kept(&mut self, now: Instant) -> Vec<Record> {
+        self.read_rows().unwrap_or_else(|detail| {
+            self.buried.push(Violation::new(Invariant::Fold, now, detail));
+            Vec::new()
+        })
+    }
+
+    fn read_rows(&mut self) -> Result<Vec<Record>, String> {
+        let rows = self.storage.rows()?;
+        journal::records(&rows).map_err(|error| format!("the rows that were kept are no records: {error}"))
+    }
+
+    /// The power is cut while so many records are written: a part of them, from the front, is one batch. Whether that is kept is
+    /// the storage's to say, and nothing in between. Returns how many records are.
+    fn cut_power(&mut self, now: Instant, durable: usize, random: &mut Random) -> usize {
+        let end = random.size(durable..=self.records.len());
+        let plain = |records: &[(Instant, JournalSeq, Record)]| -> Vec<Record> {
+            records.iter().map(|(.., record)| record.clone()).collect()
+        };
+        let late = plain(self.records.get(durable..end).unwrap_or_default());
+        self.storage.cut(&late, random);
+        let before = core::mem::take(&mut self.table);
+        let mut after = before.clone();
+        storage::fold(&mut after, &late);
+        let (table, kept) = match self.storage.rows() {
+            Ok(rows) if rows == after => (after, end),
+            Ok(rows) if rows == before => (before, durable),
+            other => {
+                let found = other.map(|rows| format!("{} rows", rows.len()));
+                let detail =
+                    format!("a power cut left neither the state before nor the one after: {found:?}");
+                self.buried.push(Violation::new(Invariant::Fold, now, detail));
+                (before, durable)
+            }
+        };
+        self.table = table;
+        kept
+    }
+
     /// The process begins again, with what its store has kept.
     pub(super) fn restart(&mut self, now: Instant, since: Instant, random: &mut Random) {
         let records: Vec<Record> = self.records.iter().map(|(.., record)| record.clone()).collect();
+        let kept = self.kept(now);
         let queued = |record: &Record| match record {
             Record::Queued { op, .. } => Some(*op),
             _ => None,
@@ -348,7 +432,7 @@ impl Client {
         let config = Arc::clone(&self.config);
         let seed = random.next_u64();
         let away = now - since;
-        let mut old = match Checked::restore(config, seed, now, away, records, self.recording) {
+        let mut old = match Checked::restore(config, seed, now, away, kept, self.recording) {
             Ok(machine) => core::mem::replace(&mut self.machine, machine),
             Err(error) => {
                 let detail = format!("the records that were kept are no session: {error}");

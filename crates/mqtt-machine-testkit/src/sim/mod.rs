@@ -31,6 +31,7 @@ mod link;
 mod options;
 mod run;
 mod schedule;
+mod storage;
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -43,6 +44,7 @@ pub use client::Client;
 pub use layered::Layering;
 pub use options::{Options, Settle, config, server};
 pub use schedule::{Failure, Report, Schedule};
+pub use storage::{Storage, fold};
 
 use crate::broker::{self, Broker, ConnId};
 use crate::invariants::{Checked, Invariant, Violation};

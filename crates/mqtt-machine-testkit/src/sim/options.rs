@@ -7,6 +7,7 @@ use core::time::Duration;
 use mqtt_machine::transcript::Recording;
 use mqtt_machine::{Config, Server};
 
+use super::storage::{InMemory, Storage};
 use crate::broker::BrokerConfig;
 
 /// How receipts come back.
@@ -62,6 +63,8 @@ pub struct Options {
     pub settle: Settle,
     /// How long a record takes to be durable, with a durable configuration.
     pub store: RangeInclusive<Duration>,
+    /// Where a client that is added from now on keeps its records, with a durable configuration.
+    pub storage: fn() -> Box<dyn Storage>,
     /// How clients that are added from now on are recorded: their `machine` collects the transcript.
     pub recording: Option<Recording>,
     /// What clients speak through; `None`: bytes pass as they are.
@@ -89,6 +92,7 @@ impl Default for Options {
             forget_one_in: 0,
             settle: Settle::AtOnce,
             store: Duration::ZERO..=Duration::ZERO,
+            storage: || Box::new(InMemory::default()),
             recording: None,
             #[cfg(feature = "layers")]
             layers: None,

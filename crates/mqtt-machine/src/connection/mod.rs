@@ -94,6 +94,8 @@ pub(crate) struct Connection {
     pub(crate) authentication: Option<alloc::string::String>,
     /// The client has begun to authenticate again, and the server has not ended that.
     pub(crate) reauthenticating: bool,
+    /// The present session began on this connection: the server cannot have been asked for it before.
+    pub(crate) began_session: bool,
 }
 
 impl Connection {
@@ -131,6 +133,7 @@ impl Connection {
                 .filter(|_| config.version == ProtocolVersion::V5)
                 .map(|authentication| authentication.method.clone()),
             reauthenticating: false,
+            began_session: false,
         }
     }
 

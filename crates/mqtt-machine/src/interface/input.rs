@@ -8,7 +8,9 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
+use super::Outcome;
 use crate::config::{Config, Credentials};
+use crate::journal::{DeliveryKey, PublishKey};
 use crate::message::Message;
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
@@ -62,6 +64,8 @@ pub enum Reply {
     Done,
     /// The command is accepted; [`Event::Completed`](crate::Event::Completed) ends it.
     Accepted(OpId),
+    /// The publication of this key was accepted before and has ended so.
+    Ended(OpId, Outcome),
     /// The command is refused; nothing has changed.
     Refused(Refused),
     /// These bytes were not taken: the rest of a frame, or more than may be read now.
@@ -86,6 +90,10 @@ pub enum TransportEvent {
 pub enum Command {
     /// See [`Machine::publish`](crate::Machine::publish).
     Publish(Message),
+    /// See [`Machine::publish_keyed`](crate::Machine::publish_keyed).
+    PublishKeyed(PublishKey, Message),
+    /// See [`Machine::forget`](crate::Machine::forget).
+    Forget(PublishKey),
     /// See [`Machine::subscribe`](crate::Machine::subscribe).
     Subscribe(Subscribe),
     /// See [`Machine::unsubscribe`](crate::Machine::unsubscribe).
@@ -241,9 +249,15 @@ pub struct Receipt {
     pub(crate) serial: u64,
     pub(crate) bytes: usize,
     pub(crate) acknowledges: bool,
+    pub(crate) key: Option<DeliveryKey>,
 }
 
 impl Receipt {
+    /// Names the message of QoS 1 or 2; `None` for QoS 0.
+    pub const fn key(&self) -> Option<DeliveryKey> {
+        self.key
+    }
+
     /// How many bytes of the inbound budget it holds.
     pub const fn bytes(&self) -> usize {
         self.bytes
@@ -258,7 +272,7 @@ impl Receipt {
 // A receipt is credit and therefore not `Clone` for callers; a transcript writes it as its number.
 impl Clone for Receipt {
     fn clone(&self) -> Self {
-        Self { serial: self.serial, bytes: self.bytes, acknowledges: self.acknowledges }
+        Self { serial: self.serial, bytes: self.bytes, acknowledges: self.acknowledges, key: self.key }
     }
 }
 
@@ -294,6 +308,17 @@ pub enum Answer {
         /// The client's data; `None` gives the exchange up and closes the connection.
         data: Option<Secret>,
     },
+}
+
+/// What became of [`Machine::publish_keyed`](crate::Machine::publish_keyed).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyedPublication {
+    /// It is accepted now.
+    Accepted(OpId),
+    /// It was accepted before under this key, perhaps by a process before, and has not ended.
+    Open(OpId),
+    /// It was accepted before under this key, and has ended so. 5.0 properties of the outcome are not kept.
+    Ended(OpId, Outcome),
 }
 
 /// The store could not keep a record; the text is for people.

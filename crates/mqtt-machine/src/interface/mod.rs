@@ -6,7 +6,8 @@ mod output;
 mod refused;
 
 pub use input::{
-    Answer, Command, Disconnect, Input, Receipt, Reply, StoreError, Subscribe, TransportEvent, Unsubscribe,
+    Answer, Command, Disconnect, Input, KeyedPublication, Receipt, Reply, StoreError, Subscribe,
+    TransportEvent, Unsubscribe,
 };
 pub use output::{
     Acknowledgement, Action, Capabilities, Codes, Connected, DropReason, EndReason, Ended, Event, Feature,

@@ -413,9 +413,9 @@ pub enum Outcome {
     Subscribed(Codes),
     /// An UNSUBSCRIBE was answered: one code for each filter; `Success` throughout in 3.x.
     Unsubscribed(Codes),
-    /// A disconnect is done; `undelivered` publications had not ended by its deadline.
+    /// A disconnect is done, and every record before it is durable; `undelivered` publications had not ended by its deadline.
     Disconnected {
-        /// How many were cut off.
+        /// How many were cut off; with a store those of QoS 1 and 2 are kept there.
         undelivered: usize,
     },
     /// Its message expiry interval passed while it waited here.
@@ -428,6 +428,12 @@ pub enum Outcome {
     /// before the acknowledgement came, or the server answered a message of QoS 2 twice as one of QoS 1, each of which also
     /// ended the connection.
     Unknown,
+    /// The client was shut down before it ended, and the store has it: the next client of this store brings it to its end, which
+    /// is told by its key, if it has one.
+    Kept,
+    /// The store failed before it ended. If its record was kept it is sent by the next client of this store; that is told by its
+    /// key, if it has one.
+    StoreFailed,
 }
 
 /// What the last acknowledgement of a publication said: PUBACK, a PUBREC that refuses, or PUBCOMP.

@@ -250,6 +250,8 @@ pub enum Misuse {
         /// The identifier.
         identifier: u32,
     },
+    /// A key for a message of QoS 0, whose end nobody learns ([`Machine::publish_keyed`](crate::Machine::publish_keyed)).
+    KeyWithoutQoS,
     /// No Local on a shared subscription `[MQTT-3.8.3-4]`.
     NoLocalShared {
         /// The filter.
@@ -271,7 +273,7 @@ impl Misuse {
     /// The packet that cannot be sent.
     pub const fn packet(&self) -> PacketType {
         match self {
-            Self::SubscriptionIdentifier { .. } => PacketType::Publish,
+            Self::SubscriptionIdentifier { .. } | Self::KeyWithoutQoS => PacketType::Publish,
             Self::NoLocalShared { .. } => PacketType::Subscribe,
             Self::DisconnectReason { .. } | Self::SessionExpiryInterval { .. } => PacketType::Disconnect,
         }
@@ -281,6 +283,7 @@ impl Misuse {
     pub const fn field(&self) -> &'static str {
         match self {
             Self::SubscriptionIdentifier { .. } => PropertyId::SubscriptionIdentifier.name(),
+            Self::KeyWithoutQoS => "QoS",
             Self::NoLocalShared { .. } => "subscription options",
             Self::DisconnectReason { .. } => "reason code",
             Self::SessionExpiryInterval { .. } => PropertyId::SessionExpiryInterval.name(),
@@ -291,6 +294,7 @@ impl Misuse {
     pub const fn rule(&self) -> &'static str {
         match self {
             Self::SubscriptionIdentifier { .. } => "MQTT-3.3.4-6",
+            Self::KeyWithoutQoS => "Machine::publish_keyed",
             Self::NoLocalShared { .. } => "MQTT-3.8.3-4",
             Self::DisconnectReason { .. } => "MQTT-3.14.2-1",
             Self::SessionExpiryInterval { .. } => "5.0 section 3.14.2.2.2",
@@ -305,6 +309,7 @@ impl fmt::Display for Misuse {
             Self::SubscriptionIdentifier { identifier } => {
                 write!(f, "SubscriptionIdentifier {identifier} is given, which only a server says")
             }
+            Self::KeyWithoutQoS => f.write_str("the QoS is 0, and a key is for what is acknowledged"),
             Self::NoLocalShared { filter } => {
                 write!(f, "the subscription options have No Local on the shared {filter}")
             }

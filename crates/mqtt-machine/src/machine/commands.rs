@@ -3,13 +3,14 @@
 use crate::config::{Offline, Unsupported};
 use crate::connection::Control;
 use crate::interface::{
-    DropReason, Misuse, NotSupported, Outcome, Receipt, Refused, SizeBound, Subscribe, Unsubscribe,
+    DropReason, KeyedPublication, Misuse, NotSupported, Outcome, Receipt, Refused, SizeBound, Subscribe,
+    Unsubscribe,
 };
-use crate::journal::Record;
+use crate::journal::{PublishKey, Record};
 use crate::message::Message;
 use crate::packet::{Packet, PacketType, Property, PropertyId, SubscribeFilter};
 use crate::reason::ReasonCode;
-use crate::session::{Ask, Request, Stage};
+use crate::session::{Ask, KnownKey, Request, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, Secret, TopicFilter};
 use crate::wire::EncodeError;
@@ -35,7 +36,31 @@ impl Machine {
         count < limits.outgoing_messages && bytes <= limits.outgoing_bytes
     }
 
-    pub(super) fn accept_publish(&mut self, now: Instant, mut message: Message) -> Result<OpId, Refused> {
+    pub(super) fn accept_keyed(
+        &mut self,
+        now: Instant,
+        key: PublishKey,
+        message: Message,
+    ) -> Result<KeyedPublication, Refused> {
+        match self.session.keyed.known(&key) {
+            Some(KnownKey::Ended(op, outcome)) => Ok(KeyedPublication::Ended(op, outcome)),
+            // A disconnect told that its fate is not known, and nothing more is told under its name.
+            Some(KnownKey::Open(op)) if self.session.keyed.was_told(op) => {
+                let outcome = if self.journal.enabled { Outcome::Kept } else { Outcome::Unknown };
+                Ok(KeyedPublication::Ended(op, outcome))
+            }
+            Some(KnownKey::Open(op)) => Ok(KeyedPublication::Open(op)),
+            None if message.qos == QoS::AtMostOnce => Err(Refused::Misuse(Misuse::KeyWithoutQoS)),
+            None => self.accept_publish(now, message, Some(key)).map(KeyedPublication::Accepted),
+        }
+    }
+
+    pub(super) fn accept_publish(
+        &mut self,
+        now: Instant,
+        mut message: Message,
+        key: Option<PublishKey>,
+    ) -> Result<OpId, Refused> {
         self.accepting()?;
         message.dup = false;
         if let Some(highest) = self.highest_qos() {
@@ -64,6 +89,12 @@ impl Machine {
             }
             Some(self.session.outgoing.push(op, message))
         } else {
+            if let Some(reserved) = self.session.reserve(op) {
+                self.record(reserved);
+            }
+            if let Some(key) = key {
+                self.record(Record::Keyed { op, key, outcome: None });
+            }
             gate = self.record(Record::Queued { op, message });
             self.session.outgoing.last(Stage::Waiting)
         };

@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use crate::config::{CleanStart, Config};
 use crate::connection::{Connection, Control, Identity, Phase, Presented, connect_packet_length};
@@ -166,9 +167,16 @@ impl Machine {
                     let mut connection =
                         Connection::new(id, server, &self.config, clean_start, now, *deadline);
                     connection.familiar = self.home.take().is_some_and(|home| home == connection.server);
-                    connection.queue(JournalSeq::ZERO, Control::Connect(presented));
                     self.state = State::Live(Box::new(connection));
+                    if self.session.identity == 0 {
+                        self.begin_session();
+                    }
                     self.choose_client_id();
+                    // Who connects, and to which session, is known after a crash.
+                    let gate = self.journal.last;
+                    if let State::Live(connection) = &mut self.state {
+                        connection.queue(gate, Control::Connect(presented));
+                    }
                 }
                 TransportEvent::OpenFailed(why) => self.end(now, EndReason::OpenFailed(why)),
                 TransportEvent::Closed(why) => {
@@ -342,11 +350,39 @@ impl Machine {
                 for (_, op, outcome) in core::mem::take(&mut self.journal.held) {
                     self.events.push_back(Event::Completed { op, outcome });
                 }
+                self.end_for_want_of_a_store();
                 match &self.state {
                     State::Live(connection) if connection.is_closing() => {}
                     State::Waiting { .. } => self.state = State::Idle,
                     _ => self.end(now, EndReason::Store(error)),
                 }
+            }
+        }
+    }
+
+    /// The store has failed: nothing is sent any more, and every command ends.
+    fn end_for_want_of_a_store(&mut self) {
+        let slots: Vec<u32> = self
+            .session
+            .outgoing
+            .owed_slots()
+            .into_iter()
+            .chain(self.session.outgoing.slots(Stage::Waiting))
+            .collect();
+        for slot in slots {
+            let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
+            let op = entry.op;
+            if !core::mem::replace(&mut entry.ended, true) {
+                self.session.keyed.tell(op);
+                self.complete(op, Outcome::StoreFailed, JournalSeq::ZERO);
+            }
+        }
+        for request in self.session.requests.drain() {
+            if let Some(packet_id) = request.packet_id() {
+                self.session.ids.remove(packet_id);
+            }
+            if let Some(op) = request.op {
+                self.complete(op, Outcome::StoreFailed, JournalSeq::ZERO);
             }
         }
     }
@@ -440,24 +476,40 @@ impl Machine {
     fn finish_disconnect(&mut self) {
         let Some(drain) = self.drain.take() else { return };
         let mut undelivered = 0_usize;
+        let keeps = self.journal.enabled && !self.journal.failed;
         for slot in self.session.outgoing.owed_slots() {
             let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
             let told = core::mem::replace(&mut entry.ended, true);
             undelivered = undelivered.saturating_add(usize::from(!told));
-            let (op, packet_id) = (entry.op, entry.owed.packet_id().filter(|_| !entry.sent));
+            let (op, gate) = (entry.op, entry.gate);
+            let packet_id = entry.owed.packet_id().filter(|_| !entry.sent);
+            if keeps {
+                self.tell_kept(op, gate, told);
+                continue;
+            }
             // What has not left at all is not owed any more; the fate of the rest is for a later connection to settle.
-            let (outcome, gate) = match packet_id {
-                Some(packet_id) => (Outcome::NotSent, self.record(Record::Ended { packet_id })),
-                None => (Outcome::Unknown, JournalSeq::ZERO),
-            };
-            if !told {
-                self.complete(op, outcome, gate);
+            match packet_id {
+                Some(packet_id) => {
+                    self.conclude(op, Record::Ended { op, packet_id }, Outcome::NotSent, told);
+                }
+                None if told => {}
+                None => {
+                    self.session.keyed.tell(op);
+                    self.complete(op, Outcome::Unknown, JournalSeq::ZERO);
+                }
             }
         }
-        while let Some(slot) = self.session.outgoing.first(Stage::Waiting) {
-            let ended = self.session.outgoing.get(slot).is_none_or(|entry| entry.ended);
-            undelivered = undelivered.saturating_add(usize::from(!ended));
-            self.discard(slot, Outcome::NotSent);
+        let waiting: Vec<u32> = self.session.outgoing.slots(Stage::Waiting).collect();
+        for slot in waiting {
+            let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
+            undelivered = undelivered.saturating_add(usize::from(!entry.ended));
+            if keeps && !entry.owed.is_qos_0() {
+                let told = core::mem::replace(&mut entry.ended, true);
+                let (op, gate) = (entry.op, entry.gate);
+                self.tell_kept(op, gate, told);
+            } else {
+                self.discard(slot, Outcome::NotSent);
+            }
         }
         for request in self.session.requests.drain() {
             if let Some(op) = request.op {
@@ -465,7 +517,15 @@ impl Machine {
                 self.complete(op, outcome, JournalSeq::ZERO);
             }
         }
-        self.complete(drain.op, Outcome::Disconnected { undelivered }, JournalSeq::ZERO);
+        self.complete(drain.op, Outcome::Disconnected { undelivered }, self.journal.last);
+    }
+
+    /// The store has the publication, and a later client delivers it.
+    fn tell_kept(&mut self, op: OpId, gate: JournalSeq, told: bool) {
+        self.session.keyed.tell(op);
+        if !told {
+            self.complete(op, Outcome::Kept, gate);
+        }
     }
 
     /// The configuration of the present attempt.

@@ -21,14 +21,15 @@ use bytes::BytesMut;
 use crate::config::Config;
 use crate::connection::{Connection, Presented};
 use crate::interface::{
-    Action, Answer, Capabilities, Command, Disconnect, Event, Input, Outcome, Receipt, Refused, Reply,
-    StoreError, Subscribe, TransportEvent, Unsubscribe,
+    Acknowledgement, Action, Answer, Capabilities, Command, Disconnect, Event, Input, KeyedPublication,
+    Outcome, Receipt, Refused, Reply, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
-use crate::journal::Record;
+use crate::journal::{PublishKey, Record};
 use crate::message::Message;
 use crate::output::Output;
+use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
-use crate::session::{Session, SessionSnapshot};
+use crate::session::{KnownKey, Session, SessionSnapshot};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, Secret, Server, TopicFilter, TransportId};
 use rng::Rng;
@@ -87,6 +88,8 @@ struct Journal {
     durable: JournalSeq,
     /// Outcomes that are told when their record is durable.
     held: VecDeque<(JournalSeq, OpId, Outcome)>,
+    /// The record of the present session: nothing is subscribed to before it is durable, since keys of deliveries are its.
+    began: JournalSeq,
 }
 
 /// Subscriptions that are being made again after a lost session. A connection that ends before `Done` leaves the rest to
@@ -127,6 +130,8 @@ pub struct Machine {
     /// In force from the next attempt on.
     next_config: Option<Arc<Config>>,
     rng: Rng,
+    /// Of sessions.
+    identities: Rng,
     session: Session,
     state: State,
     journal: Journal,
@@ -160,6 +165,7 @@ impl Machine {
             config,
             next_config: None,
             rng: Rng::new(seed),
+            identities: Rng::new(seed.rotate_left(32) ^ 0x6A09_E667_F3BC_C908),
             session: Session::new(),
             state: State::Idle,
             journal: Journal {
@@ -169,6 +175,7 @@ impl Machine {
                 // Without a store nothing waits for one.
                 durable: if enabled { JournalSeq::ZERO } else { JournalSeq::new(u64::MAX) },
                 held: VecDeque::new(),
+                began: JournalSeq::ZERO,
             },
             drain: None,
             actions: VecDeque::new(),
@@ -235,6 +242,16 @@ impl Machine {
             Input::Answer(answer) => self.answer(now, answer),
             Input::Command(command) => match command {
                 Command::Publish(message) => return accepted(self.publish(now, message)),
+                Command::PublishKeyed(key, message) => {
+                    return match self.publish_keyed(now, key, message) {
+                        Ok(KeyedPublication::Accepted(op) | KeyedPublication::Open(op)) => {
+                            Reply::Accepted(op)
+                        }
+                        Ok(KeyedPublication::Ended(op, outcome)) => Reply::Ended(op, outcome),
+                        Err(refused) => Reply::Refused(refused),
+                    };
+                }
+                Command::Forget(key) => self.forget(now, &key),
                 Command::Subscribe(subscribe) => return accepted(self.subscribe(now, subscribe)),
                 Command::Unsubscribe(unsubscribe) => return accepted(self.unsubscribe(now, unsubscribe)),
                 Command::Disconnect(disconnect) => return accepted(self.disconnect(now, disconnect)),
@@ -292,7 +309,45 @@ impl Machine {
     /// [`Refused`], with nothing changed: no room, too large, not supported by the connected server, or a property that
     /// does not belong into a PUBLISH from a client.
     pub fn publish(&mut self, now: Instant, message: Message) -> Result<OpId, Refused> {
-        self.accept_publish(now, message)
+        self.accept_publish(now, message, None)
+    }
+
+    /// Publishes a message of QoS 1 or 2 once under a key of the caller's. While the key is known the message is not accepted
+    /// again: what comes back tells how far the one that was is. With a store that holds across restarts, so that a caller who
+    /// does not know whether it has published asks again.
+    ///
+    /// A key is known from here until [`forget`](Self::forget); of publications that have ended the newest 10,000 are. A server
+    /// that takes only QoS 0 ends that: what is lowered to it has no key.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); a message of QoS 0 has no key.
+    pub fn publish_keyed(
+        &mut self,
+        now: Instant,
+        key: PublishKey,
+        message: Message,
+    ) -> Result<KeyedPublication, Refused> {
+        self.accept_keyed(now, key, message)
+    }
+
+    /// Whether [`publish_keyed`](Self::publish_keyed) would not accept another message under this key.
+    #[must_use]
+    pub fn is_known(&self, key: &PublishKey) -> bool {
+        self.session.keyed.op_of(key).is_some()
+    }
+
+    /// The newest record. What was accepted until now is durable when it is.
+    #[must_use]
+    pub const fn journal_position(&self) -> JournalSeq {
+        self.journal.last
+    }
+
+    /// Forgets the key of a publication that has ended. Before that it does nothing.
+    pub fn forget(&mut self, now: Instant, key: &PublishKey) {
+        let _ = now;
+        if let Some(KnownKey::Ended(op, _)) = self.session.keyed.known(key) {
+            self.record(Record::Forgotten { op });
+        }
     }
 
     /// Whether `message` would find room now: false where [`publish`](Self::publish) would refuse it with
@@ -356,7 +411,8 @@ impl Machine {
     /// Brings what was accepted to its end, for at most `disconnect.drain`, then sends DISCONNECT and closes. The
     /// command ends with [`Outcome::Disconnected`], and every other one has ended by then: what was never sent with
     /// [`Outcome::NotSent`], what was sent and not acknowledged with [`Outcome::Unknown`]. The session still owes the
-    /// latter, and a later [`connect`](Self::connect) resumes it.
+    /// latter, and a later [`connect`](Self::connect) resumes it. With a store both of QoS 1 and 2 end with [`Outcome::Kept`],
+    /// and a later connection, of this machine or of one that is restored, delivers them.
     ///
     /// # Errors
     /// [`Refused::Disconnecting`] when it is under way.
@@ -495,7 +551,7 @@ impl Machine {
     /// Changes the session, and has the change kept. Returns the position that must be durable before anything that
     /// depends on the change leaves.
     fn record(&mut self, record: Record) -> JournalSeq {
-        if !self.journal.enabled {
+        if !self.journal.enabled || self.journal.failed {
             self.session.apply(record);
             return JournalSeq::ZERO;
         }
@@ -504,6 +560,26 @@ impl Machine {
         let seq = self.journal.last;
         self.actions.push_back(Action::Store { seq, record });
         seq
+    }
+
+    /// Records the end of a publication, with its outcome if it has a key, and tells it unless it was told before.
+    fn conclude(&mut self, op: OpId, ending: Record, outcome: Outcome, told: bool) {
+        if let Some(key) = self.session.keyed.key_of(op).cloned() {
+            if let Some(oldest) = self.session.keyed.too_many() {
+                self.record(Record::Forgotten { op: oldest });
+            }
+            let bare = |ack: &Acknowledgement| Acknowledgement::new(ack.reason, PropertiesBuf::new());
+            let kept = match &outcome {
+                Outcome::Acknowledged(ack) => Outcome::Acknowledged(bare(ack)),
+                Outcome::Refused(ack) => Outcome::Refused(bare(ack)),
+                other => other.clone(),
+            };
+            self.record(Record::Keyed { op, key, outcome: Some(kept) });
+        }
+        let gate = self.record(ending);
+        if !told {
+            self.complete(op, outcome, gate);
+        }
     }
 
     /// Tells how a command ended, once the record `gate` is durable.

@@ -65,10 +65,11 @@ impl Machine {
         if !connection.is_established() {
             return false;
         }
-        if self.session.requests.waiting().is_none_or(|request| request.op.is_some()) {
+        let may_ask = self.journal.began <= self.journal.durable;
+        if may_ask && self.session.requests.waiting().is_none_or(|request| request.op.is_some()) {
             self.restore_subscriptions();
         }
-        if self.session.requests.waiting().is_some() {
+        if may_ask && self.session.requests.waiting().is_some() {
             return self.write_request(out);
         }
         if let Some(slot) = self.session.outgoing.first(Stage::Ready) {
@@ -272,10 +273,7 @@ impl Machine {
             }
             Err((packet_id, outcome)) => {
                 let (op, ended) = (entry.op, entry.ended);
-                let gate = self.record(Record::Ended { packet_id });
-                if !ended {
-                    self.complete(op, outcome, gate);
-                }
+                self.conclude(op, Record::Ended { op, packet_id }, outcome, ended);
             }
         }
         true
@@ -364,14 +362,12 @@ impl Machine {
         let Some(entry) = self.session.outgoing.get(slot) else { return };
         let (op, ended) = (entry.op, entry.ended);
         let journaled = !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce);
-        let gate = if journaled {
-            self.record(Record::Discarded { op })
-        } else {
-            self.session.outgoing.remove(slot);
-            JournalSeq::ZERO
-        };
+        if journaled {
+            return self.conclude(op, Record::Discarded { op }, outcome, ended);
+        }
+        self.session.outgoing.remove(slot);
         if !ended {
-            self.complete(op, outcome, gate);
+            self.complete(op, outcome, JournalSeq::ZERO);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::connection::{Control, Phase, text_of};
 use crate::interface::{
     Acknowledgement, Action, Codes, Connected, EndReason, Event, Outcome, ProtocolViolation, Receipt,
 };
-use crate::journal::Record;
+use crate::journal::{DeliveryKey, Record};
 use crate::message::Message;
 use crate::packet::{
     Ack, AckKind, Auth, ConnAck, Packet, PacketType, Properties, PropertiesBuf, Property, PropertyId,
@@ -196,15 +196,42 @@ impl Machine {
 
     /// The server has no session: what was in flight starts over or is given up, by the policy.
     pub(super) fn session_lost(&mut self) {
-        if !self.session.has_connection_state() {
+        let began = matches!(&self.state, State::Live(connection) if connection.began_session);
+        let is_fresh = began || !self.journal.enabled;
+        if is_fresh && !self.session.has_connection_state() {
             return;
         }
-        let policy = self.config.lost_session;
-        let given_up = self.session.given_up(policy);
-        let gate = self.record(Record::SessionLost { policy });
-        for op in given_up {
-            self.complete(op, Outcome::Unknown, gate);
+        for slot in self.session.given_up(self.config.lost_session) {
+            let Some(entry) = self.session.outgoing.get(slot) else { continue };
+            let (op, told) = (entry.op, entry.ended);
+            if let Some(packet_id) = entry.owed.packet_id() {
+                self.conclude(op, Record::Ended { op, packet_id }, Outcome::Unknown, told);
+            }
         }
+        self.begin_session();
+    }
+
+    /// A session of its own name begins: no key of a delivery is one of before.
+    pub(super) fn begin_session(&mut self) {
+        let before = self.session.identity;
+        // The same seed in another client, or in this one after a restart, gives other names.
+        let who = self
+            .config
+            .client_id
+            .bytes()
+            .fold(before.rotate_left(17), |sum, byte| sum.rotate_left(8) ^ u64::from(byte));
+        let identity = (self.identities.next() ^ who).max(1);
+        self.journal.began = self.record(Record::SessionBegan { identity });
+        if let State::Live(connection) = &mut self.state {
+            connection.began_session = true;
+        }
+    }
+
+    /// What the journal says of an identifier of the server's when its message has ended.
+    fn next_generation(&self, packet_id: PacketId) -> u32 {
+        // Without a store each arrival has a name of its own, and nothing need be counted.
+        let counts = u32::from(self.journal.enabled);
+        self.session.incoming.generation(packet_id).saturating_add(counts)
     }
 
     fn on_auth(&mut self, auth: &Auth<'_>) -> Result<(), ProtocolViolation> {
@@ -284,7 +311,13 @@ impl Machine {
         let message = Message { topic, payload, qos, retain, dup, properties };
         let bytes = message.cost();
         self.incoming_bytes = self.incoming_bytes.saturating_add(bytes);
-        let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some() };
+        let key = packet_id.map(|packet_id| {
+            let identity = self.session.identity;
+            let counted = u64::from(self.session.incoming.generation(packet_id));
+            let generation = if self.journal.enabled { counted } else { serial };
+            DeliveryKey { identity, packet_id, generation }
+        });
+        let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some(), key };
         self.events.push_back(Event::Message { message, receipt });
         Ok(())
     }
@@ -331,16 +364,27 @@ impl Machine {
                 _ => due.refusable,
             };
             let reason = if refuses { reasons::of_acknowledgement(due.reason) } else { ReasonCode::Success };
-            let mut gate = JournalSeq::ZERO;
+            let packet_id = due.packet_id;
             // After a lost session the identifier may belong to another message by now.
-            let own = self.session.incoming.known(due.packet_id) == Some(Known::Delivered(due.serial));
-            if due.kind == AckKind::PubRec && own {
-                if reason.is_failure() {
-                    self.session.incoming.forget(due.packet_id);
-                } else {
-                    gate = self.record(Record::Received { packet_id: due.packet_id });
+            let own = match due.kind {
+                AckKind::PubRec => {
+                    self.session.incoming.known(packet_id) == Some(Known::Delivered(due.serial))
                 }
-            }
+                // A server that uses one identifier for both is not helped to lose the other message.
+                _ => due.live && self.journal.enabled && self.session.incoming.known(packet_id).is_none(),
+            };
+            let gate = if !own {
+                JournalSeq::ZERO
+            } else if due.kind == AckKind::PubRec && !reason.is_failure() {
+                let generation = self.session.incoming.generation(packet_id);
+                self.record(Record::Received { packet_id, generation })
+            } else {
+                // The server may use the identifier for another message as soon as it knows; one that does not know sends
+                // the same message again.
+                let known = self.session.incoming.generation(packet_id);
+                let generation = if due.live { self.next_generation(packet_id) } else { known };
+                self.record(Record::Completed { packet_id, generation })
+            };
             if due.live {
                 self.queue_ack(due.kind, due.packet_id, reason, gate);
             }
@@ -387,10 +431,7 @@ impl Machine {
             return;
         }
         let (op, ended) = (entry.op, entry.ended);
-        let gate = self.record(Record::Ended { packet_id });
-        if !ended {
-            self.complete(op, Outcome::Unknown, gate);
-        }
+        self.conclude(op, Record::Ended { op, packet_id }, Outcome::Unknown, ended);
     }
 
     fn on_pubrec(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
@@ -403,13 +444,16 @@ impl Machine {
             }
             return Ok(());
         };
-        match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
-            Some(Owed::Publish(_, message)) if message.qos == QoS::ExactlyOnce => {
+        let Some(entry) = self.session.outgoing.get(slot) else { return Ok(()) };
+        let op = entry.op;
+        match &entry.owed {
+            Owed::Publish(_, message) if message.qos == QoS::ExactlyOnce => {
                 if ack.reason.is_failure() {
                     self.end_publication(slot, ack, true);
                 } else {
                     let room = message.cost();
-                    let gate = self.record(Record::Released { packet_id });
+                    let record = self.session.released(op, packet_id);
+                    let gate = self.record(record);
                     self.session.outgoing.taken(slot, ack.reason, ack.properties, room);
                     if let Some(entry) = self.session.outgoing.get_mut(slot) {
                         entry.gate = gate;
@@ -418,7 +462,7 @@ impl Machine {
                 }
                 Ok(())
             }
-            Some(Owed::Release(..)) => {
+            Owed::Release(..) => {
                 self.queue_ack(AckKind::PubRel, packet_id, ReasonCode::Success, self.journal.last);
                 Ok(())
             }
@@ -431,7 +475,8 @@ impl Machine {
     fn on_pubrel(&mut self, packet_id: PacketId) {
         match self.session.incoming.known(packet_id) {
             Some(Known::Received) => {
-                let gate = self.record(Record::Completed { packet_id });
+                let generation = self.next_generation(packet_id);
+                let gate = self.record(Record::Completed { packet_id, generation });
                 self.queue_ack(AckKind::PubComp, packet_id, ReasonCode::Success, gate);
             }
             // Nothing is known of it: the server is told so, and nothing else happens.
@@ -476,10 +521,6 @@ impl Machine {
             Owed::Release(_, taken) if !taken.is_plain() => Some(taken.clone()),
             _ => None,
         };
-        let gate = self.record(Record::Ended { packet_id: ack.packet_id });
-        if ended {
-            return;
-        }
         // A server that has completed it already answers the PUBREL of a resume with "not found": it has the message.
         let reason = if refused || !ack.reason.is_failure() { ack.reason } else { ReasonCode::Success };
         let mut acknowledgement = Acknowledgement::new(reason, PropertiesBuf::copy_from(ack.properties));
@@ -487,7 +528,7 @@ impl Machine {
             taken.map(|taken| Box::new(Acknowledgement::new(taken.reason, taken.properties)));
         let outcome =
             if refused { Outcome::Refused(acknowledgement) } else { Outcome::Acknowledged(acknowledgement) };
-        self.complete(op, outcome, gate);
+        self.conclude(op, Record::Ended { op, packet_id: ack.packet_id }, outcome, ended);
     }
 
     fn on_suback(

@@ -50,11 +50,28 @@ pub(crate) struct Incoming {
     first: u64,
     unsettled: VecDeque<Unsettled>,
     known: PacketIdMap<Known>,
+    /// How many messages have ended under an identifier, where the journal knows of any.
+    generations: PacketIdMap<u32>,
 }
 
 impl Incoming {
     pub(crate) const fn new() -> Self {
-        Self { first: 1, unsettled: VecDeque::new(), known: PacketIdMap::new() }
+        Self {
+            first: 1,
+            unsettled: VecDeque::new(),
+            known: PacketIdMap::new(),
+            generations: PacketIdMap::new(),
+        }
+    }
+
+    /// The counts that are not 0, ascending.
+    pub(crate) fn generations(&self) -> impl Iterator<Item = (PacketId, u32)> {
+        self.generations.iter()
+    }
+
+    /// How many messages have ended under this identifier in this session.
+    pub(crate) fn generation(&self, packet_id: PacketId) -> u32 {
+        self.generations.get(packet_id).unwrap_or_default()
     }
 
     pub(crate) fn known(&self, packet_id: PacketId) -> Option<Known> {
@@ -105,17 +122,20 @@ impl Incoming {
         Some(Due { serial, kind, packet_id, reason, refusable, live })
     }
 
-    /// A QoS 2 message was refused: its identifier is free again.
-    pub(crate) fn forget(&mut self, packet_id: PacketId) {
-        self.known.remove(packet_id);
-    }
-
-    pub(crate) fn apply_received(&mut self, packet_id: PacketId) {
+    pub(crate) fn apply_received(&mut self, packet_id: PacketId, generation: u32) {
         self.known.insert(packet_id, Known::Received);
+        self.count(packet_id, generation);
     }
 
-    pub(crate) fn apply_completed(&mut self, packet_id: PacketId) {
+    pub(crate) fn apply_completed(&mut self, packet_id: PacketId, generation: u32) {
         self.known.remove(packet_id);
+        self.count(packet_id, generation);
+    }
+
+    fn count(&mut self, packet_id: PacketId, generation: u32) {
+        if generation > 0 {
+            self.generations.insert(packet_id, generation);
+        }
     }
 
     /// The connection is gone: QoS 1 acknowledgements are worthless, QoS 2 ones wait for the server to ask again.
@@ -128,6 +148,7 @@ impl Incoming {
     /// The server forgot the session: nothing is known of its identifiers. Receipts that are out stay valid as credit.
     pub(crate) fn session_lost(&mut self) {
         self.known.clear();
+        self.generations.clear();
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -144,5 +165,6 @@ impl Incoming {
             .capacity()
             .saturating_mul(size_of::<Unsettled>())
             .saturating_add(self.known.memory_used())
+            .saturating_add(self.generations.memory_used())
     }
 }

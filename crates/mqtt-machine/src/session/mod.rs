@@ -3,6 +3,7 @@
 
 mod ids;
 mod incoming;
+mod keyed;
 mod outgoing;
 mod requests;
 
@@ -14,14 +15,19 @@ use core::time::Duration;
 
 pub(crate) use ids::PacketIdMap;
 pub(crate) use incoming::{Incoming, Known};
+pub(crate) use keyed::{Keyed, Known as KnownKey};
 pub(crate) use outgoing::{Outgoing, Owed, Stage};
 pub(crate) use requests::{Ask, Request, Requests};
 
 use crate::config::LostSession;
-use crate::journal::Record;
+use crate::interface::Outcome;
+use crate::journal::{PublishKey, Record};
 use crate::message::Message;
 use crate::time::Instant;
 use crate::types::{OpId, PacketId, QoS, Subscription, SubscriptionOptions, TopicFilter};
+
+/// How many names of commands are reserved by one record.
+const RESERVE: u64 = 4_095;
 
 /// Who uses an outgoing packet identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +53,17 @@ pub(crate) struct Session {
     pub(crate) incoming: Incoming,
     pub(crate) requests: Requests,
     pub(crate) ids: PacketIdMap<IdUse>,
+    pub(crate) keyed: Keyed,
+    /// What the server's session is called here; 0 before there was one.
+    pub(crate) identity: u64,
     next_id: PacketId,
     subscriptions: BTreeMap<TopicFilter, Kept>,
     subscription_bytes: usize,
     last_op: u64,
+    /// No process before named a command beyond this.
+    reserved: u64,
+    /// How many PUBRECs came.
+    turns: u64,
 }
 
 /// The durable part of a session as plain values: what [`Machine::restore`](crate::Machine::restore) brings back.
@@ -66,6 +79,12 @@ pub struct SessionSnapshot {
     pub received: Vec<PacketId>,
     /// Granted subscriptions with their Subscription Identifiers, by filter.
     pub subscriptions: Vec<(Subscription, Option<u32>)>,
+    /// The keys of publications in the order in which they were accepted, with how they ended, if they have.
+    pub keyed: Vec<(OpId, PublishKey, Option<Outcome>)>,
+    /// What the server's session is called in delivery keys; 0 before there was one.
+    pub identity: u64,
+    /// How many messages have ended under a packet identifier of the server's, ascending, where the journal knows of any.
+    pub generations: Vec<(PacketId, u32)>,
 }
 
 impl Session {
@@ -76,10 +95,14 @@ impl Session {
             incoming: Incoming::new(),
             requests: Requests::default(),
             ids: PacketIdMap::new(),
+            keyed: Keyed::default(),
+            identity: 0,
             next_id: PacketId::MIN,
             subscriptions: BTreeMap::new(),
             subscription_bytes: 0,
             last_op: 0,
+            reserved: 0,
+            turns: 0,
         }
     }
 
@@ -87,6 +110,12 @@ impl Session {
     pub(crate) const fn next_op(&mut self) -> OpId {
         self.last_op = self.last_op.saturating_add(1);
         OpId::new(self.last_op)
+    }
+
+    /// The record that reserves names from this one on, when it is not reserved.
+    pub(crate) fn reserve(&self, op: OpId) -> Option<Record> {
+        let op = op.to_u64();
+        (op > self.reserved).then(|| Record::Reserved { op: OpId::new(op.saturating_add(RESERVE)) })
     }
 
     /// The next free packet identifier: they count up from 1 and go round `[MQTT-2.2.1-3]`.
@@ -98,6 +127,7 @@ impl Session {
     pub(crate) fn apply(&mut self, record: Record) {
         match record {
             Record::ClientId(client_id) => self.client_id = client_id,
+            Record::Reserved { op } => self.reserved = self.reserved.max(op.to_u64()),
             Record::Queued { op, message } => {
                 self.last_op = self.last_op.max(op.to_u64());
                 self.outgoing.push(op, message);
@@ -110,33 +140,61 @@ impl Session {
                     self.next_id = packet_id.next();
                 }
             }
-            Record::Released { packet_id } => {
-                if let Some(slot) = self.publication(packet_id) {
-                    self.outgoing.release(slot);
+            Record::Released { op, packet_id, after, turn } => {
+                let order = (after.to_u64(), turn);
+                self.last_op = self.last_op.max(after.to_u64());
+                self.turns = self.turns.max(turn);
+                match self.publication(packet_id) {
+                    Some(slot) => self.outgoing.release(slot, order),
+                    // A table of rows has no message for it any more.
+                    None => {
+                        let slot = self.outgoing.push_released(op, packet_id, order);
+                        self.ids.insert(packet_id, IdUse::Publication(slot));
+                    }
                 }
             }
-            Record::Ended { packet_id } => {
+            Record::Ended { op, packet_id } => {
                 if let Some(slot) = self.publication(packet_id) {
                     self.ids.remove(packet_id);
                     self.outgoing.remove(slot);
+                    self.keyed.ended(op);
                 }
             }
             Record::Discarded { op } => {
                 if let Some(slot) = self.first_waiting(op) {
                     self.outgoing.remove(slot);
+                    self.keyed.ended(op);
                 }
             }
             Record::Downgraded { op, qos } => {
                 if let Some(slot) = self.first_waiting(op) {
                     self.outgoing.downgrade(slot, qos);
                 }
+                if qos == QoS::AtMostOnce {
+                    self.keyed.ended(op);
+                }
             }
-            Record::Received { packet_id } => self.incoming.apply_received(packet_id),
-            Record::Completed { packet_id } => self.incoming.apply_completed(packet_id),
+            Record::Keyed { op, key, outcome } => {
+                if outcome.is_some() {
+                    self.last_op = self.last_op.max(op.to_u64());
+                }
+                self.keyed.apply(op, key, outcome);
+            }
+            Record::Forgotten { op } => self.keyed.forget(op),
+            Record::Received { packet_id, generation } => self.incoming.apply_received(packet_id, generation),
+            Record::Completed { packet_id, generation } => {
+                self.incoming.apply_completed(packet_id, generation);
+            }
             Record::Subscribed { subscription, identifier } => self.keep(subscription, identifier),
             Record::Unsubscribed { filter } => self.drop_subscription(&filter),
-            Record::SessionLost { policy } => self.apply_session_lost(policy),
+            Record::SessionBegan { identity } => self.apply_session_began(identity),
         }
+    }
+
+    /// The record of a PUBREC.
+    pub(crate) fn released(&self, op: OpId, packet_id: PacketId) -> Record {
+        let (after, turn) = (OpId::new(self.last_op), self.turns.saturating_add(1));
+        Record::Released { op, packet_id, after, turn }
     }
 
     /// Whether a record from outside follows from those applied before it.
@@ -157,24 +215,39 @@ impl Session {
             Record::Discarded { op } | Record::Downgraded { op, .. } => {
                 ensure(self.first_waiting(*op).is_some(), "no publication of this name waits")
             }
-            Record::Released { packet_id } | Record::Ended { packet_id } => {
-                ensure(self.publication(*packet_id).is_some(), "no publication has this packet identifier")
+            Record::Ended { op, packet_id } => {
+                ensure(self.owner(*packet_id) == Some(*op), "no publication has this packet identifier")
             }
-            Record::Completed { packet_id } => {
-                let received = self.incoming.known(*packet_id) == Some(Known::Received);
-                ensure(received, "no message was received under this packet identifier")
+            Record::Released { op, packet_id, .. } => match self.owner(*packet_id) {
+                Some(owner) => ensure(owner == *op, "another publication has this packet identifier"),
+                None => Ok(()),
+            },
+            Record::Keyed { op, key, .. } => {
+                let same = self.keyed.op_of(key).is_none_or(|known| known == *op);
+                ensure(same, "another publication has this key")
             }
             Record::ClientId(_)
+            | Record::SessionBegan { .. }
+            | Record::Reserved { .. }
+            | Record::Forgotten { .. }
             | Record::Received { .. }
+            | Record::Completed { .. }
             | Record::Subscribed { .. }
-            | Record::Unsubscribed { .. }
-            | Record::SessionLost { .. } => Ok(()),
+            | Record::Unsubscribed { .. } => Ok(()),
         }
     }
 
-    /// After the fold of a restore: what has a packet identifier may have been sent, and waiting messages are as old as
-    /// the time away says.
+    /// The publication under this packet identifier.
+    fn owner(&self, packet_id: PacketId) -> Option<OpId> {
+        let slot = self.publication(packet_id)?;
+        self.outgoing.get(slot).map(|entry| entry.op)
+    }
+
+    /// After the fold of a restore: what has a packet identifier may have been sent, waiting messages are as old as the time
+    /// away says, and all is in the order in which it is sent again.
     pub(crate) fn restored(&mut self, now: Instant, away: Duration) {
+        self.outgoing.connection_ended();
+        self.last_op = self.last_op.max(self.reserved);
         let waiting: Vec<u32> = self.outgoing.slots(Stage::Waiting).collect();
         for slot in &waiting {
             // Downgraded to QoS 0: the session does not owe it.
@@ -189,6 +262,8 @@ impl Session {
                 entry.sent = entry.owed.packet_id().is_some();
             }
         }
+        let outgoing = &self.outgoing;
+        self.keyed.retain_open(outgoing.ops());
     }
 
     /// A request is written under this packet identifier.
@@ -233,18 +308,22 @@ impl Session {
         }
     }
 
-    fn apply_session_lost(&mut self, policy: LostSession) {
-        let mut again = Vec::new();
-        for slot in self.outgoing.owed_slots() {
-            if let Some(packet_id) = self.outgoing.get(slot).and_then(|entry| entry.owed.packet_id()) {
+    fn apply_session_began(&mut self, identity: u64) {
+        self.identity = identity;
+        let mut again = self.outgoing.owed_slots();
+        for slot in &again {
+            if let Some(packet_id) = self.outgoing.get(*slot).and_then(|entry| entry.owed.packet_id()) {
                 self.ids.remove(packet_id);
             }
-            if self.is_given_up(slot, policy) {
-                self.outgoing.remove(slot);
-            } else {
-                again.push(slot);
-            }
         }
+        // What has no message any more was given up before.
+        again.retain(|slot| match self.outgoing.get(*slot).map(|entry| &entry.owed) {
+            Some(Owed::Release(..)) | None => {
+                self.outgoing.remove(*slot);
+                false
+            }
+            Some(Owed::Publish(..) | Owed::Waiting(_)) => true,
+        });
         self.outgoing.unassign(&again);
         self.incoming.session_lost();
     }
@@ -261,16 +340,10 @@ impl Session {
     }
 
     /// The publications that a lost session ends.
-    pub(crate) fn given_up(&self, policy: LostSession) -> Vec<OpId> {
-        let ended = |slot: &u32| self.is_given_up(*slot, policy);
-        let entries = self.outgoing.owed_slots();
-        entries
-            .iter()
-            .filter(|slot| ended(slot))
-            .filter_map(|slot| self.outgoing.get(*slot))
-            .filter(|entry| !entry.ended)
-            .map(|entry| entry.op)
-            .collect()
+    pub(crate) fn given_up(&self, policy: LostSession) -> Vec<u32> {
+        let mut slots = self.outgoing.owed_slots();
+        slots.retain(|slot| self.is_given_up(*slot, policy));
+        slots
     }
 
     /// Whether a lost session would change anything that the journal keeps.
@@ -342,6 +415,9 @@ impl Session {
                     (Subscription { filter: filter.clone(), options: kept.options }, kept.identifier)
                 })
                 .collect(),
+            keyed: self.keyed.list(),
+            identity: self.identity,
+            generations: self.incoming.generations().collect(),
         }
     }
 
@@ -352,5 +428,6 @@ impl Session {
             .saturating_add(self.requests.bytes())
             .saturating_add(self.ids.memory_used())
             .saturating_add(self.subscription_bytes)
+            .saturating_add(self.keyed.memory_used())
     }
 }

@@ -76,8 +76,8 @@ pub(crate) enum Stage {
 pub(crate) struct Entry {
     pub(crate) op: OpId,
     pub(crate) owed: Owed,
-    /// Orders what is resent: given at acceptance, and anew at PUBREC.
-    pub(crate) order: u64,
+    /// Orders what is resent: the command's number at acceptance, and at PUBREC the newest one's, with the count of PUBRECs.
+    pub(crate) order: (u64, u64),
     /// When it was accepted, or restored.
     pub(crate) accepted_at: Instant,
     /// How long it had waited before it was restored.
@@ -116,7 +116,6 @@ pub(crate) struct Outgoing {
     free: Vec<u32>,
     lists: [List; 4],
     bytes: usize,
-    next_order: u64,
 }
 
 impl Outgoing {
@@ -169,9 +168,9 @@ impl Outgoing {
         }
     }
 
-    fn next_order(&mut self) -> u64 {
-        self.next_order = self.next_order.saturating_add(1);
-        self.next_order
+    /// The commands of all entries.
+    pub(crate) fn ops(&self) -> impl Iterator<Item = OpId> {
+        self.slots.iter().flatten().map(|entry| entry.op)
     }
 
     /// Whether `is` holds for a message that is kept.
@@ -191,19 +190,27 @@ impl Outgoing {
 
     /// A new entry at the end of the waiting ones.
     pub(crate) fn push(&mut self, op: OpId, message: Message) -> u32 {
-        let owed = Owed::Waiting(message);
+        self.insert(op, Owed::Waiting(message), (op.to_u64(), 0), Stage::Waiting)
+    }
+
+    /// A new entry that owes a PUBREL.
+    pub(crate) fn push_released(&mut self, op: OpId, packet_id: PacketId, order: (u64, u64)) -> u32 {
+        self.insert(op, Owed::Release(packet_id, Taken::PLAINLY), order, Stage::Ready)
+    }
+
+    fn insert(&mut self, op: OpId, owed: Owed, order: (u64, u64), stage: Stage) -> u32 {
         self.bytes = self.bytes.saturating_add(owed.cost());
         let entry = Entry {
             op,
             owed,
-            order: self.next_order(),
+            order,
             accepted_at: Instant::ZERO,
             away: Duration::ZERO,
             gate: JournalSeq::ZERO,
             sent: false,
             ended: false,
             misanswered: false,
-            stage: Stage::Waiting,
+            stage,
             previous: None,
             next: None,
         };
@@ -220,7 +227,7 @@ impl Outgoing {
                 slot
             }
         };
-        self.link(slot, Stage::Waiting);
+        self.link(slot, stage);
         slot
     }
 
@@ -277,8 +284,7 @@ impl Outgoing {
     }
 
     /// PUBREC: the payload goes, PUBREL is owed and ordered by now `[MQTT-4.6.0-4]`.
-    pub(crate) fn release(&mut self, slot: u32) {
-        let order = self.next_order();
+    pub(crate) fn release(&mut self, slot: u32, order: (u64, u64)) {
         let Some(entry) = self.get_mut(slot) else { return };
         if let Owed::Publish(packet_id, message) = &entry.owed {
             let (packet_id, cost) = (*packet_id, message.cost());

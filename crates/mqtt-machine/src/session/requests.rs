@@ -31,6 +31,11 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// Under which identifier it was written.
+    pub(crate) const fn packet_id(&self) -> Option<PacketId> {
+        self.packet_id
+    }
+
     pub(crate) const fn new(op: Option<OpId>, ask: Ask, properties: PropertiesBuf) -> Self {
         Self { op, ask, properties, packet_id: None, sent: false }
     }

@@ -213,6 +213,8 @@ fn outcome(out: &mut Digest, outcome: &Outcome) {
         }
         Outcome::NotSent => out.byte(8),
         Outcome::Unknown => out.byte(9),
+        Outcome::StoreFailed => out.byte(10),
+        Outcome::Kept => out.byte(11),
     }
 }
 

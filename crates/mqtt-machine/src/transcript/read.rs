@@ -12,7 +12,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use crate::error::TopicError;
-use crate::journal::Record;
+use crate::journal::{KeyError, Record, RecordError};
 use crate::time::Instant;
 use crate::types::{OpId, TransportId};
 
@@ -55,6 +55,10 @@ pub enum Wrong {
     Topic(TopicError),
     /// A list of properties that is none.
     Properties,
+    /// Bytes that are no record of a journal.
+    Record(RecordError),
+    /// Bytes that are no key of a publication.
+    Key(KeyError),
 }
 
 impl fmt::Display for ReadError {
@@ -70,6 +74,8 @@ impl fmt::Display for ReadError {
             Wrong::Text => f.write_str("a text is not UTF-8"),
             Wrong::Topic(error) => error.fmt(f),
             Wrong::Properties => f.write_str("a list of properties is not valid"),
+            Wrong::Record(error) => error.fmt(f),
+            Wrong::Key(error) => error.fmt(f),
         }
     }
 }

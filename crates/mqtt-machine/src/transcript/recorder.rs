@@ -8,10 +8,10 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::config::Config;
 use crate::interface::{
-    Action, Answer, Command, Disconnect, Event, Input, Receipt, Refused, Reply, StoreError, Subscribe,
-    TransportEvent, Unsubscribe,
+    Action, Answer, Command, Disconnect, Event, Input, KeyedPublication, Receipt, Refused, Reply, StoreError,
+    Subscribe, TransportEvent, Unsubscribe,
 };
-use crate::journal::Record;
+use crate::journal::{PublishKey, Record};
 use crate::machine::{Machine, RestoreError};
 use crate::message::Message;
 use crate::output::Output;
@@ -280,6 +280,34 @@ impl Recorder {
         result
     }
 
+    /// As [`Machine::publish_keyed`].
+    ///
+    /// # Errors
+    /// As [`Machine::publish_keyed`].
+    pub fn publish_keyed(
+        &mut self,
+        now: Instant,
+        key: PublishKey,
+        message: Message,
+    ) -> Result<KeyedPublication, Refused> {
+        self.begin(now, || Input::Command(Command::PublishKeyed(key.clone(), message.clone())));
+        let result = self.machine.publish_keyed(now, key, message);
+        self.end(|| match &result {
+            Ok(
+                KeyedPublication::Accepted(op) | KeyedPublication::Open(op) | KeyedPublication::Ended(op, _),
+            ) => Said::Accepted(*op),
+            Err(refused) => Said::Refused(digest::of_refused(refused)),
+        });
+        result
+    }
+
+    /// As [`Machine::forget`].
+    pub fn forget(&mut self, now: Instant, key: &PublishKey) {
+        self.begin(now, || Input::Command(Command::Forget(key.clone())));
+        self.machine.forget(now, key);
+        self.end(|| Said::Nothing);
+    }
+
     /// As [`Machine::subscribe`].
     ///
     /// # Errors
@@ -447,7 +475,7 @@ impl Said {
     pub(super) fn of_reply(reply: &Reply) -> Self {
         match reply {
             Reply::Done => Self::Nothing,
-            Reply::Accepted(op) => Self::Accepted(*op),
+            Reply::Accepted(op) | Reply::Ended(op, _) => Self::Accepted(*op),
             Reply::Refused(refused) => Self::Refused(digest::of_refused(refused)),
             Reply::Unread(bytes) => Self::Unread(bytes.len()),
         }

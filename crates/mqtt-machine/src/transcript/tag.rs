@@ -7,18 +7,8 @@ pub(super) const RESTORED: u8 = 1;
 /// Records of a restored session.
 pub(super) mod record {
     pub(crate) const END: u8 = 0;
-    pub(crate) const CLIENT_ID: u8 = 1;
-    pub(crate) const QUEUED: u8 = 2;
-    pub(crate) const ASSIGNED: u8 = 3;
-    pub(crate) const RELEASED: u8 = 4;
-    pub(crate) const ENDED: u8 = 5;
-    pub(crate) const DISCARDED: u8 = 6;
-    pub(crate) const RECEIVED: u8 = 7;
-    pub(crate) const COMPLETED: u8 = 8;
-    pub(crate) const SUBSCRIBED: u8 = 9;
-    pub(crate) const UNSUBSCRIBED: u8 = 10;
-    pub(crate) const SESSION_LOST: u8 = 11;
-    pub(crate) const DOWNGRADED: u8 = 12;
+    // 1 to 12 were records in a form of their own.
+    pub(crate) const RECORD: u8 = 13;
 }
 
 /// Calls.
@@ -60,6 +50,8 @@ pub(super) mod command {
     pub(crate) const REAUTHENTICATE: u8 = 9;
     /// As `SUBSCRIBE`, with an identifier behind it.
     pub(crate) const SUBSCRIBE_IDENTIFIED: u8 = 10;
+    pub(crate) const PUBLISH_KEYED: u8 = 11;
+    pub(crate) const FORGET: u8 = 12;
 }
 
 /// Answers.

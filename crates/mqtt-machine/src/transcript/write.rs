@@ -8,10 +8,10 @@ use crate::config::{Authentication, Backoff, Config, Credentials, Limits, Redire
 use crate::interface::{
     Answer, Command, Disconnect, Input, Receipt, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
-use crate::journal::Record;
+use crate::journal::{self, Record};
 use crate::message::Message;
 use crate::time::Instant;
-use crate::types::{OpId, PacketId, Subscription, SubscriptionOptions, TopicFilter, TransportId};
+use crate::types::{OpId, Subscription, SubscriptionOptions, TopicFilter, TransportId};
 
 use super::entry::{Call, Header, Observed, Origin, Said, Standing, StopReason};
 use super::sink::Sink;
@@ -156,58 +156,10 @@ pub(super) fn op(out: &mut impl Sink, op: OpId) {
     out.number(op.to_u64());
 }
 
-fn packet_id(out: &mut impl Sink, packet_id: PacketId) {
-    out.number(packet_id.to_u16().into());
-}
-
+/// A record in the bytes of the journal.
 pub(super) fn record(out: &mut impl Sink, record: &Record) {
-    use tag::record as tag;
-    let mut with_id = |tag: u8, id: &PacketId| {
-        out.byte(tag);
-        packet_id(out, *id);
-    };
-    match record {
-        Record::Released { packet_id } => with_id(tag::RELEASED, packet_id),
-        Record::Ended { packet_id } => with_id(tag::ENDED, packet_id),
-        Record::Received { packet_id } => with_id(tag::RECEIVED, packet_id),
-        Record::Completed { packet_id } => with_id(tag::COMPLETED, packet_id),
-        Record::ClientId(client_id) => {
-            out.byte(tag::CLIENT_ID);
-            out.text(client_id);
-        }
-        Record::Queued { op, message } => {
-            out.byte(tag::QUEUED);
-            self::op(out, *op);
-            self::message(out, message);
-        }
-        Record::Assigned { op, packet_id } => {
-            out.byte(tag::ASSIGNED);
-            self::op(out, *op);
-            self::packet_id(out, *packet_id);
-        }
-        Record::Discarded { op } => {
-            out.byte(tag::DISCARDED);
-            self::op(out, *op);
-        }
-        Record::Downgraded { op, qos } => {
-            out.byte(tag::DOWNGRADED);
-            self::op(out, *op);
-            out.code(*qos);
-        }
-        Record::Subscribed { subscription, identifier } => {
-            out.byte(tag::SUBSCRIBED);
-            self::subscription(out, subscription);
-            out.option(*identifier, |out, identifier| out.number(identifier.into()));
-        }
-        Record::Unsubscribed { filter } => {
-            out.byte(tag::UNSUBSCRIBED);
-            self::filter(out, filter);
-        }
-        Record::SessionLost { policy } => {
-            out.byte(tag::SESSION_LOST);
-            out.code(*policy);
-        }
-    }
+    out.byte(tag::record::RECORD);
+    out.bytes(&journal::encode(record));
 }
 
 fn transport(out: &mut impl Sink, tag: u8, id: TransportId) {
@@ -307,6 +259,15 @@ fn command(out: &mut impl Sink, command: &Command) {
             out.byte(tag::PUBLISH);
             self::message(out, message);
         }
+        Command::PublishKeyed(key, message) => {
+            out.byte(tag::PUBLISH_KEYED);
+            out.bytes(key.as_bytes());
+            self::message(out, message);
+        }
+        Command::Forget(key) => {
+            out.byte(tag::FORGET);
+            out.bytes(key.as_bytes());
+        }
         Command::Subscribe(Subscribe { subscriptions, properties, identifier }) => {
             out.byte(if identifier.is_some() { tag::SUBSCRIBE_IDENTIFIED } else { tag::SUBSCRIBE });
             out.size(subscriptions.len());
@@ -347,7 +308,8 @@ fn command(out: &mut impl Sink, command: &Command) {
 }
 
 pub(super) fn receipt(out: &mut impl Sink, receipt: &Receipt) {
-    let Receipt { serial, bytes, acknowledges } = receipt;
+    // The key is the application's: a machine that gets the receipt back does not read it.
+    let Receipt { serial, bytes, acknowledges, key: _ } = receipt;
     out.number(*serial);
     out.size(*bytes);
     out.flag(*acknowledges);

@@ -63,6 +63,9 @@ impl Bench {
                 self.transport = Some(id);
                 self.output.clear();
                 self.machine.handle_transport(self.now, id, TransportEvent::Opened);
+            } else if let Action::Store { seq, .. } = action {
+                // CONNECT waits for the records before it.
+                self.machine.handle_stored(self.now, Ok(seq));
             }
         }
         let sent = self.sent();

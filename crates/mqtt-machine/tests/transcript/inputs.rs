@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mqtt_machine::journal::Record;
+use mqtt_machine::journal::{PublishKey, Record};
 use mqtt_machine::packet::{PropertiesBuf, Property, Sender};
 use mqtt_machine::transcript::{Call, Recorder, Recording, Transcript};
 use mqtt_machine::{
     Answer, Authentication, Backoff, CleanStart, Command, Config, Credentials, Disconnect, Input, Instant,
-    JournalSeq, Limits, LostSession, Message, Offline, OpId, PacketId, ProtocolVersion, QoS, ReasonCode,
-    Receipt, RetainHandling, Secret, Server, StoreError, Subscribe, Subscription, SubscriptionOptions,
-    TopicFilter, TopicName, TransportEvent, TransportId, Unsubscribe, Will, wire,
+    JournalSeq, Limits, LostSession, Message, Offline, OpId, Outcome, PacketId, ProtocolVersion, QoS,
+    ReasonCode, Receipt, RetainHandling, Secret, Server, StoreError, Subscribe, Subscription,
+    SubscriptionOptions, TopicFilter, TopicName, TransportEvent, TransportId, Unsubscribe, Will, wire,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -136,6 +136,8 @@ fn command() -> impl Strategy<Value = Command> {
                 Command::Subscribe(subscribe)
             },
         ),
+        2 => (publish_key(), message()).prop_map(|(key, message)| Command::PublishKeyed(key, message)),
+        1 => publish_key().prop_map(Command::Forget),
         1 => (vec(topic_filter(), 0..3), list()).prop_map(|(filters, properties)| {
             Command::Unsubscribe(Unsubscribe::new(filters).properties(properties))
         }),
@@ -249,20 +251,40 @@ fn limits() -> impl Strategy<Value = Limits> {
 pub(crate) fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
         text().prop_map(Record::ClientId),
-        (op(), message()).prop_map(|(op, message)| Record::Queued { op, message }),
+        (op(), message()).prop_map(|(op, message)| Record::Queued {
+            op,
+            // DUP is not kept: a message that may have been sent says so by its packet identifier.
+            message: Message { dup: false, ..message }
+        }),
         (op(), packet_id()).prop_map(|(op, packet_id)| Record::Assigned { op, packet_id }),
-        packet_id().prop_map(|packet_id| Record::Released { packet_id }),
-        packet_id().prop_map(|packet_id| Record::Ended { packet_id }),
+        (op(), packet_id(), op(), 1_u64..9).prop_map(|(op, packet_id, after, turn)| Record::Released {
+            op,
+            packet_id,
+            after,
+            turn
+        }),
+        (op(), packet_id()).prop_map(|(op, packet_id)| Record::Ended { op, packet_id }),
+        (op(), publish_key(), any::<bool>()).prop_map(|(op, key, ended)| Record::Keyed {
+            op,
+            key,
+            outcome: ended.then_some(Outcome::Expired)
+        }),
+        op().prop_map(|op| Record::Forgotten { op }),
+        op().prop_map(|op| Record::Reserved { op }),
         op().prop_map(|op| Record::Discarded { op }),
-        packet_id().prop_map(|packet_id| Record::Received { packet_id }),
-        packet_id().prop_map(|packet_id| Record::Completed { packet_id }),
+        (packet_id(), any::<u32>())
+            .prop_map(|(packet_id, generation)| Record::Received { packet_id, generation }),
+        (packet_id(), any::<u32>())
+            .prop_map(|(packet_id, generation)| Record::Completed { packet_id, generation }),
         (subscription(), option::of(1_u32..1_000))
             .prop_map(|(subscription, identifier)| Record::Subscribed { subscription, identifier }),
         topic_filter().prop_map(|filter| Record::Unsubscribed { filter }),
-        any::<bool>().prop_map(|again| Record::SessionLost {
-            policy: if again { LostSession::SendAgain } else { LostSession::Report }
-        }),
+        any::<u64>().prop_map(|identity| Record::SessionBegan { identity }),
     ]
+}
+
+fn publish_key() -> impl Strategy<Value = PublishKey> {
+    proptest::collection::vec(any::<u8>(), 1..20).prop_map(|bytes| PublishKey::new(bytes).expect("a key"))
 }
 
 fn message() -> impl Strategy<Value = Message> {

@@ -175,16 +175,12 @@ impl Model {
             Action::OpenTransport { id, .. } => self.attempts(*id, false),
             Action::CloseTransport { id } => self.closed(*id),
             Action::Store { seq, record } => {
-                let lost = match record {
-                    Record::SessionLost { .. } => core::mem::take(&mut self.lost),
-                    _ => Vec::new(),
-                };
                 match record {
                     Record::Assigned { op, packet_id } => self.outgoing.assigned(*op, *packet_id),
                     Record::Downgraded { op, qos } => self.outgoing.lowered(*op, *qos),
                     _ => {}
                 }
-                self.journal.stored(*seq, record, &lost, &mut self.findings);
+                self.journal.stored(*seq, record, &mut self.findings);
             }
             _ => {}
         }
@@ -267,7 +263,10 @@ impl Model {
             (Asked::Subscribe(..) | Asked::Unsubscribe(..), Outcome::NotSent) => {
                 self.findings.ensure(!left, Invariant::Outcome, || wrong("and has left"));
             }
-            (Asked::Subscribe(..) | Asked::Unsubscribe(..), Outcome::Unknown | Outcome::Dropped(_))
+            (
+                Asked::Subscribe(..) | Asked::Unsubscribe(..),
+                Outcome::Unknown | Outcome::StoreFailed | Outcome::Dropped(_),
+            )
             | (Asked::Disconnect, Outcome::Disconnected { .. }) => {}
             _ => self.findings.report(Invariant::Outcome, wrong("which is no end of such a command")),
         }

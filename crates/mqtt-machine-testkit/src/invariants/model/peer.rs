@@ -84,12 +84,8 @@ impl Model {
         let silent = wire.version == ProtocolVersion::V3_1 && !wire.clean_start && !self.discarded;
         self.discarded = wire.clean_start && wire.version != ProtocolVersion::V5;
         if !connack.session_present && !silent {
-            let blank = self.outgoing.is_blank() && self.incoming.is_blank();
-            self.lost = self.outgoing.session_lost(self.config.lost_session);
+            self.outgoing.session_lost(self.config.lost_session);
             self.incoming.session_lost();
-            if blank {
-                self.lost.clear();
-            }
         }
         if let Some(wire) = &self.wire {
             self.outgoing.judge(|message, lowered| wire.takes(message, lowered));

@@ -8,7 +8,7 @@ use mqtt_machine::{
     Instant, LostSession, Message, OpId, Outcome, PacketId, QoS, ReasonCode, SessionSnapshot,
 };
 
-use super::{Expect, Findings, Here, Invariant, Outgoing, Stage};
+use super::{Expect, Findings, Here, Invariant, Outgoing, Publication, Stage};
 
 /// What the server says, and what becomes of it all.
 impl Outgoing {
@@ -74,9 +74,8 @@ impl Outgoing {
         self.last_release = 0;
     }
 
-    /// The server has no session: what was in flight starts over or is given up. Returns what ends.
-    pub(in crate::invariants) fn session_lost(&mut self, policy: LostSession) -> Vec<OpId> {
-        let mut lost = Vec::new();
+    /// The server has no session: what was in flight starts over or is given up.
+    pub(in crate::invariants) fn session_lost(&mut self, policy: LostSession) {
         let mut again = Vec::new();
         let owed: Vec<OpId> = self.ids.values().copied().collect();
         for op in owed {
@@ -85,9 +84,6 @@ impl Outgoing {
             let given_up = matches!(publication.stage, Stage::Released(..))
                 || (exactly_once && policy == LostSession::Report);
             if given_up {
-                if !publication.told {
-                    lost.push(op);
-                }
                 self.end(op, Expect::Unknown);
             } else {
                 publication.stage = Stage::Waiting;
@@ -101,13 +97,13 @@ impl Outgoing {
         for op in again.into_iter().rev() {
             self.waiting.push_front(op);
         }
-        lost
     }
 
     /// A disconnect is done: every command has ended. Returns those whose message the session still owes: no record
     /// tells their end.
-    pub(in crate::invariants) fn disconnected(&mut self) -> Vec<OpId> {
-        let unsent = self.publications.iter().filter(|(_, publication)| !publication.sent);
+    pub(in crate::invariants) fn disconnected(&mut self, keeps: bool) -> Vec<OpId> {
+        let is_kept = |publication: &Publication| keeps && publication.message.qos != QoS::AtMostOnce;
+        let unsent = self.publications.iter().filter(|(_, it)| !it.sent && !is_kept(it));
         let unsent: Vec<OpId> = unsent.map(|(op, _)| *op).collect();
         for op in unsent {
             self.end(op, Expect::NotSent);
@@ -115,11 +111,20 @@ impl Outgoing {
         let mut owed = Vec::new();
         for (op, publication) in &mut self.publications {
             if !core::mem::replace(&mut publication.told, true) {
-                self.expected.insert(*op, Expect::Unknown);
+                self.expected.insert(*op, if keeps { Expect::Kept } else { Expect::Unknown });
                 owed.push(*op);
             }
         }
         owed
+    }
+
+    /// The store has failed: every command has ended that had not.
+    pub(in crate::invariants) fn store_failed(&mut self) {
+        for (op, publication) in &mut self.publications {
+            if !core::mem::replace(&mut publication.told, true) {
+                self.expected.insert(*op, Expect::StoreFailed);
+            }
+        }
     }
 
     pub(in crate::invariants) fn is_released(&self, packet_id: PacketId) -> bool {
@@ -153,7 +158,12 @@ impl Outgoing {
         let holds = match expected {
             Some(expect) if expect.is(outcome) => true,
             // It had been given up before a disconnect ended the rest.
-            Some(Expect::NotSent | Expect::Unknown) => {
+            // One that was lowered to QoS 0 is in no store.
+            Some(Expect::Kept) if self.lowers && *outcome == Outcome::NotSent => {
+                self.remove(op);
+                true
+            }
+            Some(Expect::NotSent | Expect::Unknown | Expect::Kept | Expect::StoreFailed) => {
                 matches!(outcome, Outcome::Expired | Outcome::Dropped(_))
             }
             _ => false,

@@ -1,7 +1,9 @@
 //! Owns the judgement at the end of a run: what both ends saw, and what the applications were told.
 //! It must not know how the run came there.
 
-use mqtt_machine::{Message, Outcome, QoS};
+use std::collections::BTreeMap;
+
+use mqtt_machine::{Message, Outcome, ProtocolVersion, QoS};
 
 use super::Promise;
 use super::run::{Play, Sent};
@@ -22,9 +24,34 @@ impl Play<'_> {
         for client in self.schedule.publishers..self.schedule.publishers + self.schedule.subscribers {
             self.judge_identifiers(client, &mut wrong);
         }
+        wrong.extend(self.judge_keys(promise));
         for (invariant, detail) in wrong {
             self.wrong(invariant, detail);
         }
+    }
+
+    /// A delivery key names one message, and a message of QoS 2 has one key at each subscriber, whatever crashed. A server whose
+    /// sessions are others' or old, or that cannot say that it lost one (3.1), takes that away.
+    fn judge_keys(&self, promise: Promise) -> Vec<(Invariant, String)> {
+        let silent = self.schedule.version == ProtocolVersion::V3_1;
+        if promise == Promise::Own || (silent && promise < Promise::Delivered) || !self.schedule.durable {
+            return Vec::new();
+        }
+        let mut wrong = Vec::new();
+        for client in self.sim.clients() {
+            wrong.extend(client.key_clashes.iter().map(|what| (Invariant::ExactlyOnce, what.clone())));
+            if promise < Promise::Delivered {
+                continue;
+            }
+            let mut names = BTreeMap::new();
+            for (key, message) in client.keys.iter().filter(|(_, message)| message.qos == QoS::ExactlyOnce) {
+                if let Some(other) = names.insert((message.topic.clone(), message.payload.clone()), key) {
+                    let what = format!("message {} is {key} and {other}", text(message));
+                    wrong.push((Invariant::ExactlyOnce, what));
+                }
+            }
+        }
+        wrong
     }
 
     /// What became of one message at the brokers, and what its application was told.
@@ -85,7 +112,7 @@ impl Play<'_> {
                 ));
             }
         }
-        let mut places = std::collections::BTreeMap::new();
+        let mut places = BTreeMap::new();
         for sent in owed {
             let qos = sent.message.qos;
             // Which of its unsettled messages come again after a crash depends on the order of its receipts.

@@ -26,6 +26,7 @@ use core::time::Duration;
 
 use mqtt_machine::{LostSession, ProtocolVersion, QoS};
 
+use super::storage::Storage;
 use super::{Options, Settle};
 use crate::broker::BrokerConfig;
 use crate::random::Random;
@@ -331,6 +332,19 @@ impl Schedule {
         return self.options.layers.as_ref().map(ToString::to_string).unwrap_or_default();
         #[cfg(not(feature = "layers"))]
         String::new()
+    }
+
+    /// The same schedule with another storage for the records of its clients. It has an effect where
+    /// [`is_durable`](Self::is_durable).
+    #[must_use]
+    pub fn stored_in(mut self, storage: fn() -> Box<dyn Storage>) -> Self {
+        self.options.storage = storage;
+        self
+    }
+
+    /// Whether its clients have a store, and crash.
+    pub fn is_durable(&self) -> bool {
+        self.durable && self.steps.iter().any(|step| matches!(step.what, What::Crash(..)))
     }
 
     /// The line that runs this seed again, and shrinks what fails.

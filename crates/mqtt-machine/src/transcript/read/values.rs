@@ -13,14 +13,13 @@ use crate::error::TopicError;
 use crate::interface::{
     Answer, Command, Disconnect, Input, Receipt, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
-use crate::journal::Record;
+use crate::journal::{self, PublishKey, Record};
 use crate::message::Message;
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
 use crate::time::Instant;
 use crate::types::{
-    JournalSeq, OpId, PacketId, Secret, Server, Subscription, SubscriptionOptions, TopicFilter, TopicName,
-    TransportId,
+    JournalSeq, Secret, Server, Subscription, SubscriptionOptions, TopicFilter, TopicName, TransportId,
 };
 use crate::wire::property;
 
@@ -180,17 +179,8 @@ fn reason(from: &mut Cursor<'_>) -> Read<ReasonCode> {
     ReasonCode::from_u8(code).map_or_else(|| unknown(start, "reason code", code), Ok)
 }
 
-fn op(from: &mut Cursor<'_>) -> Read<OpId> {
-    number(from).map(OpId::new)
-}
-
 fn transport_id(from: &mut Cursor<'_>) -> Read<TransportId> {
     number(from).map(TransportId::new)
-}
-
-fn packet_id(from: &mut Cursor<'_>) -> Read<PacketId> {
-    let start = from.0;
-    PacketId::new(narrow(from)?).map_or_else(|| fail(start, Wrong::Number), Ok)
 }
 
 fn credentials(from: &mut Cursor<'_>) -> Read<Credentials> {
@@ -300,20 +290,10 @@ pub(super) fn record(from: &mut Cursor<'_>) -> Read<Option<Record>> {
     let start = from.0;
     let record = match byte(from)? {
         tag::END => return Ok(None),
-        tag::CLIENT_ID => Record::ClientId(string(from)?),
-        tag::QUEUED => Record::Queued { op: op(from)?, message: message(from)? },
-        tag::ASSIGNED => Record::Assigned { op: op(from)?, packet_id: packet_id(from)? },
-        tag::RELEASED => Record::Released { packet_id: packet_id(from)? },
-        tag::ENDED => Record::Ended { packet_id: packet_id(from)? },
-        tag::DISCARDED => Record::Discarded { op: op(from)? },
-        tag::DOWNGRADED => Record::Downgraded { op: op(from)?, qos: code(from)? },
-        tag::RECEIVED => Record::Received { packet_id: packet_id(from)? },
-        tag::COMPLETED => Record::Completed { packet_id: packet_id(from)? },
-        tag::SUBSCRIBED => {
-            Record::Subscribed { subscription: subscription(from)?, identifier: option(from, narrow)? }
+        tag::RECORD => {
+            let place = from.0;
+            journal::decode(view(from)?).or_else(|error| fail(place, Wrong::Record(error)))?
         }
-        tag::UNSUBSCRIBED => Record::Unsubscribed { filter: topic_filter(from)? },
-        tag::SESSION_LOST => Record::SessionLost { policy: code(from)? },
         code => return unknown(start, "record", code),
     };
     Ok(Some(record))
@@ -355,6 +335,8 @@ fn command(from: &mut Cursor<'_>) -> Read<Command> {
     let code = byte(from)?;
     let command = match code {
         tag::PUBLISH => Command::Publish(message(from)?),
+        tag::PUBLISH_KEYED => Command::PublishKeyed(key(from)?, message(from)?),
+        tag::FORGET => Command::Forget(key(from)?),
         tag::SUBSCRIBE | tag::SUBSCRIBE_IDENTIFIED => Command::Subscribe(Subscribe {
             subscriptions: list(from, subscription)?,
             properties: properties(from)?,
@@ -382,8 +364,13 @@ fn command(from: &mut Cursor<'_>) -> Read<Command> {
     Ok(command)
 }
 
+fn key(from: &mut Cursor<'_>) -> Read<PublishKey> {
+    let start = from.0;
+    PublishKey::new(view(from)?).or_else(|error| fail(start, Wrong::Key(error)))
+}
+
 fn receipt(from: &mut Cursor<'_>) -> Read<Receipt> {
-    Ok(Receipt { serial: number(from)?, bytes: size(from)?, acknowledges: flag(from)? })
+    Ok(Receipt { serial: number(from)?, bytes: size(from)?, acknowledges: flag(from)?, key: None })
 }
 
 fn answer(from: &mut Cursor<'_>) -> Read<Answer> {
