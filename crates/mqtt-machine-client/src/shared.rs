@@ -285,7 +285,13 @@ impl State {
                 self.machine.handle_stored(now, Ok(upto));
             }
             News::Failed(error) => {
-                self.machine.handle_stored(now, Err(mqtt_machine::StoreError(error.to_string())));
+                let error = mqtt_machine::StoreError(error.to_string());
+                self.machine.handle_stored(now, Err(error.clone()));
+                if self.machine.is_idle() && !self.is_over() {
+                    // Between two attempts there is no end of one that would tell.
+                    self.enter(Phase::GaveUp(EndReason::Store(error).into()), wakes);
+                    self.room.wake_all(wakes);
+                }
             }
         }
         self.kept_waiters.wake_all(wakes);

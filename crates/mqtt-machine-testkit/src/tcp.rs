@@ -13,10 +13,13 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod diary;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time;
@@ -24,6 +27,8 @@ use std::time;
 use mqtt_machine::Instant;
 
 use crate::broker::{self, BrokerConfig, ConnId};
+
+use diary::{Diary, Done};
 
 /// How long one write to a client that reads nothing may take before its connection is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,11 +51,14 @@ struct Shared {
     /// Wakes the thread that waits for the broker's deadline.
     timer: Condvar,
     origin: time::Instant,
+    /// The time at the origin.
+    base: Instant,
 }
 
 #[derive(Debug)]
 struct State {
     broker: broker::Broker,
+    diary: Option<Diary>,
     links: BTreeMap<ConnId, Link>,
     next: u64,
     refuse_until: Option<time::Instant>,
@@ -83,13 +91,35 @@ impl Broker {
     /// # Errors
     /// When the port cannot be bound or no thread be started.
     pub fn start_on(config: BrokerConfig, port: u16) -> io::Result<Self> {
+        Self::launch(config, port, None)
+    }
+
+    /// Starts a broker on this port that goes on where an earlier process with the same configuration and file ended, however it
+    /// did: all that is done to it stands in the file, and is on the disk before anything that follows from it leaves. What
+    /// [`broker`](Self::broker) changes is not in it.
+    ///
+    /// # Errors
+    /// As [`start_on`](Self::start_on), and when the file cannot be read or written.
+    pub fn start_journaled(config: BrokerConfig, port: u16, path: &Path) -> io::Result<Self> {
+        Self::launch(config, port, Some(path))
+    }
+
+    fn launch(config: BrokerConfig, port: u16, diary: Option<&Path>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let address = listener.local_addr()?;
+        let mut broker = broker::Broker::new(config, u64::from(address.port()));
+        let (diary, base, next) = match diary {
+            None => (None, Instant::ZERO, 0),
+            Some(path) => {
+                Diary::open(path, &mut broker).map(|(diary, last, next)| (Some(diary), last, next))?
+            }
+        };
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
-                broker: broker::Broker::new(config, u64::from(address.port())),
+                next,
+                broker,
+                diary,
                 links: BTreeMap::new(),
-                next: 0,
                 refuse_until: None,
                 armed: None,
                 stop: false,
@@ -97,6 +127,7 @@ impl Broker {
             }),
             timer: Condvar::new(),
             origin: time::Instant::now(),
+            base,
         });
         let mut broker = Self { shared: Arc::clone(&shared), address, threads: Vec::new() };
         let for_timer = Arc::clone(&shared);
@@ -204,6 +235,12 @@ impl State {
         self.broker.cut(conn);
     }
 
+    fn note(&mut self, done: Done, at: Instant, conn: ConnId, bytes: &[u8]) {
+        if let Some(diary) = &mut self.diary {
+            diary.note(done, at, conn, bytes);
+        }
+    }
+
     fn is_over(&self, conn: ConnId) -> bool {
         self.stop || self.links.get(&conn).is_none_or(|link| link.closing)
     }
@@ -215,7 +252,7 @@ impl Shared {
     }
 
     fn now(&self) -> Instant {
-        Instant::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+        self.base + self.origin.elapsed()
     }
 
     /// After anything happened to the broker: wakes whom it concerns.
@@ -250,7 +287,9 @@ impl Shared {
                     Err(poisoned) => poisoned.into_inner().0,
                 };
             }
-            state.broker.handle_timeout(self.now());
+            let now = self.now();
+            state.note(Done::Timeout, now, ConnId::new(0), &[]);
+            state.broker.handle_timeout(now);
             self.settle(&mut state);
         }
     }
@@ -285,7 +324,9 @@ impl Shared {
         state.next += 1;
         let changed = Arc::new(Condvar::new());
         state.links.insert(conn, Link { stream, changed: Arc::clone(&changed), closing: false });
-        state.broker.open(self.now(), conn);
+        let now = self.now();
+        state.note(Done::Open, now, conn, &[]);
+        state.broker.open(now, conn);
         self.settle(state);
         let (shared, wake) = (Arc::clone(self), Arc::clone(&changed));
         state.threads.push(spawn("broker-read", move || shared.run_reader(conn, reading, &wake))?);
@@ -310,8 +351,10 @@ impl Shared {
                 result => result.unwrap_or(0),
             };
             let mut state = self.lock();
+            let now = self.now();
             if read == 0 {
-                state.broker.closed(self.now(), conn);
+                state.note(Done::Closed, now, conn, &[]);
+                state.broker.closed(now, conn);
                 if let Some(link) = state.links.get_mut(&conn) {
                     link.closing = true;
                     link.changed.notify_all();
@@ -319,7 +362,8 @@ impl Shared {
                 self.settle(&mut state);
                 return;
             }
-            state.broker.handle_input(self.now(), conn, &buffer[..read]);
+            state.note(Done::Input, now, conn, &buffer[..read]);
+            state.broker.handle_input(now, conn, &buffer[..read]);
             self.settle(&mut state);
         }
     }
@@ -328,7 +372,9 @@ impl Shared {
         while let Some(bytes) = self.next_output(conn, changed) {
             if stream.write_all(&bytes).is_err() {
                 let mut state = self.lock();
-                state.broker.closed(self.now(), conn);
+                let now = self.now();
+                state.note(Done::Closed, now, conn, &[]);
+                state.broker.closed(now, conn);
                 self.settle(&mut state);
                 break;
             }
@@ -346,8 +392,15 @@ impl Shared {
                 return None;
             }
             let bytes = state.broker.poll_output(conn);
+            if !bytes.is_empty() {
+                state.note(Done::Output, self.now(), conn, &[]);
+            }
             self.settle(&mut state);
             if !bytes.is_empty() {
+                if state.diary.as_mut().is_some_and(|diary| diary.sync().is_err()) {
+                    // What is not on the disk must not be said.
+                    return None;
+                }
                 // The reader may have waited for this.
                 changed.notify_all();
                 return Some(bytes);
@@ -400,6 +453,41 @@ mod tests {
         assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
         broker.refuse_for(Duration::ZERO);
         connect(&broker);
+    }
+
+    #[test]
+    fn a_broker_with_a_diary_goes_on_where_the_one_before_ended() {
+        let path = std::env::temp_dir().join(format!("mqtt-machine-diary-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let broker = Broker::start_journaled(BrokerConfig::new(), 0, &path).unwrap();
+        let port = broker.port();
+        let hello = [0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0, 1, b'a'];
+        let talk = |stream: &mut TcpStream, say: &[u8], hear: &[u8]| {
+            stream.write_all(say).unwrap();
+            let mut heard = vec![0; hear.len()];
+            stream.read_exact(&mut heard).unwrap();
+            assert_eq!(heard, hear);
+        };
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        talk(&mut stream, &hello, &[0x20, 2, 0, 0]);
+        talk(&mut stream, &[0x82, 6, 0, 1, 0, 1, b't', 1], &[0x90, 3, 0, 1, 1]);
+        // A message that comes back, and that the client does not acknowledge.
+        stream.write_all(&[0x32, 6, 0, 1, b't', 0, 9, b'x']).unwrap();
+        stream.read_exact(&mut [0; 8 + 4]).unwrap();
+        drop((stream, broker));
+        // A write that a crash cut off.
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.extend_from_slice(&[2, 0, 0]);
+        std::fs::write(&path, bytes).unwrap();
+        let broker = Broker::start_journaled(BrokerConfig::new(), port, &path).unwrap();
+        assert_eq!(broker.broker(|broker| broker.owed_to("a")), 1);
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        talk(&mut stream, &hello, &[0x20, 2, 1, 0]);
+        let mut publish = [0; 8];
+        stream.read_exact(&mut publish).unwrap();
+        assert_eq!((publish[0] | 8, publish[7]), (0x3A, b'x'));
+        drop((stream, broker));
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Hostile {
         let mut random = Random::new(seed);
         let config = config(&mut random, version).durable(true);
         let message = |text: &'static str, qos| Message::to("a", text).unwrap().qos(qos);
-        let mut records = Vec::new();
+        let mut records = vec![Record::SessionBegan { identity: 1 }];
         let owed = [
             (1, QoS::AtLeastOnce),
             (2, QoS::ExactlyOnce),

@@ -350,12 +350,12 @@ impl Machine {
                 for (_, op, outcome) in core::mem::take(&mut self.journal.held) {
                     self.events.push_back(Event::Completed { op, outcome });
                 }
-                self.end_for_want_of_a_store();
                 match &self.state {
                     State::Live(connection) if connection.is_closing() => {}
                     State::Waiting { .. } => self.state = State::Idle,
                     _ => self.end(now, EndReason::Store(error)),
                 }
+                self.end_for_want_of_a_store();
             }
         }
     }

@@ -284,7 +284,7 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
 }
 
 fn publish_key() -> impl Strategy<Value = PublishKey> {
-    proptest::collection::vec(any::<u8>(), 1..20).prop_map(|bytes| PublishKey::new(bytes).expect("a key"))
+    vec(any::<u8>(), 1..20).prop_map(|bytes| PublishKey::new(bytes).expect("a key"))
 }
 
 fn message() -> impl Strategy<Value = Message> {
