@@ -140,8 +140,9 @@ fn what_waits_of_qos_0_is_no_part_of_the_session() {
 #[test]
 fn records_that_do_not_follow_from_each_other_are_no_session() {
     let packet_id = PacketId::MIN;
+    let op = OpId::new(1);
     for record in
-        [Record::Released { packet_id }, Record::Completed { packet_id }, Record::Ended { packet_id }]
+        [Record::Assigned { op, packet_id }, Record::Ended { op, packet_id }, Record::Discarded { op }]
     {
         let records = [Record::ClientId("test".into()), record.clone()];
         let (config, away) = (Arc::new(config(V5)), Duration::ZERO);

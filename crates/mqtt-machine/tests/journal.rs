@@ -275,7 +275,7 @@ fn to_publish_again_under_a_key_is_not_to_publish_again() {
     bench.machine.forget(now, &key("k"));
     assert!(matches!(publish(&mut bench), Ok(KeyedPublication::Accepted(_))));
     let refused = bench.machine.publish_keyed(now, key("q"), message.qos(QoS::AtMostOnce));
-    assert!(matches!(refused, Err(Refused::NotSupported(_))));
+    assert!(matches!(refused, Err(Refused::Misuse(_))));
     assert_eq!(PublishKey::new(""), Err(KeyError { bytes: 0 }));
     assert!(PublishKey::new([0; 129]).is_err());
 }

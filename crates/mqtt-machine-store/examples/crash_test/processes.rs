@@ -9,7 +9,9 @@ use std::time::Duration;
 use mqtt_machine_store::StoreFile;
 use mqtt_machine_testkit::broker::BrokerConfig;
 use mqtt_machine_testkit::tcp::Broker;
-use mqtt_machine_tokio::{Backoff, CleanStart, Client, Message, Options, Outcome, PublishKey, QoS};
+use mqtt_machine_tokio::{
+    Backoff, CleanStart, Client, Message, Options, Outcome, PublishKey, QoS, Subscription,
+};
 
 use crate::{Plan, Result, store, verdict};
 
@@ -109,7 +111,7 @@ pub(crate) fn subscriber(plan: &Plan) -> Result<()> {
         let client = Client::start(options(plan, "subscriber")?)?;
         let mut messages = client.messages();
         let mut subscribing = std::pin::pin!(client.subscribe("crash/+", qos(plan)));
-        let mut subscription = None;
+        let mut subscription: Option<Subscription> = None;
         loop {
             let first = tokio::select! {
                 biased;

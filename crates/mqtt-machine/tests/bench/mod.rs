@@ -226,18 +226,27 @@ impl Bench {
                     self.transport = Some(id);
                     self.output.clear();
                     self.machine.handle_transport(self.now, id, TransportEvent::Opened);
+                    self.store();
                     let bytes = self.sent_bytes();
                     let connect = wire::decode(&bytes, ProtocolVersion::V5, Sender::Client);
                     let Ok(Packet::Connect(connect)) = connect else { panic!("{bytes:?}") };
                     self.version = connect.version;
                     return server.as_str().to_owned();
                 }
+                Some(Action::Store { seq, .. }) => self.machine.handle_stored(self.now, Ok(seq)),
                 Some(_) => {}
                 None => {
                     self.now = self.machine.poll_timeout().expect("another attempt").max(self.now);
                     self.machine.handle_timeout(self.now);
                 }
             }
+        }
+    }
+
+    /// Every record is durable: CONNECT waits for those before it.
+    fn store(&mut self) {
+        while let Some(Action::Store { seq, .. }) = self.machine.poll_action() {
+            self.machine.handle_stored(self.now, Ok(seq));
         }
     }
 
