@@ -156,8 +156,9 @@ impl Driver {
                     state.store_news(now, news, &mut self.wakes);
                 }
                 // What is told of the end holds for what is in the store by then.
-                if state.closing.is_some() && !keeper.drain() && !keeper.hand_over(waker) {
-                    return Turn { read_capacity: 0, deadline: None, more: false, done: false };
+                if state.closing.is_some() && !keeper.drain() {
+                    let more = keeper.hand_over(waker);
+                    return Turn { read_capacity: 0, deadline: None, more, done: false };
                 }
             }
             self.start(state, now);

@@ -214,7 +214,7 @@ async fn until_the_drain_nothing_is_written_and_then_everything_is() {
         assert!(futures_poll(&mut durable).is_none());
         client.disconnect_with(mqtt_machine_client::Disconnect::new(Duration::ZERO)).await.unwrap();
         assert_eq!(delivery.await, Outcome::Kept);
-        assert!(disk.store.len() >= 2);
+        assert!(disk.store.len() >= 2, "{}", disk.store.len());
     })
     .await;
 }
