@@ -132,7 +132,7 @@ pub(crate) fn subscriber(plan: &Plan) -> Result<()> {
             let Some(first) = first else { return Err("the client has ended".into()) };
             let mut batch = vec![first];
             while batch.len() < 100
-                && let Some(Ok(more)) = subscription.as_mut().map(|stream| stream.try_recv())
+                && let Some(Ok(more)) = subscription.as_mut().map(Subscription::try_recv)
             {
                 batch.push(more);
             }
