@@ -158,7 +158,7 @@ impl Driver {
                 // What is told of the end holds for what is in the store by then.
                 if state.closing.is_some() && !keeper.drain() {
                     let more = keeper.hand_over(waker);
-                    return Turn { read_capacity: 0, deadline: None, more, done: false };
+                    return Turn { read_capacity: 0, deadline: None, due: false, more, done: false };
                 }
             }
             self.start(state, now);
