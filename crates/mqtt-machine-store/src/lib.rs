@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A file that is damaged, foreign or newer is a typed error and is left as it is; nothing is ever begun anew in its place.
-//! `mqtt-machine store check|export|repair FILE` looks into it.
+//! [`StoreFile::inspect`] looks into it, [`StoreFile::repair`] takes out what is no record.
 #![cfg_attr(
     not(test),
     deny(
