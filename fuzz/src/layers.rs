@@ -33,12 +33,38 @@ static WAYS: LazyLock<Vec<Route>> = LazyLock::new(|| {
     ways.into_iter().map(route).collect()
 });
 
-/// The layers take a server's bytes in pieces: nothing panics or grows, and an error stays. The first byte chooses the way, the
-/// second the pieces.
+/// The layers of any way take a server's bytes in pieces: nothing panics or grows, and an error stays. The first byte chooses the way,
+/// the second the pieces.
 pub(crate) fn input(data: &[u8]) {
-    let [way, piece, bytes @ ..] = data else { return };
-    let way = &WAYS[usize::from(*way) % WAYS.len()];
-    let mut layers = way.layers().expect("layers");
+    if let [way, rest @ ..] = data {
+        take(usize::from(*way) % WAYS.len(), rest);
+    }
+}
+
+/// An HTTP proxy answers anything.
+pub(crate) fn http_proxy(data: &[u8]) {
+    take(0, data);
+}
+
+/// A SOCKS5 proxy answers anything.
+pub(crate) fn socks5(data: &[u8]) {
+    take(1, data);
+}
+
+/// A server of TLS says anything.
+pub(crate) fn tls(data: &[u8]) {
+    take(2, data);
+}
+
+/// A WebSocket server says anything.
+pub(crate) fn websocket(data: &[u8]) {
+    take(3, data);
+}
+
+/// The first byte chooses the pieces.
+fn take(way: usize, data: &[u8]) {
+    let [piece, bytes @ ..] = data else { return };
+    let mut layers = WAYS[way].layers().expect("layers");
     let (mut input, mut plaintext, mut out) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
     let mut result = layers.handle_open();
     for piece in bytes.chunks(usize::from(*piece).max(1)) {
