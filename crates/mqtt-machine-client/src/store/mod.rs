@@ -1,6 +1,6 @@
 //! Owns what a store of sessions must do, what can go wrong with it, and when it does it. It must not know where rows are kept.
 //!
-//! A [`Store`] keeps the rows of one client: keys and values of bytes that the core's [journal](mqtt_machine::journal) makes and
+//! A [`Store`] keeps the rows of one client: keys and values of bytes that the core's [`journal`] makes and
 //! reads. It is small on purpose, so that it can be written over a database, flash or a remote log; `mqtt-machine-store` has
 //! one in a file.
 //!
