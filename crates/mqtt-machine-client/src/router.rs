@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 
 use mqtt_machine::journal::DeliveryKey;
-use mqtt_machine::packet::{Property, PropertyId};
+use mqtt_machine::packet::Property;
 use mqtt_machine::{Message, OpId, Outcome, ReasonCode, Receipt, Subscribe, TopicFilter, TopicName};
 
 use crate::filter_map::FilterMap;
@@ -117,11 +117,8 @@ pub(crate) struct Router {
 impl Router {
     /// The identifier of a request: the user's, that of the same filters, or a new one.
     pub(crate) fn identify(&mut self, request: &Subscribe) -> Identifier {
-        let given = match request.properties.as_properties().find(PropertyId::SubscriptionIdentifier) {
-            Some(Property::SubscriptionIdentifier(given)) => Some(given),
-            _ => request.identifier,
-        };
-        match given {
+        let insisted = request.properties.as_properties().subscription_identifiers().next();
+        match insisted.or(request.identifier) {
             Some(given) => Identifier::Users(given),
             None => Identifier::Own(self.known(request).unwrap_or_else(|| self.identifiers.next())),
         }

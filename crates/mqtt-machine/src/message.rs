@@ -6,7 +6,7 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use crate::error::{PropertyError, TopicError};
-use crate::packet::{Properties, PropertiesBuf, Property, PropertyId};
+use crate::packet::{PropertiesBuf, Property, PropertyId};
 use crate::types::{QoS, TopicName};
 
 /// What the entry of a message counts in the caps, in bytes. The same on every target, so that limits, receipts and
@@ -121,11 +121,7 @@ impl Message {
 
     /// The 5.0 Subscription Identifiers that the server put on a received message.
     pub fn subscription_identifiers(&self) -> impl Iterator<Item = u32> {
-        let properties: Properties<'_> = self.properties.as_properties();
-        properties.iter().filter_map(|property| match property {
-            Property::SubscriptionIdentifier(id) => Some(id),
-            _ => None,
-        })
+        self.properties.as_properties().subscription_identifiers()
     }
 
     /// A copy that shares no memory with the buffer it was read from.

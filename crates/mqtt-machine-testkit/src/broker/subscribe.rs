@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use mqtt_machine::packet::{
-    Packet, Properties, Property, PropertyId, ReasonCodes, SubAck, Subscribe, SubscribeFilter, UnsubAck,
-    Unsubscribe,
+    Packet, Properties, ReasonCodes, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe,
 };
 use mqtt_machine::{PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, TopicFilter, TopicName};
 
@@ -20,10 +19,7 @@ impl Broker {
         client_id: &Arc<str>,
         subscribe: &Subscribe<'_>,
     ) -> Result<(), Failure> {
-        let identifier = match subscribe.properties.find(PropertyId::SubscriptionIdentifier) {
-            Some(Property::SubscriptionIdentifier(id)) => Some(id),
-            _ => None,
-        };
+        let identifier = subscribe.properties.subscription_identifiers().next();
         if identifier.is_some() && !self.config.subscription_identifiers {
             return Err(Failure::new(
                 ReasonCode::SubscriptionIdentifiersNotSupported,

@@ -246,10 +246,7 @@ impl Judge {
     }
 
     fn ask_subscribe(&mut self, subscribe: &Subscribe<'_>) {
-        let identifier = match subscribe.properties.find(PropertyId::SubscriptionIdentifier) {
-            Some(Property::SubscriptionIdentifier(id)) => Some(id),
-            _ => None,
-        };
+        let identifier = subscribe.properties.subscription_identifiers().next();
         let mut asked = Vec::new();
         for filter in &subscribe.filters {
             asked.push((filter.filter.to_owned(), filter.options.qos));

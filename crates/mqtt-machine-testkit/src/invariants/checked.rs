@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::journal::Record;
-use mqtt_machine::packet::{Property, PropertyId};
 use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
     Action, Answer, Capabilities, Command, Config, Disconnect, Event, Input, Instant, JournalSeq, Machine,
@@ -305,10 +304,7 @@ impl Checked {
     pub fn subscribe(&mut self, now: Instant, subscribe: Subscribe) -> Result<OpId, Refused> {
         self.before(now);
         let filters = subscribe.subscriptions.iter().map(|it| it.filter.clone()).collect();
-        let insisted = match subscribe.properties.as_properties().find(PropertyId::SubscriptionIdentifier) {
-            Some(Property::SubscriptionIdentifier(identifier)) => Some(identifier),
-            _ => None,
-        };
+        let insisted = subscribe.properties.as_properties().subscription_identifiers().next();
         let identifier = subscribe.identifier.or(insisted);
         let asked = Asked::Subscribe(filters, identifier, subscribe.properties.len());
         let result = self.machine.subscribe(now, subscribe);

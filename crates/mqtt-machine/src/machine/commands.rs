@@ -174,10 +174,8 @@ impl Machine {
     pub(super) fn accept_subscribe(&mut self, subscribe: Subscribe) -> Result<OpId, Refused> {
         self.accepting()?;
         let Subscribe { subscriptions, mut properties, identifier } = subscribe;
-        if let Some(Property::SubscriptionIdentifier(identifier)) =
-            properties.as_properties().find(PropertyId::SubscriptionIdentifier)
-        {
-            self.check_identifier(identifier)?;
+        if let Some(insisted) = properties.as_properties().subscription_identifiers().next() {
+            self.check_identifier(insisted)?;
         }
         if let Some(identifier) = identifier {
             properties

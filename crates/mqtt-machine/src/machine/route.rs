@@ -228,8 +228,7 @@ impl Machine {
         let subscriptions = kept.iter().any(|(kept, identifier)| identifier.is_some() || has_options(kept))
             || self.session.requests.any(|request| match &request.ask {
                 Ask::Subscribe(asked) => {
-                    let properties = request.properties.as_properties();
-                    properties.find(PropertyId::SubscriptionIdentifier).is_some()
+                    request.properties.as_properties().subscription_identifiers().next().is_some()
                         || asked.iter().any(has_options)
                 }
                 Ask::Unsubscribe(_) => false,

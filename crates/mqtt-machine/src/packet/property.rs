@@ -216,6 +216,14 @@ impl<'a> Properties<'a> {
         }
     }
 
+    /// The Subscription Identifiers: one at most in SUBSCRIBE, any number in a PUBLISH of the server.
+    pub fn subscription_identifiers(self) -> impl Iterator<Item = u32> {
+        self.iter().filter_map(|property| match property {
+            Property::SubscriptionIdentifier(identifier) => Some(identifier),
+            _ => None,
+        })
+    }
+
     /// The user properties, in order.
     pub fn user_properties(self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.iter().filter_map(|property| match property {

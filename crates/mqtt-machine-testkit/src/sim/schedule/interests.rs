@@ -1,7 +1,6 @@
 //! Owns what the subscribers of a schedule ask for: filters that overlap, Subscription Identifiers, one filter more in the midst
 //! of it all, and what must hold of them. It must not know how messages are published, nor how links break.
 
-use mqtt_machine::packet::Property;
 use mqtt_machine::{Message, ProtocolVersion, QoS, Subscribe, TopicFilter, Unsubscribe};
 
 use super::super::{Client, Sim};
@@ -102,12 +101,7 @@ impl Schedule {
 }
 
 fn identifiers_in(message: &Message) -> Vec<u32> {
-    let identifier = |property| match property {
-        Property::SubscriptionIdentifier(identifier) => Some(identifier),
-        _ => None,
-    };
-    let mut identifiers: Vec<u32> =
-        message.properties.as_properties().iter().filter_map(identifier).collect();
+    let mut identifiers: Vec<u32> = message.subscription_identifiers().collect();
     identifiers.sort_unstable();
     identifiers
 }
@@ -234,6 +228,8 @@ fn difference(sim: &Sim, schedule: &Schedule, place: usize, client: &Client) -> 
 
 #[cfg(test)]
 mod tests {
+    use mqtt_machine::packet::Property;
+
     use super::*;
 
     fn played(schedule: &Schedule) -> Play<'_> {
