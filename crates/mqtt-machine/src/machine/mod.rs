@@ -7,6 +7,7 @@ mod lifecycle;
 mod observe;
 mod outbound;
 mod packets;
+mod requests;
 mod rng;
 mod route;
 
