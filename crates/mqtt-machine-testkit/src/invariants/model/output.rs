@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::BytesMut;
 use mqtt_machine::journal::Record;
-use mqtt_machine::packet::{Ack, AckKind, Packet, Property, PropertyId, Publish, Subscribe};
+use mqtt_machine::packet::{Ack, AckKind, Packet, Publish, Subscribe};
 use mqtt_machine::{
     Action, DropReason, Event, OpId, Outcome, PacketId, ProtocolVersion, QoS, ReasonCode, TopicFilter,
     TransportId,
@@ -97,19 +97,22 @@ impl Model {
         });
     }
 
+    /// Open commands that have not left on this connection.
+    fn not_left(&self) -> impl Iterator<Item = (OpId, &Asked)> {
+        let open = self.open.iter().map(|(op, asked)| (*op, asked));
+        open.filter(|(op, _)| Some(*op) > self.over && !self.left.contains(op))
+    }
+
     /// Finds who may want a SUBSCRIBE: it carries the identifier of a command, or the one that its filters were granted with;
     /// none where the server has none.
     fn subscribes(&mut self, subscribe: &Subscribe<'_>, filters: &[&str]) -> Wanted {
-        let carried = match subscribe.properties.find(PropertyId::SubscriptionIdentifier) {
-            Some(Property::SubscriptionIdentifier(identifier)) => Some(identifier),
-            _ => None,
-        };
+        let carried = subscribe.properties.subscription_identifiers().next();
         let available = self.wire.as_ref().is_some_and(|wire| wire.has_identifiers);
         let fits = |identifier: &Option<u32>| carried == identifier.filter(|_| available);
-        let same = |asked: &[TopicFilter]| asked.iter().map(TopicFilter::as_str).eq(filters.iter().copied());
-        let open = self.open.iter().filter(|(op, _)| Some(**op) > self.over && !self.left.contains(op));
-        let asked = open.filter_map(|(_, asked)| match asked {
-            Asked::Subscribe(asked, identifier, _) if same(asked) && fits(identifier) => Some(*identifier),
+        let asked = self.not_left().filter_map(|(_, asked)| match asked {
+            Asked::Subscribe(asked, identifier, _) if is_same(asked, filters) && fits(identifier) => {
+                Some(*identifier)
+            }
             _ => None,
         });
         let asked: BTreeSet<Option<u32>> = asked.collect();
@@ -136,20 +139,18 @@ impl Model {
 
     /// The oldest command that asks for this, and did not leave on this connection, does.
     fn asks(&mut self, filters: &[&str], subscribe: bool) {
-        let same = |asked: &[TopicFilter]| asked.iter().map(TopicFilter::as_str).eq(filters.iter().copied());
-        let mut open = self.open.iter().filter(|(op, _)| Some(**op) > self.over && !self.left.contains(op));
-        let op = open.find(|(_, asked)| match asked {
+        let op = self.not_left().find(|(_, asked)| match asked {
             // It may be the machine's own request, too.
             Asked::Subscribe(asked, ..) if asked.iter().any(|filter| self.granted.contains_key(filter)) => {
                 false
             }
-            Asked::Subscribe(asked, ..) => subscribe && same(asked),
-            Asked::Unsubscribe(asked, _) => !subscribe && same(asked),
+            Asked::Subscribe(asked, ..) => subscribe && is_same(asked, filters),
+            Asked::Unsubscribe(asked, _) => !subscribe && is_same(asked, filters),
             _ => false,
         });
         if let Some((op, _)) = op {
-            self.left.insert(*op);
-            self.sent.insert(*op);
+            self.left.insert(op);
+            self.sent.insert(op);
         }
     }
 
@@ -281,4 +282,8 @@ impl Model {
             None => self.findings.report(Invariant::Outcome, wrong),
         }
     }
+}
+
+fn is_same(asked: &[TopicFilter], filters: &[&str]) -> bool {
+    asked.iter().map(TopicFilter::as_str).eq(filters.iter().copied())
 }
