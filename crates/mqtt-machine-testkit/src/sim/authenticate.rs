@@ -13,8 +13,8 @@ pub(super) const PASSWORD: &str = "pencil";
 pub(super) const ITERATIONS: u32 = 1;
 
 impl Sim {
-    /// A new exchange of this client, if it authenticates: the first message.
-    fn begin_exchange(&mut self, client: usize) -> Option<Secret> {
+    /// A new exchange of this client, if it authenticates: the first message, for CONNECT or for AUTH.
+    pub(super) fn begin_exchange(&mut self, client: usize) -> Option<Secret> {
         let method = &self.clients[client].config.authentication.as_ref()?.method;
         let mechanism = Mechanism::from_name(method)?;
         let nonce = format!("{:016x}{:016x}", self.random.next_u64(), self.random.next_u64());
@@ -23,11 +23,6 @@ impl Sim {
         let first = Secret::new(exchange.first());
         self.clients[client].exchange = Some(exchange);
         Some(first)
-    }
-
-    /// What a client says in CONNECT, if it authenticates.
-    pub(super) fn initial_data(&mut self, client: usize) -> Option<Secret> {
-        self.begin_exchange(client)
     }
 
     /// Lets a client that is connected prove itself again. False when it has not come to the end of the last exchange, or is

@@ -138,7 +138,7 @@ impl Sim {
             match action {
                 Action::Prepare { id, server, .. } => {
                     let server = server.unwrap_or_else(|| options::server(0));
-                    let initial_data = self.initial_data(client);
+                    let initial_data = self.begin_exchange(client);
                     let answer = Answer::Prepared { id, server, credentials: None, initial_data };
                     self.clients[client].machine.answer(self.now, answer);
                 }

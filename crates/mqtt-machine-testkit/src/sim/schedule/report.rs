@@ -55,7 +55,7 @@ pub struct Report {
     pub asked: u64,
     /// Exchanges of SCRAM that came to their end, each with a server that proved itself.
     pub authenticated: u64,
-    /// Of those, or begun: exchanges on a connection that was there already.
+    /// Exchanges that were begun on a connection that was there already.
     pub reauthenticated: u64,
     /// The virtual time that it took.
     pub took: Duration,
