@@ -116,10 +116,7 @@ pub(super) fn of_event(event: &Event) -> u32 {
                 out.text(filter.as_str());
                 out.byte(code.to_u8());
             }
-            // Nothing is said of none, as ever.
-            if !properties.is_empty() {
-                out.properties(properties);
-            }
+            out.properties(properties);
         }
         Event::FellBack { version, without } => {
             out.byte(6);
