@@ -594,9 +594,10 @@ impl Recorded {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let recorded = self.shared.with(|state, now, wakes| {
+        let shared = Arc::clone(&self.shared);
+        let open = shared.with(|state, now, _| {
             if state.is_closed() {
-                return Recorded::take(state);
+                return false;
             }
             // Every accepted command gets the outcome that it has so far.
             let _ = state.machine.disconnect(now, Disconnect::new(std::time::Duration::ZERO));
@@ -609,13 +610,19 @@ impl Drop for Driver {
                         keeper.take(seq, record);
                     }
                 }
-                // The outcomes depend on it, and nobody is left to wait for them later.
-                if let Some(news) = keeper.finish() {
+            }
+            true
+        });
+        // The outcomes depend on the store, and nobody is left to wait for it later. It is waited for without the lock.
+        let news = self.keeper.as_mut().filter(|_| open).and_then(Keeper::finish);
+        let recorded = shared.with(|state, now, wakes| {
+            if open {
+                if let Some(news) = news {
                     state.store_news(now, news, wakes);
                 }
+                state.enter(Phase::Closed, wakes);
+                state.dispatch(now, &shared.clock, wakes);
             }
-            state.enter(Phase::Closed, wakes);
-            state.dispatch(now, &self.shared.clock, wakes);
             Recorded::take(state)
         });
         self.keep(&recorded);
