@@ -50,7 +50,7 @@ impl PublishKey {
 
 /// Names one message that arrived with QoS 1 or 2. With a store it is the same when the message comes again, also after a
 /// crash, and another message never has it: a consumer that keeps it together with what the message did, in one transaction, does
-/// nothing twice.
+/// nothing twice. In 3.1, where no server says that it has lost a session, a message of the next one may have the key of another.
 ///
 /// At QoS 2 that is exact. At QoS 1 a message that was acknowledged, by an acknowledgement that did not arrive, comes again as
 /// another one. Without a store the key is of this process, and each arrival has its own.
