@@ -12,9 +12,7 @@ use mqtt_machine_tokio::{
 };
 use tokio::time::sleep;
 
-use support::{Broker, Kind, Proxy, options, within};
-
-const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+use support::{Broker, EVERY_QOS, Kind, Proxy, options, within};
 
 /// What a scenario has: a broker and the version to speak.
 #[derive(Clone, Copy)]

@@ -6,34 +6,13 @@ mod support;
 use std::time::Duration;
 
 use mqtt_machine_tokio::{
-    Backoff, CleanStart, Client, ClientEvent, ConnectError, Delivery, EndReason, Incoming, Limits, Message,
-    Options, Outcome, ProtocolVersion, QoS, ReasonCode, Subscription,
+    Backoff, Client, ClientEvent, ConnectError, Delivery, EndReason, Incoming, Limits, Options,
+    ProtocolVersion, QoS, ReasonCode, Subscription,
 };
-use support::{Broker, Kind, Proxy, VERSIONS, options, within};
-
-const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
-
-fn message(topic: &str, payload: impl Into<Vec<u8>>) -> Message {
-    Message::to(topic, payload.into()).unwrap()
-}
-
-/// Options of a client whose session is resumed, also the first time.
-fn resuming(url: &str, client_id: &str, version: ProtocolVersion) -> Options {
-    options(url, client_id, version).configure(|config| config.clean_start(CleanStart::Never))
-}
-
-fn is_done(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Sent => true,
-        Outcome::Acknowledged(acknowledgement) => !acknowledgement.reason.is_failure(),
-        _ => false,
-    }
-}
-
-async fn publish(client: &Client, message: Message) {
-    let outcome = client.publish(message).await.unwrap().await;
-    assert!(is_done(&outcome), "{outcome:?}");
-}
+use support::{
+    Broker, EVERY_QOS, Kind, Proxy, VERSIONS, is_done, message, options, publish, publish_numbers, resuming,
+    within,
+};
 
 // 5.0: MQTT-4.2.0-1
 // 3.1.1: MQTT-7.0.0-2, MQTT-7.1.2-1
@@ -141,18 +120,6 @@ async fn as_many_are_in_flight_as_the_server_grants() {
     }
 }
 
-/// Publishes numbers, at most a few hundred ahead of the server, until all are acknowledged.
-async fn publish_numbers(client: Client, topic: &'static str, qos: QoS, count: usize) {
-    let mut deliveries = Vec::with_capacity(count);
-    for number in 0..count {
-        deliveries.push(client.publish(message(topic, number.to_string()).qos(qos)).await.unwrap());
-    }
-    for (number, delivery) in deliveries.into_iter().enumerate() {
-        let outcome = delivery.await;
-        assert!(is_done(&outcome), "{number}: {outcome:?}");
-    }
-}
-
 fn paced(options: Options) -> Options {
     options.configure(|config| {
         let limits = Limits { outgoing_messages: 300, in_flight: 100, ..Limits::DEFAULT };
@@ -194,7 +161,10 @@ async fn cut_twenty_times(version: ProtocolVersion, qos: QoS) {
         let mut stream = subscriber.subscribe("numbers", qos).await.unwrap();
         let mut events = subscriber.events();
         let publisher = Client::connect(paced(resuming(&proxy.url(), "publisher", version))).await.unwrap();
-        let publishing = tokio::spawn(publish_numbers(publisher.clone(), "numbers", qos, COUNT));
+        let publishing = tokio::spawn({
+            let publisher = publisher.clone();
+            async move { publish_numbers(&publisher, "numbers", qos, COUNT).await }
+        });
         let mut cuts = 0;
         receive_numbers(
             &mut stream,
@@ -262,7 +232,10 @@ async fn a_broker_that_is_stopped_and_started_again_is_resumed_and_nothing_is_lo
             let subscriber = Client::connect(resuming(&url, "subscriber", version)).await.unwrap();
             let mut stream = subscriber.subscribe("numbers", qos).await.unwrap();
             let publisher = Client::connect(paced(resuming(&url, "publisher", version))).await.unwrap();
-            let publishing = tokio::spawn(publish_numbers(publisher.clone(), "numbers", qos, COUNT));
+            let publishing = tokio::spawn({
+                let publisher = publisher.clone();
+                async move { publish_numbers(&publisher, "numbers", qos, COUNT).await }
+            });
             let mut restarts = 0;
             // mosquitto 2.0.11 keeps no record that a QoS 2 message reached PUBREL: after its restart it sends such messages
             // again, with DUP, to a subscriber that has released them. A repeat without DUP would be the publisher's.

@@ -6,45 +6,10 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mqtt_machine_tokio::{CleanStart, Client, Message, Options, Outcome, ProtocolVersion, QoS, Subscription};
-use support::{Broker, Kind, Proxy, VERSIONS, options, within};
-
-const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
-
-fn message(topic: &str, payload: impl Into<Vec<u8>>) -> Message {
-    Message::to(topic, payload.into()).unwrap()
-}
-
-/// Options of a client whose session is resumed, also the first time.
-fn resuming(url: &str, client_id: &str, version: ProtocolVersion) -> Options {
-    options(url, client_id, version).configure(|config| config.clean_start(CleanStart::Never))
-}
-
-fn is_done(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Sent => true,
-        Outcome::Acknowledged(acknowledgement) => !acknowledgement.reason.is_failure(),
-        _ => false,
-    }
-}
-
-async fn publish(client: &Client, message: Message) {
-    let outcome = client.publish(message).await.unwrap().await;
-    assert!(is_done(&outcome), "{outcome:?}");
-}
-
-/// Publishes the numbers below `count` at once, and waits for the end of each.
-async fn publish_numbers(client: &Client, topic: &str, qos: QoS, count: usize) {
-    let mut deliveries = Vec::new();
-    for number in 0..count {
-        let message = message(topic, number.to_string()).qos(qos);
-        deliveries.push(client.publish(message).await.unwrap());
-    }
-    for delivery in deliveries {
-        let outcome = delivery.await;
-        assert!(is_done(&outcome), "{outcome:?}");
-    }
-}
+use mqtt_machine_tokio::{Client, ProtocolVersion, QoS, Subscription};
+use support::{
+    Broker, EVERY_QOS, Kind, Proxy, VERSIONS, message, options, publish, publish_numbers, resuming, within,
+};
 
 /// How often each of these streams gets each message of its filter, up to the one that says `end`.
 async fn counts<const N: usize>(streams: [&mut Subscription; N]) -> [BTreeMap<String, usize>; N] {

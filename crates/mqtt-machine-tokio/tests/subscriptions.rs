@@ -8,11 +8,11 @@ use std::time::Duration;
 use mqtt_machine_testkit::broker::BrokerConfig;
 use mqtt_machine_testkit::tcp::Broker;
 use mqtt_machine_tokio::{
-    CleanStart, Client, ClientEvent, CommandError, DropReason, Message, NotSupported, Options, Outcome,
-    PropertiesBuf, Property, ProtocolVersion, QoS, Refused, RetainHandling, Subscribe, SubscribeError,
-    Subscription, TopicFilter, Unsubscribe,
+    Client, ClientEvent, CommandError, DropReason, Message, NotSupported, Outcome, PropertiesBuf, Property,
+    ProtocolVersion, QoS, Refused, RetainHandling, Subscribe, SubscribeError, Subscription, TopicFilter,
+    Unsubscribe,
 };
-use support::{VERSIONS, free_port, options, within};
+use support::{VERSIONS, free_port, resuming, within};
 use tokio::time::{sleep, timeout};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
@@ -20,11 +20,6 @@ const V3_1_1: ProtocolVersion = ProtocolVersion::V3_1_1;
 
 fn broker(config: BrokerConfig) -> Broker {
     Broker::start(config).unwrap()
-}
-
-/// Options of a client whose session stays when it goes.
-fn resuming(url: &str, client_id: &str, version: ProtocolVersion) -> Options {
-    options(url, client_id, version).configure(|config| config.clean_start(CleanStart::Never))
 }
 
 async fn connect(broker: &Broker, client_id: &str, version: ProtocolVersion) -> Client {

@@ -10,7 +10,9 @@ use std::time::Duration;
 #[allow(unused_imports, reason = "each test binary uses its part")]
 pub(crate) use mqtt_machine_testkit::real::{Broker, Kind, free_port};
 
-use mqtt_machine_tokio::{Backoff, Config, Options, ProtocolVersion};
+use mqtt_machine_tokio::{
+    Backoff, CleanStart, Client, Config, Message, Options, Outcome, ProtocolVersion, QoS,
+};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -30,6 +32,42 @@ pub(crate) fn options(url: &str, client_id: &str, version: ProtocolVersion) -> O
     Options::from_url(url)
         .unwrap()
         .configure(|config: Config| config.client_id(client_id).version(version).backoff(backoff))
+}
+
+pub(crate) const EVERY_QOS: [QoS; 3] = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
+
+pub(crate) fn message(topic: &str, payload: impl Into<Vec<u8>>) -> Message {
+    Message::to(topic, payload.into()).unwrap()
+}
+
+/// Options of a client whose session is resumed, also the first time.
+pub(crate) fn resuming(url: &str, client_id: &str, version: ProtocolVersion) -> Options {
+    options(url, client_id, version).configure(|config| config.clean_start(CleanStart::Never))
+}
+
+pub(crate) fn is_done(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Sent => true,
+        Outcome::Acknowledged(acknowledgement) => !acknowledgement.reason.is_failure(),
+        _ => false,
+    }
+}
+
+pub(crate) async fn publish(client: &Client, message: Message) {
+    let outcome = client.publish(message).await.unwrap().await;
+    assert!(is_done(&outcome), "{outcome:?}");
+}
+
+/// Publishes the numbers below `count`, as far ahead of the server as there is room, and waits for the end of each.
+pub(crate) async fn publish_numbers(client: &Client, topic: &str, qos: QoS, count: usize) {
+    let mut deliveries = Vec::with_capacity(count);
+    for number in 0..count {
+        deliveries.push(client.publish(message(topic, number.to_string()).qos(qos)).await.unwrap());
+    }
+    for (number, delivery) in deliveries.into_iter().enumerate() {
+        let outcome = delivery.await;
+        assert!(is_done(&outcome), "{number}: {outcome:?}");
+    }
 }
 
 /// A TCP relay whose links can be cut. It ends with the test's runtime.
