@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bench::{Bench, config, connected, message};
 use bytes::BytesMut;
+use mqtt_machine::journal::PublishKey;
 use mqtt_machine::packet::{PacketType, Property, PropertyId, Sender};
 use mqtt_machine::wire::{self, EncodeError};
 use mqtt_machine::{
@@ -21,6 +22,7 @@ const V5: ProtocolVersion = ProtocolVersion::V5;
 /// What a client may ask for.
 enum Asked {
     Publish(Message),
+    PublishKeyed(Message),
     Subscribe(Subscribe),
     Unsubscribe(Unsubscribe),
     Disconnect(Disconnect),
@@ -31,6 +33,9 @@ fn ask(bench: &mut Bench, asked: Asked) -> Option<Refused> {
     let (machine, now) = (&mut bench.machine, bench.now);
     match asked {
         Asked::Publish(message) => machine.publish(now, message).err(),
+        Asked::PublishKeyed(message) => {
+            machine.publish_keyed(now, PublishKey::new("key").unwrap(), message).err()
+        }
         Asked::Subscribe(request) => machine.subscribe(now, request).err(),
         Asked::Unsubscribe(request) => machine.unsubscribe(now, request).err(),
         Asked::Disconnect(request) => machine.disconnect(now, request).err(),
@@ -180,6 +185,7 @@ fn rows() -> Vec<Row> {
             "5.0 section 2.2.2.2",
             "0",
         ),
+        (rich, Asked::PublishKeyed(message(QoS::AtMostOnce)), Publish, "QoS", "Machine::publish_keyed", "0"),
         (
             rich,
             Asked::Subscribe(unshared()),
