@@ -12,8 +12,7 @@ use std::time::Duration;
 use bench::{Bench, config, incoming};
 use bytes::Bytes;
 use mqtt_machine::journal::{
-    Change, DeliveryKey, KeyError, PublishKey, Record, RecordError, RowError, changes, decode, encode,
-    records,
+    DeliveryKey, KeyError, PublishKey, Record, RecordError, RowError, changes, decode, encode, records,
 };
 use mqtt_machine::packet::{Ack, AckKind, Packet, Properties};
 use mqtt_machine::{
@@ -193,11 +192,7 @@ fn store(bench: &mut Bench, table: &mut BTreeMap<Bytes, Bytes>, bytes: &mut Vec<
         let Action::Store { seq, record } = action else { continue };
         changes(&record, &mut |change| {
             bytes.push(change.len());
-            match change {
-                Change::Put { key, value } => drop(table.insert(key, value)),
-                Change::Remove { key } => drop(table.remove(&key)),
-                Change::RemoveAll { first_byte } => table.retain(|key, _| key[0] != first_byte),
-            }
+            change.apply(table);
         });
         bench.machine.handle_stored(bench.now, Ok(seq));
     }
@@ -308,11 +303,7 @@ fn an_outcome_that_a_crash_kept_from_being_told_is_told_to_who_asks_by_the_key()
 fn rows(all: &[Record]) -> Vec<Record> {
     let mut table = BTreeMap::new();
     for record in all {
-        changes(record, &mut |change| match change {
-            Change::Put { key, value } => drop(table.insert(key, value)),
-            Change::Remove { key } => drop(table.remove(&key)),
-            Change::RemoveAll { first_byte } => table.retain(|key: &Bytes, _| key[0] != first_byte),
-        });
+        changes(record, &mut |change| change.apply(&mut table));
     }
     records(&table).unwrap()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use mqtt_machine::journal::{self, Change, PublishKey, Record};
+use mqtt_machine::journal::{self, PublishKey, Record};
 use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish, ReasonCodes, Sender, SubAck};
 use mqtt_machine::{
     Action, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, KeyedPublication, LostSession,
@@ -112,11 +112,7 @@ impl World {
                 Action::Store { seq, record } => {
                     assert_eq!(journal::decode(&journal::encode(&record)), Ok(record.clone()));
                     let table = &mut self.table;
-                    journal::changes(&record, &mut |change| match change {
-                        Change::Put { key, value } => drop(table.insert(key, value)),
-                        Change::Remove { key } => drop(table.remove(&key)),
-                        Change::RemoveAll { first_byte } => table.retain(|key, _| key[0] != first_byte),
-                    });
+                    journal::changes(&record, &mut |change| change.apply(table));
                     self.records.push(record);
                     assert_eq!(seq, JournalSeq::new(self.records.len() as u64));
                 }

@@ -47,17 +47,7 @@ impl Store for MemoryStore {
     fn apply(&mut self, changes: &[Change], at: SystemTime) -> Result<(), StoreError> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
-            match change {
-                Change::Put { key, value } => {
-                    table.rows.insert(key.clone(), value.clone());
-                }
-                Change::Remove { key } => {
-                    table.rows.remove(key);
-                }
-                Change::RemoveAll { first_byte } => {
-                    table.rows.retain(|key, _| key.first() != Some(first_byte));
-                }
-            }
+            change.clone().apply(&mut table.rows);
         }
         table.at = Some(at);
         Ok(())

@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mqtt_machine::journal::{self, Change, Record};
+use mqtt_machine::journal::{self, Record};
 
 use crate::random::Random;
 
@@ -29,11 +29,7 @@ pub trait Storage: fmt::Debug {
 /// The rows of these records, on top of others.
 pub fn fold(table: &mut BTreeMap<Bytes, Bytes>, records: &[Record]) {
     for record in records {
-        journal::changes(record, &mut |change| match change {
-            Change::Put { key, value } => drop(table.insert(key, value)),
-            Change::Remove { key } => drop(table.remove(&key)),
-            Change::RemoveAll { first_byte } => table.retain(|key, _| key.first() != Some(&first_byte)),
-        });
+        journal::changes(record, &mut |change| change.apply(table));
     }
 }
 

@@ -7,14 +7,10 @@
 //!
 //! ```
 //! use std::collections::BTreeMap;
-//! use mqtt_machine::journal::{self, Change, Record};
+//! use mqtt_machine::journal::{self, Record};
 //!
 //! let mut table = BTreeMap::new();
-//! journal::changes(&Record::ClientId("kitchen".into()), &mut |change| match change {
-//!     Change::Put { key, value } => drop(table.insert(key, value)),
-//!     Change::Remove { key } => drop(table.remove(&key)),
-//!     Change::RemoveAll { first_byte } => table.retain(|key, _| key[0] != first_byte),
-//! });
+//! journal::changes(&Record::ClientId("kitchen".into()), &mut |change| change.apply(&mut table));
 //! assert_eq!(journal::records(&table)?, [Record::ClientId("kitchen".into())]);
 //! # Ok::<(), journal::RowError>(())
 //! ```

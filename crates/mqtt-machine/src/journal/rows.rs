@@ -1,6 +1,7 @@
 //! Owns the table of rows in which a session is kept: what each record puts and removes, and the way back to records.
 //! It must not know where the table is.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -51,6 +52,19 @@ pub enum Change {
 }
 
 impl Change {
+    /// Carries it out in a table in memory.
+    pub fn apply(self, table: &mut BTreeMap<Bytes, Bytes>) {
+        match self {
+            Self::Put { key, value } => {
+                table.insert(key, value);
+            }
+            Self::Remove { key } => {
+                table.remove(&key);
+            }
+            Self::RemoveAll { first_byte } => table.retain(|key, _| key.first() != Some(&first_byte)),
+        }
+    }
+
     /// The bytes that it brings.
     pub fn len(&self) -> usize {
         match self {
