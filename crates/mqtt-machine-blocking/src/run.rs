@@ -212,6 +212,14 @@ impl std::os::fd::AsRawFd for Runner {
     }
 }
 
+/// As `AsRawFd`, for calls that want to be sure that it is open.
+#[cfg(unix)]
+impl std::os::fd::AsFd for Runner {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
 impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runner")

@@ -5,9 +5,11 @@
 //! `CI` set it is a failure for those that `.ci/run` installs.
 
 mod brokers;
+mod examples;
 mod programs;
 mod proxies;
 
 pub use brokers::{Broker, Kind};
+pub use examples::{end, example, output};
 pub use programs::{folder, free_port, program};
 pub use proxies::ProxyServer;

@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 
 /// What the whole program may use, in bytes.
-const SIZE: usize = 4 << 20;
+const SIZE: usize = 1 << 20;
 /// The smallest block: it has room for the link of a list.
 const SMALLEST: usize = 16;
 /// How blocks are aligned, and so the largest alignment that can be asked for.
@@ -24,6 +24,8 @@ struct State {
     /// Where the unused end begins; a multiple of [`ALIGNMENT`].
     unused: usize,
     in_use: usize,
+    /// The most that it was.
+    peak: usize,
     /// The first free block of each size; each block begins with the pointer to the next one.
     free: [Option<NonNull<Link>>; LISTS],
 }
@@ -37,13 +39,26 @@ unsafe impl Sync for Heap {}
 
 impl Heap {
     pub(crate) const fn new() -> Self {
-        Self(UnsafeCell::new(State { memory: Memory([0; SIZE]), unused: 0, in_use: 0, free: [None; LISTS] }))
+        Self(UnsafeCell::new(State {
+            memory: Memory([0; SIZE]),
+            unused: 0,
+            in_use: 0,
+            peak: 0,
+            free: [None; LISTS],
+        }))
     }
 
     /// Bytes in blocks that were handed out and not given back.
     pub(crate) fn in_use(&self) -> usize {
         // SAFETY: one thread, and no reference to the state outlives a method of `Heap`.
         unsafe { (*self.0.get()).in_use }
+    }
+
+    /// The most bytes that were in use at once since this was last asked.
+    pub(crate) fn take_peak(&self) -> usize {
+        // SAFETY: as above.
+        let state = unsafe { &mut *self.0.get() };
+        core::mem::replace(&mut state.peak, state.in_use)
     }
 }
 
@@ -75,6 +90,7 @@ unsafe impl GlobalAlloc for Heap {
             unsafe { (&raw mut state.memory).cast::<u8>().add(start) }
         };
         state.in_use += size;
+        state.peak = state.peak.max(state.in_use);
         block
     }
 

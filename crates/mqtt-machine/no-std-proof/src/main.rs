@@ -1,5 +1,5 @@
 //! Owns the entry, the allocator and the panic handler of a program without `std` that runs the core.
-//! It must not know what is proven: that stands in `proof`, as safe code.
+//! It must not know what is proven: that stands in `proof` (the codec) and `bare` (the whole client in a bare loop), as safe code.
 //!
 //! The C library is linked for `main`, `abort` and the memory functions that every Rust program needs, and for nothing
 //! else: not a byte of the heap comes from it. The exit code is 0, or the number of the step that failed.
@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod bare;
 mod heap;
 mod proof;
 
@@ -29,14 +30,27 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     abort()
 }
 
+/// What a machine that talks over a UART may use with its buffers, in bytes; blocks are powers of two.
+const LOOP_HEAP: usize = 12 << 10;
+
 /// What the C library calls.
 #[unsafe(no_mangle)]
 pub extern "C" fn main(_: c_int, _: *const *const c_char) -> c_int {
-    match proof::run() {
-        Err(step) => c_int::from(step),
-        // Everything that was allocated was given back.
-        Ok(()) if HEAP.in_use() != 0 => 99,
-        Ok(()) => 0,
+    if let Err(step) = proof::run() {
+        return c_int::from(step);
+    }
+    // Everything that was allocated was given back.
+    if HEAP.in_use() != 0 {
+        return 99;
+    }
+    HEAP.take_peak();
+    if bare::run().is_none() {
+        return 4;
+    }
+    match (HEAP.in_use(), HEAP.take_peak()) {
+        (0, ..=LOOP_HEAP) => 0,
+        (0, _) => 98,
+        _ => 99,
     }
 }
 
