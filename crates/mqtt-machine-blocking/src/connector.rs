@@ -1,16 +1,11 @@
 //! Owns how a transport of the user's own is opened: any pair of halves. It must not know what their bytes mean.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use mqtt_machine_client::Server;
-
-use crate::aside::aside;
-use crate::halves::{Halves, Parts};
+use mqtt_machine_client::threads::{Gate, Halves, Pair};
+use mqtt_machine_client::{NetworkFuture, Server};
 
 /// How a transport of your own is opened: a serial line, a pipe, a tunnel; anything that has a half to [`Read`], a half to [`Write`]
 /// and a closure that shuts both down. It is asked again for every reconnect.
@@ -43,7 +38,7 @@ use crate::halves::{Halves, Parts};
 #[derive(Clone)]
 pub struct Connector(Arc<OpenOwn>);
 
-type OpenOwn = dyn Fn(Server) -> io::Result<Parts> + Send + Sync;
+type OpenOwn = dyn Fn(Server) -> io::Result<Pair> + Send + Sync;
 
 impl Connector {
     /// Opens by `open`, which is given the server whose turn it is and called on a thread of its own. The machine's connect timeout
@@ -56,7 +51,7 @@ impl Connector {
     {
         Self(Arc::new(move |server| {
             let (reader, writer, shutdown) = open(server)?;
-            Ok(Parts::new(reader, writer, shutdown))
+            Ok(Pair::new(reader, writer, shutdown))
         }))
     }
 
@@ -75,75 +70,15 @@ impl Connector {
         })
     }
 
-    /// Opens when the last transport has gone through `gate`. `waker` is woken by what happens to the halves.
-    pub(crate) fn open(
-        &self,
-        server: Server,
-        gate: &Arc<Gate>,
-        waker: &Waker,
-    ) -> impl Future<Output = io::Result<Halves>> + Send + use<> {
-        let (open, gate, waker) = (Arc::clone(&self.0), Arc::clone(gate), waker.clone());
-        async move {
-            let permit = poll_fn(|context| gate.poll_enter(context)).await;
-            let (parts, permit) = aside("mqtt-open", move || Ok((open(server)?, permit))).await?;
-            Halves::start(parts, &permit, waker)
-        }
+    /// Opens when the last transport has gone through `gate`.
+    pub(crate) fn open(&self, server: Server, gate: &Arc<Gate>) -> NetworkFuture<io::Result<Halves>> {
+        let open = Arc::clone(&self.0);
+        gate.open(move || open(server))
     }
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connector(..)")
-    }
-}
-
-/// Lets one transport of one client be there at a time, its threads included.
-#[derive(Debug, Default)]
-pub(crate) struct Gate {
-    place: Mutex<Place>,
-    left: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Place {
-    taken: bool,
-    waker: Option<Waker>,
-}
-
-impl Gate {
-    fn lock(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn poll_enter(self: &Arc<Self>, context: &Context<'_>) -> Poll<Arc<Permit>> {
-        let mut place = self.lock();
-        if place.taken {
-            place.waker = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        place.taken = true;
-        Poll::Ready(Arc::new(Permit(Arc::clone(self))))
-    }
-
-    /// Waits until nobody is inside, for at most `timeout`.
-    pub(crate) fn wait(&self, timeout: Duration) {
-        let _ = self.left.wait_timeout_while(self.lock(), timeout, |place| place.taken);
-    }
-}
-
-/// Is held by everything that belongs to one transport.
-#[derive(Debug)]
-pub(crate) struct Permit(Arc<Gate>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut place = self.0.lock();
-        place.taken = false;
-        let waker = place.waker.take();
-        drop(place);
-        self.0.left.notify_all();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 }

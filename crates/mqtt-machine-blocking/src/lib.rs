@@ -84,10 +84,8 @@
     )
 )]
 
-mod aside;
 mod client;
 mod connector;
-mod halves;
 mod helpers;
 mod network;
 mod run;

@@ -1,14 +1,14 @@
-//! Owns what threads and sockets that never block can do to get to a server: names, connects, questions, a timer. It must not know
-//! which of it is needed when.
+//! Owns what threads and sockets that never block can do for a client: names, connects, questions, reads, writes, a timer. It must not
+//! know which of it is needed when.
 //!
-//! Its futures register for readiness with the driver's poll and are polled again at each of its turns, so they keep no waker.
+//! Its futures are polled at each turn of the loop, which waits with one poll for all of them, so they keep no waker.
 
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -17,11 +17,12 @@ use mio::event::Source;
 use mio::net::UnixStream;
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
-use mqtt_machine_client::{Network, NetworkFuture, SocketOptions, Target};
-use mqtt_machine_transport::{Authority, SrvOver, SrvQuestion, next_framed};
+use mqtt_machine_client::threads::{Gate, aside};
+use mqtt_machine_client::{Network, NetworkFuture, Runtime, Server, SocketOptions, Target, ask_over_stream};
+use mqtt_machine_transport::{Authority, SrvOver, SrvQuestion};
 
-use crate::aside::aside;
-use crate::socket::Socket;
+use crate::connector::Connector;
+use crate::socket::{Socket, Stream, now};
 
 /// What every socket is registered as: there is one at a time, but for attempts that race.
 pub(crate) const SOCKET: Token = Token(1);
@@ -30,44 +31,89 @@ const DATAGRAM: usize = 4 << 10;
 /// How many lookups of names may be under way for one client: nothing ends one but the system's resolver, which takes its time.
 const LOOKUPS: usize = 4;
 
-/// What one way to a server shares with the others of its client.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ways {
-    /// How many lookups are under way.
-    lookups: Arc<AtomicUsize>,
-    /// The earliest time that a future waits for.
-    timer: Arc<Mutex<Option<Instant>>>,
-}
+/// The system without a runtime, as one client uses it.
+#[derive(Clone, Debug)]
+pub(crate) struct Threads(Arc<Shared>);
 
-impl Ways {
-    /// The earliest time that a future waits for, as of when it was last polled; forgotten then.
-    pub(crate) fn take_timer(&self) -> Option<Instant> {
-        self.timer.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// The network, for one way to a server: it costs a descriptor, and an open socket does not need it.
 #[derive(Debug)]
-pub(crate) struct Sockets {
+struct Shared {
+    /// Of the poll that the loop waits with.
     registry: Registry,
     options: SocketOptions,
-    ways: Ways,
+    connector: Option<Connector>,
+    /// Where transports of the user's own go through, one after the other.
+    gate: Arc<Gate>,
+    /// How many lookups are under way.
+    lookups: Arc<AtomicUsize>,
+    /// How often something has happened to a socket.
+    news: AtomicU64,
+    /// The earliest time that a future waits for.
+    timer: Mutex<Option<Instant>>,
 }
 
-impl Sockets {
-    pub(crate) fn new(registry: &Registry, options: SocketOptions, ways: &Ways) -> io::Result<Self> {
-        Ok(Self { registry: registry.try_clone()?, options, ways: ways.clone() })
+impl Threads {
+    pub(crate) fn new(
+        registry: &Registry,
+        options: SocketOptions,
+        connector: Option<Connector>,
+    ) -> io::Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            registry: registry.try_clone()?,
+            options,
+            connector,
+            gate: Arc::default(),
+            lookups: Arc::default(),
+            news: AtomicU64::new(0),
+            timer: Mutex::new(None),
+        })))
     }
 
-    fn register(&self, source: &mut impl Source) -> io::Result<()> {
-        self.registry.register(source, SOCKET, Interest::READABLE | Interest::WRITABLE)
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
     }
 
-    /// A socket that connects to `to`.
-    fn stream(&self, options: SocketOptions, to: SocketAddr) -> io::Result<TcpStream> {
-        let mut stream = TcpStream::from_std(options.connect(to)?.into());
-        self.register(&mut stream)?;
-        Ok(stream)
+    /// Something has happened to a socket: all that would have blocked are tried again.
+    pub(crate) fn stir(&self) {
+        self.0.news.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn news(&self) -> u64 {
+        self.0.news.load(Ordering::Relaxed)
+    }
+
+    /// The earliest time that a future waits for, as of when it was last polled; forgotten then.
+    pub(crate) fn take_timer(&self) -> Option<Instant> {
+        self.0.timer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn poll_until(&self, then: Instant) -> Poll<()> {
+        if then <= Instant::now() {
+            return Poll::Ready(());
+        }
+        let mut timer = self.0.timer.lock().unwrap_or_else(PoisonError::into_inner);
+        *timer = Some(timer.map_or(then, |earlier| earlier.min(then)));
+        Poll::Pending
+    }
+
+    fn register<S: Source>(&self, source: io::Result<S>) -> io::Result<S> {
+        let mut source = source?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.0.registry.register(&mut source, SOCKET, interest)?;
+        Ok(source)
+    }
+
+    /// Waits until `stream` has connected.
+    fn connected<S: Stream>(&self, stream: io::Result<S>) -> NetworkFuture<io::Result<Socket>> {
+        let (threads, stream) = (self.clone(), self.register(stream));
+        Box::pin(async move {
+            let stream = stream?;
+            ready(|| stream.connected()).await?;
+            Ok(Socket::system(stream, threads))
+        })
+    }
+
+    fn tcp(&self, options: SocketOptions, to: SocketAddr) -> NetworkFuture<io::Result<Socket>> {
+        self.connected(options.connect(to).map(|socket| TcpStream::from_std(socket.into())))
     }
 }
 
@@ -89,11 +135,11 @@ impl Drop for Lookup {
     }
 }
 
-impl Network for Sockets {
+impl Network for Threads {
     type Socket = Socket;
 
     fn resolve(&self, name: Authority) -> NetworkFuture<io::Result<Vec<SocketAddr>>> {
-        let lookup = Lookup::begin(&self.ways.lookups);
+        let lookup = Lookup::begin(&self.0.lookups);
         Box::pin(async move {
             let lookup = lookup?;
             let resolve = move || {
@@ -106,118 +152,89 @@ impl Network for Sockets {
 
     fn connect(&self, target: Target) -> NetworkFuture<io::Result<Socket>> {
         match target {
-            Target::Tcp(address) => {
-                let stream = self.stream(self.options, address);
-                Box::pin(async move {
-                    let stream = stream?;
-                    ready(|| connected(stream.take_error(), stream.peer_addr())).await?;
-                    Ok(Socket::tcp(stream))
-                })
-            }
+            Target::Tcp(address) => self.tcp(self.0.options, address),
             #[cfg(unix)]
-            Target::Unix(path) => {
-                let stream = UnixStream::connect(path).and_then(|mut stream| {
-                    self.register(&mut stream)?;
-                    Ok(stream)
-                });
-                Box::pin(async move {
-                    let stream = stream?;
-                    ready(|| connected(stream.take_error(), stream.peer_addr())).await?;
-                    Ok(Socket::unix(stream))
-                })
-            }
+            Target::Unix(path) => self.connected(UnixStream::connect(path)),
             _ => Box::pin(async { Err(io::ErrorKind::Unsupported.into()) }),
         }
     }
 
     fn ask(&self, question: SrvQuestion) -> NetworkFuture<io::Result<Bytes>> {
-        match question.over {
-            SrvOver::Udp => {
-                let socket = UdpSocket::bind(question.local_address()).and_then(|mut socket| {
-                    socket.connect(question.to)?;
-                    self.register(&mut socket)?;
-                    Ok(socket)
-                });
-                Box::pin(async move {
-                    let socket = socket?;
-                    ready(|| socket.send(&question.message)).await?;
-                    let mut answer = vec![0; DATAGRAM];
-                    let length = ready(|| socket.recv(&mut answer)).await?;
-                    answer.truncate(length);
-                    Ok(answer.into())
-                })
-            }
-            SrvOver::Tcp => {
-                let stream = self.stream(SocketOptions::DEFAULT, question.to);
-                Box::pin(async move { ask_over_tcp(stream?, &question).await })
-            }
+        if question.over == SrvOver::Tcp {
+            let stream = self.tcp(SocketOptions::DEFAULT, question.to);
+            return Box::pin(async move { ask_over_stream::<Self>(stream.await?, &question).await });
         }
+        let socket = self.register(UdpSocket::bind(question.local_address()));
+        Box::pin(async move {
+            let socket = socket?;
+            socket.connect(question.to)?;
+            ready(|| socket.send(&question.message)).await?;
+            let mut answer = vec![0; DATAGRAM];
+            let length = ready(|| socket.recv(&mut answer)).await?;
+            answer.truncate(length);
+            Ok(answer.into())
+        })
     }
 
     fn sleep_until(&self, then: Instant) -> NetworkFuture<()> {
-        let timer = Arc::clone(&self.ways.timer);
-        Box::pin(poll_fn(move |_| {
-            if then <= Instant::now() {
-                return Poll::Ready(());
-            }
-            let mut timer = timer.lock().unwrap_or_else(PoisonError::into_inner);
-            *timer = Some(timer.map_or(then, |earlier| earlier.min(then)));
-            Poll::Pending
-        }))
+        let threads = self.clone();
+        Box::pin(poll_fn(move |_| threads.poll_until(then)))
     }
 }
 
-async fn ask_over_tcp(mut stream: TcpStream, question: &SrvQuestion) -> io::Result<Bytes> {
-    ready(|| connected(stream.take_error(), stream.peer_addr())).await?;
-    let framed = question.framed();
-    let mut rest = &framed[..];
-    while !rest.is_empty() {
-        match ready(|| stream.write(rest)).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => rest = rest.get(count..).unwrap_or_default(),
-        }
+impl Runtime for Threads {
+    type Timer = (Self, Instant);
+
+    fn open_own(&self, server: &Server) -> Option<NetworkFuture<io::Result<Socket>>> {
+        let opening = self.0.connector.as_ref()?.open(server.clone(), &self.0.gate);
+        Some(Box::pin(async move { Ok(Socket::own(opening.await?)) }))
     }
-    let (mut answer, mut part) = (BytesMut::new(), vec![0; DATAGRAM]);
-    loop {
-        if let Some(message) = next_framed(&mut answer) {
-            return Ok(message);
-        }
-        match ready(|| stream.read(&mut part)).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => answer.extend_from_slice(part.get(..count).unwrap_or_default()),
-        }
+
+    fn poll_read(
+        socket: &mut Socket,
+        input: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        socket.poll_read(input, context)
+    }
+
+    fn poll_write(
+        socket: &mut Socket,
+        slices: &[IoSlice<'_>],
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        socket.poll_write(slices, context)
+    }
+
+    fn poll_flush(_: &mut Socket, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(socket: &mut Socket, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket.close())
+    }
+
+    fn timer(&self, then: Instant) -> Self::Timer {
+        (self.clone(), then)
+    }
+
+    fn reset(timer: &mut Self::Timer, then: Instant) {
+        timer.1 = then;
+    }
+
+    fn poll_timer((threads, then): &mut Self::Timer, _: &mut Context<'_>) -> Poll<()> {
+        threads.poll_until(*then)
     }
 }
 
-/// Whether a connect has come to its end, and how.
-fn connected<A>(error: io::Result<Option<io::Error>>, peer: io::Result<A>) -> io::Result<()> {
-    if let Some(error) = error? {
-        return Err(error);
-    }
-    match peer {
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
-        peer => peer.map(|_| ()),
-    }
-}
-
-/// Tries at every turn of the driver until it does not say that it would block.
+/// Tries at every turn of the loop until it does not say that it would block.
 async fn ready<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     poll_fn(|_| now(&mut attempt)).await
 }
 
-/// The result of what does not block, `Pending` where it would.
-pub(crate) fn now<T>(mut attempt: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
-    loop {
-        return match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            result => Poll::Ready(result),
-        };
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{TcpListener, UdpSocket as Socket};
     use std::task::{Context, Waker};
     use std::thread;
@@ -226,19 +243,20 @@ mod tests {
     use super::*;
 
     /// What `begin` makes of the network, polled at each turn of a loop like the driver's.
-    fn driven<T>(begin: impl FnOnce(&Sockets) -> NetworkFuture<T>) -> T {
-        let mut poll = mio::Poll::new().unwrap();
+    fn driven<T>(begin: impl FnOnce(&Threads) -> NetworkFuture<T>) -> T {
         let mut events = mio::Events::with_capacity(4);
-        let sockets = Sockets::new(poll.registry(), SocketOptions::DEFAULT, &Ways::default()).unwrap();
-        let mut future = begin(&sockets);
+        let mut poll = mio::Poll::new().unwrap();
+        let threads = Threads::new(poll.registry(), SocketOptions::DEFAULT, None).unwrap();
+        let mut future = begin(&threads);
         let begin = Instant::now();
         loop {
             if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 return result;
             }
             assert!(begin.elapsed() < Duration::from_secs(5));
-            let timer = sockets.ways.take_timer().map(|then| then.saturating_duration_since(Instant::now()));
+            let timer = threads.take_timer().map(|then| then.saturating_duration_since(Instant::now()));
             poll.poll(&mut events, timer.or(Some(Duration::from_secs(1)))).unwrap();
+            threads.stir();
         }
     }
 
@@ -254,7 +272,7 @@ mod tests {
         });
         let message = Bytes::from_static(b"who?");
         let question = SrvQuestion { to, over: SrvOver::Udp, message: message.clone() };
-        assert_eq!(driven(|sockets| sockets.ask(question)).unwrap(), "a datagram");
+        assert_eq!(driven(|threads| threads.ask(question)).unwrap(), "a datagram");
         assert_eq!(answering.join().unwrap(), b"who?");
 
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -272,8 +290,8 @@ mod tests {
             question
         });
         let question = SrvQuestion { to, over: SrvOver::Tcp, message };
-        assert_eq!(driven(|sockets| sockets.ask(question.clone())).unwrap(), "yes");
-        let error = driven(|sockets| sockets.ask(question)).unwrap_err();
+        assert_eq!(driven(|threads| threads.ask(question.clone())).unwrap(), "yes");
+        let error = driven(|threads| threads.ask(question)).unwrap_err();
         assert!(matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset));
         assert_eq!(&answering.join().unwrap(), b"\0\x04who?");
     }
@@ -281,7 +299,7 @@ mod tests {
     #[test]
     fn time_is_waited_for() {
         let then = Instant::now() + Duration::from_millis(30);
-        driven(|sockets| sockets.sleep_until(then));
+        driven(|threads| threads.sleep_until(then));
         assert!((then..then + Duration::from_millis(500)).contains(&Instant::now()));
     }
 

@@ -1,31 +1,33 @@
-//! Owns the driver's loop: open, loop { act, write, read, wait }, to be run as a whole or a step at a time. It must not know MQTT.
+//! Owns the driver's loop on a thread: wait, then let the shared loop do what there is; as a whole or a step at a time. It must not know
+//! MQTT.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use mqtt_machine_client::{Driver, Layers, Link, NetworkFuture, Server, TransportError, Turn, dial};
+use mqtt_machine_client::{Driver, Run};
 
-use crate::connector::{Connector, Gate};
-use crate::network::{SOCKET, Sockets, Ways};
-use crate::socket::Socket;
+use crate::connector::Connector;
+use crate::network::{SOCKET, Threads};
 
 const WAKE: Token = Token(0);
 /// Events that are taken at once: there are two sources, and a few more while attempts race.
 const EVENTS: usize = 16;
-/// Turns within one step.
-const TURNS: usize = 32;
-
 /// How long a transport of the user's own may take to close.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Wakes the loop from wherever it waits.
-struct Notify(mio::Waker);
+struct Notify {
+    waker: mio::Waker,
+    /// Since the loop last looked.
+    woken: AtomicBool,
+}
 
 impl Wake for Notify {
     fn wake(self: Arc<Self>) {
@@ -33,24 +35,21 @@ impl Wake for Notify {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
         // A counter that is full wakes as well.
-        let _ = self.0.wake();
+        let _ = self.waker.wake();
     }
 }
 
 /// Drives one client: made by [`Client::with_driver`](crate::Client::with_driver). Dropping it ends the client at once: what was
 /// accepted ends as not sent or unknown, and streams end.
 pub struct Runner {
-    driver: Driver,
-    connector: Option<Connector>,
-    /// Where transports of the user's own go through, one after the other.
-    gate: Arc<Gate>,
+    run: Run<Threads>,
+    threads: Threads,
     poll: mio::Poll,
     events: mio::Events,
+    notify: Arc<Notify>,
     waker: Waker,
-    ways: Ways,
-    link: Link<Socket>,
-    scratch: Vec<u8>,
     step: Step,
 }
 
@@ -67,20 +66,17 @@ pub struct Step {
 impl Runner {
     pub(crate) fn new(driver: Driver, connector: Option<Connector>) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
-        let waker = Waker::from(Arc::new(Notify(mio::Waker::new(poll.registry(), WAKE)?)));
-        let events = mio::Events::with_capacity(EVENTS);
-        let step = Step { deadline: Some(Instant::now()), done: false };
+        let threads = Threads::new(poll.registry(), driver.socket_options(), connector)?;
+        let waker = mio::Waker::new(poll.registry(), WAKE)?;
+        let notify = Arc::new(Notify { waker, woken: AtomicBool::new(false) });
         Ok(Self {
-            driver,
-            connector,
-            gate: Arc::default(),
+            run: Run::new(driver, threads.clone()),
+            threads,
             poll,
-            events,
-            waker,
-            ways: Ways::default(),
-            link: Link::new(),
-            scratch: Vec::new(),
-            step,
+            events: mio::Events::with_capacity(EVENTS),
+            waker: Waker::from(Arc::clone(&notify)),
+            notify,
+            step: Step { deadline: Some(Instant::now()), done: false },
         })
     }
 
@@ -92,8 +88,8 @@ impl Runner {
         while !self.step.done {
             self.step(Duration::MAX)?;
         }
-        drop(self.link);
-        self.gate.wait(GOODBYE);
+        drop(self.run);
+        self.threads.gate().wait(GOODBYE);
         Ok(())
     }
 
@@ -149,58 +145,19 @@ impl Runner {
             Err(_) => return Ok(()),
             Ok(()) => {}
         }
-        if self.events.is_empty() && timeout.is_some_and(|timeout| !timeout.is_zero()) {
-            // Nothing has come for a while: an idle client keeps no read buffer.
-            self.scratch = Vec::new();
-        }
-        if let Some(socket) = self.link.socket()
-            && self.events.iter().any(|event| event.token() == SOCKET)
-        {
-            socket.stir();
+        if self.events.iter().any(|event| event.token() == SOCKET) {
+            self.threads.stir();
         }
         Ok(())
     }
 
-    /// Turns until nothing moves.
+    /// Lets the shared loop do what there is.
     fn work(&mut self) -> Step {
-        for _ in 0..TURNS {
-            let turn = self.driver.turn(&self.waker);
-            self.act();
-            if turn.done {
-                return Step { deadline: None, done: true };
-            }
-            let moved = self.move_bytes(turn);
-            let timer = self.ways.take_timer();
-            let deadline = [turn.deadline, timer].into_iter().flatten().min();
-            if !moved && !turn.more && deadline.is_none_or(|then| then > Instant::now()) {
-                return Step { deadline, done: false };
-            }
-        }
-        Step { deadline: Some(Instant::now()), done: false }
-    }
-
-    fn act(&mut self) {
-        let open =
-            |driver: &Driver, server: Server| -> NetworkFuture<Result<(Socket, Layers), TransportError>> {
-                if let Some(connector) = &self.connector {
-                    let layers = driver.layers(&server);
-                    let opening = connector.open(server, &self.gate, &self.waker);
-                    return Box::pin(async move { Ok((Socket::own(opening.await?), layers?)) });
-                }
-                let route = driver.route(&server);
-                let sockets = Sockets::new(self.poll.registry(), driver.socket_options(), &self.ways);
-                Box::pin(async move { Ok(dial(&sockets?, route?).await?) })
-            };
-        self.link.act(&mut self.driver, open, Socket::close);
-    }
-
-    /// True when something moved.
-    fn move_bytes(&mut self, turn: Turn) -> bool {
-        let context = &mut Context::from_waker(&self.waker);
-        self.link.move_bytes(&mut self.driver, context, |socket, driver, _| {
-            let wrote = socket.write(driver);
-            (wrote, socket.read(driver.input(), turn.read_capacity, &mut self.scratch))
-        })
+        self.notify.woken.store(false, Ordering::Release);
+        let done = Pin::new(&mut self.run).poll(&mut Context::from_waker(&self.waker)).is_ready();
+        let timer = self.threads.take_timer();
+        let more = self.notify.woken.load(Ordering::Acquire);
+        Step { deadline: if more { Some(Instant::now()) } else { timer }.filter(|_| !done), done }
     }
 }
 
@@ -222,9 +179,6 @@ impl std::os::fd::AsFd for Runner {
 
 impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runner")
-            .field("driver", &self.driver)
-            .field("step", &self.step)
-            .finish_non_exhaustive()
+        f.debug_struct("Runner").field("run", &self.run).field("step", &self.step).finish_non_exhaustive()
     }
 }

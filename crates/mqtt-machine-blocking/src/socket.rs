@@ -1,148 +1,148 @@
 //! Owns an open socket of whatever kind, to be read and written without waiting. It must not know what its bytes mean.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
+use mio::event::Source;
 use mio::net::TcpStream;
 #[cfg(unix)]
 use mio::net::UnixStream;
-use mqtt_machine_client::{Driver, Received};
+use mqtt_machine_client::read_behind;
+use mqtt_machine_client::threads::Halves;
 
-use crate::halves::Halves;
-use crate::network::now;
+use crate::network::Threads;
 
-/// How much is read at once: little, and more when there is more.
-const READ: [usize; 2] = [4 << 10, 64 << 10];
+/// A socket of the system's.
+pub(crate) trait Stream: Read + Write + Source + Send + Sync + 'static {
+    /// Whether a connect has come to its end, and how: it would block when not.
+    fn connected(&self) -> io::Result<()>;
 
-/// An open socket.
-#[derive(Debug)]
-pub(crate) struct Socket {
-    kind: Kind,
-    /// Whether there may be something to read, or room to write to: told by an event, and over when the system says that it would
-    /// block.
-    readable: bool,
-    writable: bool,
+    /// Ends this direction. What was written still arrives.
+    fn end(&self) -> io::Result<()>;
 }
 
-#[derive(Debug)]
-enum Kind {
-    Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(UnixStream),
+macro_rules! stream {
+    ($type:ty) => {
+        impl Stream for $type {
+            fn connected(&self) -> io::Result<()> {
+                if let Some(error) = self.take_error()? {
+                    return Err(error);
+                }
+                match self.peer_addr() {
+                    Err(error) if error.kind() == ErrorKind::NotConnected => {
+                        Err(ErrorKind::WouldBlock.into())
+                    }
+                    peer => peer.map(drop),
+                }
+            }
+
+            fn end(&self) -> io::Result<()> {
+                self.shutdown(Shutdown::Write)
+            }
+        }
+    };
+}
+
+stream!(TcpStream);
+#[cfg(unix)]
+stream!(UnixStream);
+
+/// An open socket.
+pub(crate) enum Socket {
+    System {
+        stream: Box<dyn Stream>,
+        threads: Threads,
+        reads: Blocked,
+        writes: Blocked,
+    },
+    /// It wakes the loop by itself.
     Own(Halves),
 }
 
-impl Socket {
-    pub(crate) const fn tcp(stream: TcpStream) -> Self {
-        Self { kind: Kind::Tcp(stream), readable: true, writable: true }
-    }
+/// That the system has said that it would block, and how often something had happened to a socket by then.
+#[derive(Default)]
+pub(crate) struct Blocked(Option<u64>);
 
-    #[cfg(unix)]
-    pub(crate) const fn unix(stream: UnixStream) -> Self {
-        Self { kind: Kind::Unix(stream), readable: true, writable: true }
-    }
-
-    pub(crate) const fn own(halves: Halves) -> Self {
-        Self { kind: Kind::Own(halves), readable: true, writable: true }
-    }
-
-    /// Something has happened to it.
-    pub(crate) const fn stir(&mut self) {
-        self.readable = true;
-        self.writable = true;
-    }
-
-    /// Reads once behind the end of `input`, at most `capacity` bytes. `scratch` is memory to read to.
-    pub(crate) fn read(
+impl Blocked {
+    /// Tries, unless it would block for sure.
+    fn unless<T>(
         &mut self,
-        input: &mut BytesMut,
-        capacity: usize,
-        scratch: &mut Vec<u8>,
-    ) -> io::Result<Received> {
-        if capacity == 0 || !self.readable {
-            return Ok(Received::Nothing);
-        }
-        let length = match &mut self.kind {
-            Kind::Tcp(stream) => read(stream, input, capacity, scratch),
-            #[cfg(unix)]
-            Kind::Unix(stream) => read(stream, input, capacity, scratch),
-            // They wake the driver by themselves.
-            Kind::Own(halves) => {
-                return Ok(match halves.read(input, capacity)? {
-                    Poll::Pending => Received::Nothing,
-                    Poll::Ready(0) => Received::End,
-                    Poll::Ready(_) => Received::Some,
-                });
-            }
-        };
-        self.readable = length.is_ready();
-        match length? {
-            Poll::Pending => Ok(Received::Nothing),
-            Poll::Ready(0) => Ok(Received::End),
-            Poll::Ready(_) => Ok(Received::Some),
-        }
-    }
-
-    /// Writes the driver's output until either has had enough. True when anything left.
-    pub(crate) fn write(&mut self, driver: &mut Driver) -> io::Result<bool> {
-        driver.write_by(|slices| self.write_some(slices))
-    }
-
-    fn write_some(&mut self, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if !self.writable {
+        threads: &Threads,
+        attempt: impl FnOnce() -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let news = Some(threads.news());
+        if self.0 == news {
             return Poll::Pending;
         }
-        let written = match &mut self.kind {
-            Kind::Tcp(stream) => now(|| stream.write_vectored(slices)),
-            #[cfg(unix)]
-            Kind::Unix(stream) => now(|| stream.write_vectored(slices)),
-            Kind::Own(halves) => return halves.write(slices),
-        };
-        self.writable = written.is_ready();
-        written
-    }
-
-    /// Says goodbye: these are calls that never wait, and what was written still arrives.
-    pub(crate) fn close(mut self, mut farewell: impl Buf) {
-        if let Kind::Own(halves) = self.kind {
-            return halves.close(farewell.copy_to_bytes(farewell.remaining()));
+        let result = attempt();
+        if result.is_pending() {
+            self.0 = news;
         }
-        while farewell.has_remaining() {
-            match self.write_some(&[IoSlice::new(farewell.chunk())]) {
-                Poll::Ready(Ok(count)) if count > 0 => farewell.advance(count),
-                _ => break,
-            }
-        }
-        // The peer may have closed it already.
-        let _ = match &self.kind {
-            Kind::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            #[cfg(unix)]
-            Kind::Unix(stream) => stream.shutdown(Shutdown::Write),
-            Kind::Own(_) => Ok(()),
-        };
+        result
     }
 }
 
-fn read(
-    stream: &mut impl Read,
-    input: &mut BytesMut,
-    capacity: usize,
-    scratch: &mut Vec<u8>,
-) -> Poll<io::Result<usize>> {
-    let [least, most] = READ;
-    if scratch.is_empty() {
-        scratch.resize(least, 0);
-    }
-    let size = scratch.len();
-    let room = scratch.get_mut(..capacity.min(size)).unwrap_or_default();
-    let length = now(|| stream.read(room));
-    if let Poll::Ready(Ok(length)) = length {
-        input.extend_from_slice(room.get(..length).unwrap_or_default());
-        if length == size {
-            scratch.resize(size.saturating_mul(2).min(most), 0);
+impl Socket {
+    pub(crate) fn system(stream: impl Stream, threads: Threads) -> Self {
+        Self::System {
+            stream: Box::new(stream),
+            threads,
+            reads: Blocked::default(),
+            writes: Blocked::default(),
         }
     }
-    length
+
+    pub(crate) const fn own(halves: Halves) -> Self {
+        Self::Own(halves)
+    }
+
+    /// Reads behind the end of `input`, into the room that is there.
+    pub(crate) fn poll_read(
+        &mut self,
+        input: &mut BytesMut,
+        context: &Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::System { stream, threads, reads, .. } => {
+                reads.unless(threads, || read_behind(input, |room| now(|| stream.read(room))))
+            }
+            Self::Own(halves) => halves.poll_read(input, context),
+        }
+    }
+
+    pub(crate) fn poll_write(
+        &mut self,
+        slices: &[IoSlice<'_>],
+        context: &Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::System { stream, threads, writes, .. } => {
+                writes.unless(threads, || now(|| stream.write_vectored(slices)))
+            }
+            Self::Own(halves) => halves.poll_write(slices, context),
+        }
+    }
+
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        match self {
+            Self::System { stream, .. } => stream.end(),
+            Self::Own(halves) => {
+                halves.close();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The result of what does not block, `Pending` where it would.
+pub(crate) fn now<T>(mut attempt: impl FnMut() -> io::Result<T>) -> Poll<io::Result<T>> {
+    loop {
+        return match attempt() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        };
+    }
 }

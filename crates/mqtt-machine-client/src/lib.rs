@@ -45,6 +45,7 @@ mod socket;
 mod stack;
 pub mod store;
 mod subscription;
+pub mod threads;
 mod transport;
 mod wake;
 
@@ -57,7 +58,6 @@ pub use error::{CommandError, ConnectError, SubscribeError, TryRecvError};
 pub use events::{ClientEvent, Events};
 pub use face::first_connection;
 pub use filter_map::FilterMap;
-pub use link::{Link, Received};
 pub use one_shot::OneShotError;
 pub use options::Options;
 pub use pipe::{HANDSHAKE_READ, News, Pipe};
@@ -69,7 +69,7 @@ pub use request::{
     Dropped, NotARequest, REPLY_LEVEL, Request, RequestError, RequestOptions, Requester, request_filters,
     requested_topic, response_to,
 };
-pub use run::{Run, Runtime, ask_over_stream};
+pub use run::{Run, Runtime, ask_over_stream, read_behind};
 #[cfg(feature = "scram")]
 pub use scram::Scram;
 pub use socket::SocketOptions;

@@ -14,7 +14,7 @@ use crate::transport::TransportError;
 
 /// The transport of a client over sockets of the kind `S`, of which there is never more than one: what the loop of an adapter does
 /// with it between two turns of the [`Driver`].
-pub struct Link<S>(State<S>);
+pub(crate) struct Link<S>(State<S>);
 
 /// A socket and the layers on it.
 type Opened<S> = Result<(S, Layers), TransportError>;
@@ -27,7 +27,7 @@ enum State<S> {
 
 /// What came of reading once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
+pub(crate) enum Received {
     /// There is nothing to read now.
     Nothing,
     /// Something was read.
@@ -38,21 +38,13 @@ pub enum Received {
 
 impl<S> Link<S> {
     /// No transport.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(State::None)
-    }
-
-    /// The socket, when it is open.
-    pub const fn socket(&mut self) -> Option<&mut S> {
-        match &mut self.0 {
-            State::Open(_, socket) => Some(socket),
-            _ => None,
-        }
     }
 
     /// Does the tasks of the driver. `open` begins to open a socket; `close` writes the last words to one, as far as that can be
     /// done at once, and closes it.
-    pub fn act(
+    pub(crate) fn act(
         &mut self,
         driver: &mut Driver,
         mut open: impl FnMut(&Driver, Server) -> NetworkFuture<Opened<S>>,
@@ -73,7 +65,7 @@ impl<S> Link<S> {
     /// Goes on opening the transport, or lets bytes through it; true when something moved. `exchange` writes the driver's output until
     /// either has had enough, which is true when anything left, and then reads once in any case: a server that closes may have
     /// said why, which counts also when nothing can be written any more.
-    pub fn move_bytes(
+    pub(crate) fn move_bytes(
         &mut self,
         driver: &mut Driver,
         context: &mut Context<'_>,
@@ -113,12 +105,6 @@ impl<S> Link<S> {
                 true
             }
         }
-    }
-}
-
-impl<S> Default for Link<S> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -52,7 +52,7 @@ pub trait Runtime: Network {
     fn poll_close(socket: &mut Self::Socket, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// A timer for this time.
-    fn timer(then: Instant) -> Self::Timer;
+    fn timer(&self, then: Instant) -> Self::Timer;
 
     /// Sets the timer to another time.
     fn reset(timer: &mut Self::Timer, then: Instant);
@@ -136,7 +136,7 @@ where
         if deadline <= now {
             return true;
         }
-        let (set_to, timer) = self.timer.get_or_insert_with(|| (deadline, R::timer(deadline)));
+        let (set_to, timer) = self.timer.get_or_insert_with(|| (deadline, self.runtime.timer(deadline)));
         if *set_to <= now || deadline < *set_to {
             *set_to = deadline;
             R::reset(timer, deadline);
@@ -214,6 +214,28 @@ fn write<R: Runtime>(
         result?;
     }
     Ok(wrote)
+}
+
+/// Reads by `read` into the room that is behind the end of `input`: what [`Runtime::poll_read`] does over what reads into memory that
+/// has been written to.
+///
+/// # Errors
+/// Those of `read`.
+pub fn read_behind(
+    input: &mut BytesMut,
+    read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    let before = input.len();
+    input.resize(input.capacity(), 0);
+    let room = input.get_mut(before..).unwrap_or_default();
+    let length = room.len();
+    let result = read(room);
+    let count = match &result {
+        Poll::Ready(Ok(count)) => (*count).min(length),
+        _ => 0,
+    };
+    input.truncate(before.saturating_add(count));
+    result
 }
 
 /// Asks a name server over a stream that is connected to it, and waits for one answer: what [`Network::ask`] does over TCP.

@@ -113,7 +113,7 @@ impl Runtime for Memory {
         Poll::Ready(Ok(()))
     }
 
-    fn timer(then: Clock) -> Clock {
+    fn timer(&self, then: Clock) -> Clock {
         then
     }
 

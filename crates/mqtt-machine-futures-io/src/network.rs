@@ -115,7 +115,7 @@ impl Runtime for FuturesIo {
         socket.poll_close(context)
     }
 
-    fn timer(then: Instant) -> Timer {
+    fn timer(&self, then: Instant) -> Timer {
         Timer::at(then)
     }
 

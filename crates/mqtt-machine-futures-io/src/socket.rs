@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use async_io::Async;
 use bytes::BytesMut;
 use futures_io::{AsyncRead, AsyncWrite};
-use mqtt_machine_client::connector;
+use mqtt_machine_client::{connector, read_behind};
 
 /// A stream of the user's own.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -51,23 +51,14 @@ impl Socket {
         }
     }
 
-    /// Reads behind the end of `input`, into the room that is there. Memory is handed to a stream only when it is written to.
+    /// Reads behind the end of `input`, into the room that is there.
     pub(crate) fn poll_read(
         &mut self,
         input: &mut BytesMut,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let before = input.len();
-        input.resize(input.capacity(), 0);
-        let buffer = input.get_mut(before..).unwrap_or_default();
-        let room = buffer.len();
-        let result = self.stream().poll_read(context, buffer);
-        let count = match &result {
-            Poll::Ready(Ok(count)) => (*count).min(room),
-            _ => 0,
-        };
-        input.truncate(before.saturating_add(count));
-        result
+        let mut stream = self.stream();
+        read_behind(input, |room| stream.as_mut().poll_read(context, room))
     }
 
     pub(crate) fn poll_write(

@@ -103,7 +103,7 @@ impl Runtime for Tokio {
         socket.poll_shutdown(context)
     }
 
-    fn timer(then: Instant) -> Self::Timer {
+    fn timer(&self, then: Instant) -> Self::Timer {
         Box::pin(sleep_until(then.into()))
     }
 

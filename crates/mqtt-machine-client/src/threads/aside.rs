@@ -61,9 +61,12 @@ impl<T> Drop for Waiter<T> {
     }
 }
 
-/// Begins `work` on a thread of its own; the future gives its result. When that is dropped the work still comes to its end, and
-/// the result is dropped there.
-pub(crate) fn aside<T, W>(name: &str, work: W) -> impl Future<Output = io::Result<T>> + Send + use<T, W>
+/// Begins `work` on a thread of its own, with a stack of 512 KiB; the future gives its result. When that is dropped the work still comes to
+/// its end, and the result is dropped there.
+///
+/// # Errors
+/// Those of `work`, that there is no thread left, or that `work` has panicked.
+pub fn aside<T, W>(name: &str, work: W) -> impl Future<Output = io::Result<T>> + Send + use<T, W>
 where
     T: Send + 'static,
     W: FnOnce() -> io::Result<T> + Send + 'static,
@@ -95,7 +98,7 @@ mod tests {
     use std::sync::mpsc;
     use std::time::{Duration, Instant};
 
-    use mqtt_machine_client::block_until;
+    use crate::wake::block_until;
 
     use super::*;
 
