@@ -85,6 +85,7 @@ impl Tls {
         mut write: impl FnMut(&mut WriteTraffic<'_, ClientConnectionData>, &mut BytesMut) -> Result<(), TlsError>,
     ) -> Result<(), TlsError> {
         loop {
+            let there = self.input.len();
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut self.input);
             let next = match state {
@@ -93,6 +94,8 @@ impl Tls {
                     while let Some(record) = traffic.next_record() {
                         match record {
                             Ok(record) => {
+                                // Room for all that is there at once: growing would copy what stands there.
+                                above.reserve(there.saturating_sub(discard).saturating_add(record.payload.len()));
                                 discard = discard.saturating_add(record.discard);
                                 above.extend_from_slice(record.payload);
                             }
@@ -301,6 +304,9 @@ impl Layer for Tls {
         if !matches!(self.phase, LayerState::Open | LayerState::PeerClosed) || !plaintext.has_remaining() {
             return Ok(());
         }
+        // Room for all of it at once: growing would copy what stands there.
+        let most = MARK.saturating_sub(below.len()).min(plaintext.remaining());
+        below.reserve(most.saturating_add(most.div_ceil(RECORD).saturating_mul(OVERHEAD)));
         // Everything whole was given up when it came, so nothing is read here.
         let result = self.drive(&mut BytesMut::new(), below, |traffic, below| {
             while plaintext.has_remaining() && below.len() < MARK {
