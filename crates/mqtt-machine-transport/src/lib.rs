@@ -68,7 +68,7 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `tls` | TLS by rustls; alone, for those who bring a ready [`rustls::ClientConfig`] or crypto provider |
-//! | `ring`, `aws-lc-rs` | a crypto provider for [`TlsOptions::build`]; with both, ring is taken |
+//! | `ring`, `aws-lc-rs` | a crypto provider for [`TlsOptions::build`]; with both, aws-lc-rs is taken |
 //! | `native-roots` | the certificates that the operating system trusts |
 //! | `encrypted-keys` | client keys under a password (PKCS#8 with PBES2) |
 //! | `websocket` | `ws` and `wss` |

@@ -239,6 +239,15 @@ fn a_ready_configuration_is_used_as_it_is_and_may_know_revoked_certificates() {
 }
 
 #[test]
+fn the_crypto_provider_is_the_one_that_was_asked_for() {
+    let tls = TlsOptions::new().ca_pem(Ca::new("ours").pem().as_bytes()).build().unwrap();
+    let groups = &tls.config().crypto_provider().kx_groups;
+    // ring has no key exchange that withstands quantum computers.
+    let hybrid = groups.iter().any(|group| group.name() == rustls::NamedGroup::X25519MLKEM768);
+    assert_eq!(hybrid, cfg!(feature = "aws-lc-rs"));
+}
+
+#[test]
 fn a_name_that_no_certificate_can_be_for_is_refused_at_once() {
     let options = TlsOptions::new().dangerous_accept_any_certificate();
     let way = RouteOptions::new().tls(options.clone());

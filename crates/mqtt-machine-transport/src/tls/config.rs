@@ -303,12 +303,13 @@ const fn system_roots() -> Result<RootCertStore, ConfigError> {
     Err(ConfigError::NoSystemRoots)
 }
 
-#[cfg(feature = "ring")]
+#[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
 fn provider() -> Option<Arc<CryptoProvider>> {
     Some(Arc::new(rustls::crypto::ring::default_provider()))
 }
 
-#[cfg(all(feature = "aws-lc-rs", not(feature = "ring")))]
+/// Who asks for it has ring as well, unless the default features are off.
+#[cfg(feature = "aws-lc-rs")]
 fn provider() -> Option<Arc<CryptoProvider>> {
     Some(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }

@@ -95,7 +95,9 @@ impl Tls {
                         match record {
                             Ok(record) => {
                                 // Room for all that is there at once: growing would copy what stands there.
-                                above.reserve(there.saturating_sub(discard).saturating_add(record.payload.len()));
+                                above.reserve(
+                                    there.saturating_sub(discard).saturating_add(record.payload.len()),
+                                );
                                 discard = discard.saturating_add(record.discard);
                                 above.extend_from_slice(record.payload);
                             }
