@@ -13,12 +13,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Panics
 /// When it is not there or older than its source, as after `cargo test --test NAME`, which builds no examples.
 pub fn example(name: &str) -> Command {
+    example_of(name, name)
+}
+
+/// As [`example`], of a program that has another name than its source, `examples/SOURCE.rs`.
+///
+/// # Panics
+/// As [`example`].
+pub fn example_of(source: &str, name: &str) -> Command {
     // Tests stand in `deps` beside `examples`.
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap().join("examples");
     let program = folder.join(name).with_extension(std::env::consts::EXE_EXTENSION);
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs the test");
-    let source = Path::new(&manifest).join("examples").join(name).with_extension("rs");
+    let source = Path::new(&manifest).join("examples").join(source).with_extension("rs");
     let time = |file: &Path| file.metadata().and_then(|metadata| metadata.modified()).ok();
     let fresh = time(&program).is_some_and(|built| time(&source).is_some_and(|written| written <= built));
     assert!(fresh, "{} is not built: cargo build --examples", program.display());

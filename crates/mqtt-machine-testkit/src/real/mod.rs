@@ -10,6 +10,6 @@ mod programs;
 mod proxies;
 
 pub use brokers::{Broker, Kind};
-pub use examples::{end, example, output};
+pub use examples::{end, example, example_of, output};
 pub use programs::{folder, free_port, program};
 pub use proxies::ProxyServer;

@@ -19,6 +19,7 @@
 //! ```
 
 mod delivery;
+mod examples;
 mod names;
 mod refusals;
 mod relay;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use mqtt_machine::Connected;
 use mqtt_machine_client::{Backoff, Client, ConnectError, Options, block_until};
 
+pub use examples::examples_do_what_they_say;
 pub use relay::Relay;
 pub use site::{Site, Way};
 

@@ -53,8 +53,8 @@ pub(super) struct Ports {
 pub struct Site {
     pub(super) ports: Ports,
     pub(super) ca: Authority,
-    client: Leaf,
-    folder: PathBuf,
+    pub(super) client: Leaf,
+    pub(super) folder: PathBuf,
     _broker: Broker,
 }
 
