@@ -70,6 +70,9 @@ pub(crate) struct Connection {
     /// How long the server keeps the session after the connection, in seconds (5.0)
     #[arg(short = 'x', long = "session-expiry-interval", value_name = "SECONDS")]
     session_expiry: Option<u32>,
+    /// At most so many publications of QoS 1 and 2 in flight, beside what the server allows
+    #[arg(short = 'M', long, value_name = "COUNT")]
+    max_inflight: Option<u16>,
     /// The local address to connect from, with or without a port
     #[arg(short = 'A', value_name = "ADDRESS", value_parser = local)]
     bind: Option<SocketAddr>,
@@ -104,7 +107,7 @@ pub(crate) struct Connection {
 #[command(next_help_heading = "TLS")]
 struct Tls {
     /// Speak TLS, and trust what the operating system trusts
-    #[arg(long = "tls")]
+    #[arg(long = "tls", visible_alias = "tls-use-os-certs")]
     on: bool,
     /// Trust the roots of this PEM file, and no others
     #[arg(long, value_name = "FILE")]
@@ -167,6 +170,9 @@ impl Connection {
                 if let Some(seconds) = self.keep_alive {
                     config.keep_alive = Duration::from_secs(seconds.into());
                 }
+                if let Some(count) = self.max_inflight {
+                    config.limits.in_flight = count;
+                }
                 if self.no_reconnect {
                     config.backoff = Backoff::NEVER;
                 }
@@ -201,6 +207,11 @@ impl Connection {
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(client.connect_timeout().into()),
         }
+    }
+
+    /// Whether there is a client identifier, which only one client can have.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.id.is_some() || self.id_prefix.is_some()
     }
 
     fn endpoint(&self) -> Result<String, Failure> {

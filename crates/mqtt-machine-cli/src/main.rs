@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod broker;
 mod connection;
 mod decode;
@@ -38,6 +39,8 @@ enum Command {
     Pub(Box<publish::Publish>),
     /// Subscribe, and print the messages that come
     Sub(Box<subscribe::SubscribeArguments>),
+    /// Measure latency and throughput between publishers and subscribers, through a broker of yours
+    Bench(Box<bench::Bench>),
     /// Run the model broker on a loopback port, for trying things out: it keeps nothing and trusts everybody
     Broker(broker::BrokerArguments),
     /// Print the packets in bytes or in a capture field by field, and what is wrong with bad ones
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Pub(publish) => runtime::block_on(publish::run(*publish)),
         Command::Sub(subscribe) => runtime::block_on(subscribe::run(*subscribe)),
+        Command::Bench(bench) => runtime::block_on(bench::run(*bench)),
         Command::Broker(broker) => runtime::block_on(broker::run(broker)),
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Demo(demo) => other(run_demo(&demo)),

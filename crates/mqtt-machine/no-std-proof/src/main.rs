@@ -20,9 +20,16 @@ use heap::Heap;
 #[global_allocator]
 static HEAP: Heap = Heap::new();
 
+#[cfg(not(target_family = "wasm"))]
 #[link(name = "c")]
 unsafe extern "C" {
     safe fn abort() -> !;
+}
+
+/// In a module that imports nothing there is no C library.
+#[cfg(target_family = "wasm")]
+fn abort() -> ! {
+    core::arch::wasm32::unreachable()
 }
 
 #[panic_handler]
