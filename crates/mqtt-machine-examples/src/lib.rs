@@ -1,4 +1,5 @@
-//! Programs that embed `mqtt-machine`, each complete, each run by a test; `docs/embedding.md` says what each of them shows.
+//! Programs that embed `mqtt-machine`, and programs of everyday use, each complete, each run by a test; `docs/embedding.md` and
+//! `README.md` say what each of them shows.
 
 /// The code on the pages of `docs/` compiles, and runs where it says so. Those without code in Rust are not listed; a test of the links
 /// sees that no page with some is missing here.
