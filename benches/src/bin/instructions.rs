@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use bytes::BytesMut;
 use mqtt_machine::packet::Sender;
 use mqtt_machine::{PacketId, ProtocolVersion, QoS, wire};
-use mqtt_machine_benches::{Rig, cases};
+use mqtt_machine_benches::{Failure, Rig, cases, instructions};
 
 /// Repetitions of the shorter run and of the longer one.
 const RUNS: [u64; 2] = [2_000, 12_000];
@@ -26,8 +26,6 @@ const RUNS: [u64; 2] = [2_000, 12_000];
 const TOLERANCE: f64 = 5.0;
 /// Messages of a batch of the whole machine.
 const BATCH: u16 = 50;
-
-type Failure = Box<dyn std::error::Error>;
 
 /// What is counted: its name, and one repetition of it.
 struct Work {
@@ -101,28 +99,11 @@ fn run(name: &str, count: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The instructions of a run under callgrind.
-fn count(name: &str, repetitions: u64) -> Result<u64, Failure> {
-    let out = std::env::temp_dir().join(format!("mqtt-machine-callgrind-{}", std::process::id()));
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", &format!("--callgrind-out-file={}", out.display())])
-        .arg(std::env::current_exe()?)
-        .args(["run", name, &repetitions.to_string()])
-        .output()
-        .map_err(|error| format!("valgrind (Debian: apt-get install valgrind): {error}"))?;
-    let _ = std::fs::remove_file(&out);
-    let text = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        return Err(format!("{name}: {text}").into());
-    }
-    let collected = text.lines().find_map(|line| line.split_once("Collected :")).ok_or("no count")?;
-    Ok(collected.1.trim().parse()?)
-}
-
 /// What one packet or message costs.
 fn per_unit(work: &Work) -> Result<f64, Failure> {
     let [short, long] = RUNS;
-    let difference = count(&work.name, long)?.saturating_sub(count(&work.name, short)?);
+    let count = |repetitions: u64| instructions(&["run", &work.name, &repetitions.to_string()]);
+    let difference = count(long)?.saturating_sub(count(short)?);
     let (long, short) = (long / work.units * work.units, short / work.units * work.units);
     Ok(difference as f64 / (long - short) as f64)
 }

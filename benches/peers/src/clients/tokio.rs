@@ -1,0 +1,67 @@
+//! Owns mqtt-machine on tokio, on one thread.
+
+use std::collections::VecDeque;
+
+use ::tokio::runtime::Builder;
+use mqtt_machine_tokio::{Client, Delivery, Limits, Message, Options, ProtocolVersion, QoS};
+
+use super::{Direction, Job, Meter, Used};
+use crate::{Failure, PAYLOAD, TOPIC};
+
+/// What every client of mqtt-machine is told.
+pub(super) fn options(job: Job) -> Result<Options, Failure> {
+    let limits = Limits { in_flight: job.case.window(), ..Limits::DEFAULT };
+    let options = Options::from_url(&format!("mqtt://127.0.0.1:{}", job.port))?;
+    Ok(options.configure(|config| config.version(ProtocolVersion::V3_1_1).client_id("bench").limits(limits)))
+}
+
+pub(super) fn qos(job: Job) -> QoS {
+    match job.case.qos {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    }
+}
+
+pub(super) fn message(job: Job) -> Result<Message, Failure> {
+    Ok(Message::to(TOPIC, &PAYLOAD[..])?.qos(qos(job)))
+}
+
+pub(super) fn run(job: Job) -> Result<Used, Failure> {
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let client = Client::connect(options(job)?).await?;
+        let used = work(&client, job).await?;
+        client.disconnect().await?;
+        Ok(used)
+    })
+}
+
+/// The same for every adapter of futures.
+pub(super) async fn work(client: &mqtt_machine_client::Client, job: Job) -> Result<Used, Failure> {
+    let meter = Meter::start()?;
+    match job.case.direction {
+        Direction::Publish => {
+            let message = message(job)?;
+            let window = usize::from(job.case.window());
+            let mut open: VecDeque<Delivery> = VecDeque::with_capacity(window);
+            for _ in 0..job.count {
+                if open.len() == window
+                    && let Some(delivery) = open.pop_front()
+                {
+                    delivery.await;
+                }
+                open.push_back(client.publish(message.clone()).await?);
+            }
+            for delivery in open {
+                delivery.await;
+            }
+        }
+        Direction::Receive => {
+            let mut messages = client.subscribe(job.case.blast(job.count), qos(job)).await?;
+            for _ in 0..job.count {
+                messages.recv().await.ok_or("the client has ended")?;
+            }
+        }
+    }
+    meter.stop()
+}

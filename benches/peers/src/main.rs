@@ -1,0 +1,55 @@
+//! mqtt-machine beside its peers, in one run: decoders, and clients end to end over loopback against a null broker, with a raw
+//! socket as the limit. Every client is a process of its own, so that what it uses is its own.
+//!
+//! ```sh
+//! cargo run --release -p mqtt-machine-bench-peers                # everything, as the tables of docs/performance.md
+//! cargo run --release -p mqtt-machine-bench-peers -- try         # runs everything for a moment
+//! cargo run --release -p mqtt-machine-bench-peers -- decoders    # the decoders alone
+//! cargo run --release -p mqtt-machine-bench-peers -- publish-1   # one case; a client's name does too
+//! ```
+
+mod broker;
+mod clients;
+mod codecs;
+mod report;
+
+use std::process::ExitCode;
+
+use mqtt_machine_benches::Failure;
+
+/// The topic of every message.
+const TOPIC: &str = "sensors/kitchen/1/tmp";
+/// The payload of every message.
+const PAYLOAD: [u8; 64] = [0x2a; 64];
+
+fn client(name: &str, case: &str, port: &str, count: &str) -> Result<(), Failure> {
+    let (_, run, _) =
+        clients::CLIENTS.iter().find(|(known, ..)| *known == name).ok_or("there is no such client")?;
+    let case = clients::Case::named(case).ok_or("there is no such case")?;
+    report::print(run(clients::Job { case, port: port.parse()?, count: count.parse()? })?);
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["broker"] => broker::serve(),
+        ["client", name, case, port, count] => client(name, case, port, count),
+        ["decode", codec, case, count] => {
+            count.parse().map_err(Failure::from).and_then(|count| codecs::run(codec, case, count))
+        }
+        ["try"] => report::try_all(),
+        ["decoders"] => report::decoders(),
+        [] => report::decoders().and_then(|()| report::clients("")),
+        [filter] => report::clients(filter),
+        _ => Err("usage: mqtt-machine-bench-peers [try | decoders | PART_OF_A_NAME]".into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
