@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use mqtt_machine::packet::Property;
+use mqtt_machine_store::StoreFile;
 use mqtt_machine_tokio::{
     Backoff, CleanStart, Client, ClientEvent, ConnectError, Message, Options, ProtocolVersion, Proxy, QoS,
     Record, RouteOptions, Secret, TlsOptions, WebSocketOptions, Will,
@@ -85,6 +86,9 @@ pub(crate) struct Connection {
     /// A property of CONNECT or WILL (5.0): PACKET:NAME=VALUE, as in connect:user-property=room=kitchen
     #[arg(short = 'D', long = "property", value_name = "PROPERTY")]
     pub(crate) properties: Vec<PropertyArgument>,
+    /// Keep the session in this file: what is not delivered now is, the next time it is given
+    #[arg(long, value_name = "FILE", requires = "id")]
+    store: Option<PathBuf>,
     /// Record everything that the client is told and answers into this file; see `replay`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -186,11 +190,28 @@ impl Connection {
                 Record::to_file(path).map_err(|error| usage(format!("{}: {error}", path.display())))?;
             options = options.record(record);
         }
+        if let (Some(path), Some(id)) = (&self.store, &self.id) {
+            let store = StoreFile::open(path).and_then(|file| file.client(id));
+            let store = store.map_err(|error| Failure::Other(format!("{}: {error}", path.display())))?;
+            options = options.store(store);
+        }
         self.route(options)
     }
 
-    /// Connects, and says on standard error what happens to the connection, if that is wanted.
+    /// Whether what is not delivered is kept.
+    pub(crate) const fn is_stored(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Begins to connect, and waits for the first connection.
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        let client = self.start()?;
+        connected(&client).await?;
+        Ok(client)
+    }
+
+    /// Begins to connect, and says on standard error what happens to the connection, if that is wanted.
+    pub(crate) fn start(&self) -> Result<Client, Failure> {
         let options = self.options()?;
         let client = Client::start(options)?;
         if self.debug {
@@ -201,12 +222,7 @@ impl Connection {
                 }
             });
         }
-        let waiting = tokio::time::timeout(client.connect_deadline(), client.connected());
-        match waiting.await {
-            Ok(Ok(_)) => Ok(client),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(client.connect_timeout().into()),
-        }
+        Ok(client)
     }
 
     /// Whether there is a client identifier, which only one client can have.
@@ -325,6 +341,15 @@ impl Connection {
             properties.push(property).map_err(usage)?;
         }
         Ok(properties)
+    }
+}
+
+/// Waits for the first connection, as long as the options say.
+pub(crate) async fn connected(client: &Client) -> Result<(), Failure> {
+    match tokio::time::timeout(client.connect_deadline(), client.connected()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(client.connect_timeout().into()),
     }
 }
 

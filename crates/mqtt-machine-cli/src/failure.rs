@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Refused(String),
     /// 5: the time that was given is over.
     TimedOut,
+    /// 130, as a shell says it: an interrupt ended it at once, whatever was still to be done.
+    Interrupted,
 }
 
 /// A command line that makes no sense.
@@ -31,6 +33,7 @@ impl Failure {
             Self::NotConnected(_) => 3,
             Self::Refused(_) => 4,
             Self::TimedOut => 5,
+            Self::Interrupted => 130,
         })
     }
 }
@@ -42,6 +45,7 @@ impl fmt::Display for Failure {
                 f.write_str(why)
             }
             Self::TimedOut => f.write_str("the time is over"),
+            Self::Interrupted => f.write_str("interrupted"),
         }
     }
 }

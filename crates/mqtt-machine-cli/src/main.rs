@@ -1,7 +1,8 @@
 //! Owns the `mqtt-machine` command line: what can be asked for, and the exit code. It must not know MQTT.
 //!
 //! Exit codes: 0 when what was asked for was done, 2 for a command line that makes no sense, 3 when there was no connection,
-//! 4 when not everything was delivered or granted, 5 when the time that was given was over, 1 for everything else.
+//! 4 when not everything was delivered, granted or whole, 5 when the time that was given was over, 130 when an interrupt ended
+//! it at once, 1 for everything else. The first interrupt of `pub` and `sub` lets what was accepted come to its end, the second does not.
 //! `fuzz-broker` says 1 when it found something, and 2 when it could not run.
 
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod property;
 mod publish;
 mod replay;
 mod runtime;
+mod store;
 mod subscribe;
 
 use std::error::Error;
@@ -51,6 +53,8 @@ enum Command {
     Replay(replay::Options),
     /// Try a broker of your own with legal, illegal and mutated packets, and save what it does wrong as files that replay
     FuzzBroker(fuzz_broker::FuzzBroker),
+    /// Look into a file of sessions, as `--store` keeps one: check, export or repair it
+    Store(store::StoreArguments),
     /// Print the completions of a shell
     Completions {
         /// Which shell
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Command::Demo(demo) => other(run_demo(&demo)),
         Command::Replay(options) => other(replay::run(&options)),
         Command::FuzzBroker(fuzz_broker) => return fuzz_broker::run(&fuzz_broker),
+        Command::Store(store) => store::run(&store),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "mqtt-machine", &mut std::io::stdout());
             Ok(())

@@ -13,13 +13,11 @@ use mqtt_machine_tokio::{Client, Delivery, Message, Outcome, QoS};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::connection::{Connection, qos};
+use crate::connection::{Connection, connected, qos};
 use crate::failure::{Failure, usage};
 use crate::property::Packet;
-use crate::runtime::interrupted;
+use crate::runtime::Interrupts;
 
-/// How long what was accepted may take to arrive after the last message, or after an interrupt.
-const DRAIN: Duration = Duration::from_secs(30);
 /// How many lines are read ahead.
 const AHEAD: usize = 64;
 
@@ -63,6 +61,9 @@ pub(crate) struct Publish {
     /// Publish at most so many messages a second
     #[arg(long, value_name = "COUNT")]
     rate: Option<f64>,
+    /// How long what was accepted may take to arrive after the last message or an interrupt, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    drain: u32,
     /// Say nothing of messages that did not arrive; the exit code does
     #[arg(long)]
     quiet: bool,
@@ -77,6 +78,8 @@ struct Tracker {
     waiting: VecDeque<(u64, Delivery)>,
     count: u64,
     failed: u64,
+    /// Of those that failed, what the store has for the next time.
+    kept: u64,
     quiet: bool,
 }
 
@@ -85,9 +88,18 @@ pub(crate) async fn run(arguments: Publish) -> Result<(), Failure> {
     let pace = arguments.pace()?;
     let template = arguments.template()?;
     let mut payloads = arguments.payloads()?;
-    let client = arguments.connection.connect().await?;
+    let mut interrupts = Interrupts::new();
+    let client = arguments.connection.start()?;
+    let mut drain = Duration::from_secs(arguments.drain.into());
+    match interrupts.or_interrupted(connected(&client)).await {
+        Err(Failure::NotConnected(why)) if arguments.connection.is_stored() => {
+            eprintln!("{why}; messages of QoS 1 and 2 are kept for the next time");
+            drain = Duration::ZERO;
+        }
+        result => result?,
+    }
     let quiet = arguments.quiet;
-    let mut tracker = Tracker { client, waiting: VecDeque::new(), count: 0, failed: 0, quiet };
+    let mut tracker = Tracker { client, waiting: VecDeque::new(), count: 0, failed: 0, kept: 0, quiet };
     let mut ticks = pace.map(|pace| {
         let mut ticks = interval_at(Instant::now(), pace);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -106,9 +118,9 @@ pub(crate) async fn run(arguments: Publish) -> Result<(), Failure> {
     };
     tokio::select! {
         result = publishing => result?,
-        () = interrupted() => eprintln!("interrupted: what was accepted is delivered first"),
+        () = interrupts.next() => eprintln!("interrupted: what was accepted is delivered first"),
     }
-    tracker.finish().await
+    interrupts.or_interrupted(tracker.finish(drain)).await
 }
 
 impl Publish {
@@ -205,7 +217,10 @@ impl Tracker {
             Outcome::Refused(acknowledgement) => {
                 self.fail(number, &format!("refused: {}", acknowledgement.reason));
             }
-            other => self.fail(number, &format!("{other:?}")),
+            other => {
+                self.kept += u64::from(*other == Outcome::Kept);
+                self.fail(number, &format!("{other:?}"));
+            }
         }
     }
 
@@ -216,8 +231,8 @@ impl Tracker {
         }
     }
 
-    async fn finish(mut self) -> Result<(), Failure> {
-        let closing = self.client.disconnect_with(Disconnect::new(DRAIN));
+    async fn finish(mut self, drain: Duration) -> Result<(), Failure> {
+        let closing = self.client.disconnect_with(Disconnect::new(drain));
         let waiting = std::mem::take(&mut self.waiting);
         let ends = async {
             let mut outcomes = Vec::new();
@@ -234,7 +249,10 @@ impl Tracker {
         match self.failed {
             0 => Ok(()),
             failed => {
-                Err(Failure::Refused(format!("{failed} of {} messages were not delivered", self.count)))
+                let why = format!("{failed} of {} messages were not delivered", self.count);
+                let kept =
+                    if self.kept > 0 { format!("; {} of them are kept", self.kept) } else { String::new() };
+                Err(Failure::Refused(why + &kept))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Owns the runtime that commands run on, and the interrupt that ends them. It must not know any command.
+//! Owns the runtime that commands run on, and the interrupts that end them. It must not know any command.
 
 use std::future::{Future, pending};
 
@@ -13,23 +13,55 @@ pub(crate) fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Res
     runtime.block_on(future)
 }
 
-/// Ends at SIGINT or SIGTERM.
+/// Ends at the first SIGINT or SIGTERM.
 pub(crate) async fn interrupted() {
+    Interrupts::new().next().await;
+}
+
+/// SIGINT and SIGTERM, none of which is missed from when this is made.
+pub(crate) struct Interrupts {
     #[cfg(unix)]
-    {
+    signals: Option<[tokio::signal::unix::Signal; 2]>,
+}
+
+impl Interrupts {
+    #[cfg(unix)]
+    pub(crate) fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        if let (Ok(mut interrupt), Ok(mut terminate)) =
-            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        {
+        let signals = [signal(SignalKind::interrupt()), signal(SignalKind::terminate())];
+        let [Ok(interrupt), Ok(terminate)] = signals else { return Self { signals: None } };
+        Self { signals: Some([interrupt, terminate]) }
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) const fn new() -> Self {
+        Self {}
+    }
+
+    /// Ends at the next one.
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some([interrupt, terminate]) = &mut self.signals {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
             return;
         }
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nobody can interrupt then.
+            pending::<()>().await;
+        }
     }
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Nobody can interrupt then.
-        pending::<()>().await;
+
+    /// What `work` gives, unless an interrupt comes first: then it is over at once.
+    pub(crate) async fn or_interrupted<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            result = work => result,
+            () = self.next() => Err(Failure::Interrupted),
+        }
     }
 }

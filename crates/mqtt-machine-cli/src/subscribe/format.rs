@@ -164,14 +164,8 @@ fn property(message: &Message, id: PropertyId) -> String {
     }
 }
 
-/// The message as JSON, in mosquitto_sub's words.
-fn json_of(message: &Message, now: &ZonedDateTime, payload: Value) -> Value {
-    let mut object = Map::new();
-    object.insert("tst".into(), now.strftime("%Y-%m-%dT%H:%M:%S%.6f%z").to_string().into());
-    object.insert("topic".into(), message.topic.as_str().into());
-    object.insert("qos".into(), message.qos.to_u8().into());
-    object.insert("retain".into(), u8::from(message.retain).into());
-    object.insert("payloadlen".into(), message.payload.len().into());
+/// The properties of a message as JSON, in mosquitto_sub's words.
+pub(crate) fn properties_of(message: &Message) -> Map<String, Value> {
     let mut properties = Map::new();
     let mut users = Map::new();
     for property in message.properties.as_properties() {
@@ -195,6 +189,18 @@ fn json_of(message: &Message, now: &ZonedDateTime, payload: Value) -> Value {
     if !users.is_empty() {
         properties.insert("UserProperties".into(), users.into());
     }
+    properties
+}
+
+/// The message as JSON, in mosquitto_sub's words.
+fn json_of(message: &Message, now: &ZonedDateTime, payload: Value) -> Value {
+    let mut object = Map::new();
+    object.insert("tst".into(), now.strftime("%Y-%m-%dT%H:%M:%S%.6f%z").to_string().into());
+    object.insert("topic".into(), message.topic.as_str().into());
+    object.insert("qos".into(), message.qos.to_u8().into());
+    object.insert("retain".into(), u8::from(message.retain).into());
+    object.insert("payloadlen".into(), message.payload.len().into());
+    let properties = properties_of(message);
     if !properties.is_empty() {
         object.insert("properties".into(), properties.into());
     }

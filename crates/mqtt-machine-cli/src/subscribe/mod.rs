@@ -1,6 +1,6 @@
 //! Owns `sub`: filters in, printed or kept messages out. It must not know how a connection is made.
 
-mod format;
+pub(crate) mod format;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use mqtt_machine_tokio::{Message, QoS, Subscribe, SubscribeError, TopicFilter, U
 use crate::connection::{Connection, qos};
 use crate::failure::{Failure, usage};
 use crate::property::Packet;
-use crate::runtime::interrupted;
+use crate::runtime::Interrupts;
 use format::Format;
 
 /// What `sub` is told.
@@ -110,7 +110,8 @@ pub(crate) async fn run(arguments: SubscribeArguments) -> Result<(), Failure> {
     let (unwanted, unsubscribe) = (filters(&arguments.filter_out)?, filters(&arguments.unsubscribe)?);
     let wanted: Vec<TopicFilter> = request.subscriptions.iter().map(|one| one.filter.clone()).collect();
     let mut output = arguments.output()?;
-    let client = arguments.connection.connect().await?;
+    let mut interrupts = Interrupts::new();
+    let client = interrupts.or_interrupted(arguments.connection.connect()).await?;
     let receiving = async {
         if !unsubscribe.is_empty() {
             let left = client.unsubscribe_with(Unsubscribe::new(unsubscribe)).await;
@@ -152,9 +153,12 @@ pub(crate) async fn run(arguments: SubscribeArguments) -> Result<(), Failure> {
     let result = tokio::select! {
         result = receiving => result,
         () = tokio::time::sleep(deadline) => Err(Failure::TimedOut),
-        () = interrupted() => Ok(()),
+        () = interrupts.next() => {
+            eprintln!("interrupted: what was taken is acknowledged first");
+            Ok(())
+        }
     };
-    let closed = client.disconnect().await;
+    let closed = interrupts.or_interrupted(async { Ok(client.disconnect().await) }).await?;
     result?;
     closed.map(|_| ()).map_err(|error| Failure::NotConnected(error.to_string()))
 }
