@@ -74,8 +74,8 @@ fn a_first_interrupt_drains_until_the_deadline_and_says_what_did_not_arrive() {
         let mut child =
             command(port, &[&PUBLISH[..], &["--drain", "1", "--repeat", "9", "--rate", "1"]].concat());
         came.recv_timeout(SOON).unwrap();
-        interrupt(&child, signal);
         let begin = Instant::now();
+        interrupt(&child, signal);
         heard(&mut child);
         let output = ended(child, SOON);
         assert!(begin.elapsed() >= Duration::from_secs(1), "it did not wait for the answer");

@@ -1,12 +1,20 @@
 //! Owns what an error of the database means to who has a file of sessions. It must not know when it happened.
 
 use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mqtt_machine_client::store::StoreError;
 use redb::{CommitError, DatabaseError, StorageError, TableError, TransactionError};
 
 /// The version of the tables, beside which the records have their own.
 pub(crate) const SCHEMA: u32 = 1;
+
+/// What `work` on the database gives. redb trusts the pages of a file that was closed properly, and panics at one that has been
+/// overwritten since: here that is an error like others.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let damaged = |_| Err(StoreError::Corrupt("a page of the file is not what it was written as".to_owned()));
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(damaged)
+}
 
 pub(crate) fn of_io(error: io::Error) -> StoreError {
     match error.kind() {

@@ -26,9 +26,37 @@ pub struct StoreFile {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) database: Database,
+    database: Held,
     /// Clients that have a store in this process.
     taken: Mutex<BTreeSet<String>>,
+}
+
+/// The database, closed when this is dropped, whatever its pages are by then.
+#[derive(Debug)]
+struct Held(Option<Database>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // Who opens the file next is told.
+        let _ = error::guarded(|| {
+            drop(database);
+            Ok(())
+        });
+    }
+}
+
+impl Shared {
+    fn database(&self) -> Result<&Database, StoreError> {
+        self.database.0.as_ref().ok_or_else(|| StoreError::Io("the file is closed".to_owned()))
+    }
+
+    /// Reads every page, and mends what can be.
+    pub(crate) fn check_integrity(&mut self) -> Result<(), StoreError> {
+        let Some(database) = &mut self.database.0 else { return Ok(()) };
+        error::guarded(|| database.check_integrity().map_err(error::of_open))?;
+        Ok(())
+    }
 }
 
 impl StoreFile {
@@ -57,9 +85,8 @@ impl StoreFile {
             let what = "the file is empty; if nothing was ever kept in it, remove it";
             return Err(StoreError::Corrupt(what.to_owned()));
         }
-        let database = builder().open(path).map_err(error::of_open)?;
-        let file = Self::of(database);
-        file.check_schema()?;
+        let file = Self::of(error::guarded(|| builder().open(path).map_err(error::of_open))?);
+        error::guarded(|| file.check_schema())?;
         Ok(file)
     }
 
@@ -69,16 +96,19 @@ impl StoreFile {
     /// As [`open`](Self::open).
     pub fn over(backend: impl StorageBackend) -> Result<Self, StoreError> {
         let is_new = backend.len().map_err(|error| StoreError::Io(error.to_string()))? == 0;
-        let file = Self::of(builder().create_with_backend(backend).map_err(error::of_open)?);
-        if is_new {
-            file.begin()?;
-        }
-        file.check_schema()?;
+        let database = error::guarded(|| builder().create_with_backend(backend).map_err(error::of_open))?;
+        let file = Self::of(database);
+        error::guarded(|| {
+            if is_new {
+                file.begin()?;
+            }
+            file.check_schema()
+        })?;
         Ok(file)
     }
 
     fn of(database: Database) -> Self {
-        Self { shared: Arc::new(Shared { database, taken: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { database: Held(Some(database)), taken: Mutex::default() }) }
     }
 
     /// Makes a file beside its place and moves it there when it is whole: there is never a part of one.
@@ -101,7 +131,7 @@ impl StoreFile {
     }
 
     fn begin(&self) -> Result<(), StoreError> {
-        let transaction = self.shared.database.begin_write().map_err(error::of_transaction)?;
+        let transaction = self.shared.database()?.begin_write().map_err(error::of_transaction)?;
         {
             transaction.open_table(ROWS).map_err(error::of_table)?;
             transaction.open_table(CLIENTS).map_err(error::of_table)?;
@@ -112,7 +142,7 @@ impl StoreFile {
     }
 
     fn check_schema(&self) -> Result<(), StoreError> {
-        let transaction = self.shared.database.begin_read().map_err(error::of_transaction)?;
+        let transaction = self.shared.database()?.begin_read().map_err(error::of_transaction)?;
         let meta = transaction.open_table(META).map_err(error::of_table)?;
         let found = meta.get(SCHEMA_KEY).map_err(error::of_storage)?.map(|found| found.value());
         match found {
@@ -127,10 +157,15 @@ impl StoreFile {
     /// # Errors
     /// What is wrong with the file.
     pub fn clients(&self) -> Result<Vec<String>, StoreError> {
-        let transaction = self.shared.database.begin_read().map_err(error::of_transaction)?;
-        let clients = transaction.open_table(CLIENTS).map_err(error::of_table)?;
-        let names = clients.iter().map_err(error::of_storage)?;
-        names.map(|entry| entry.map(|(name, _)| name.value().to_owned()).map_err(error::of_storage)).collect()
+        error::guarded(|| {
+            let transaction = self.shared.database()?.begin_read().map_err(error::of_transaction)?;
+            let clients = transaction.open_table(CLIENTS).map_err(error::of_table)?;
+            let names = clients.iter().map_err(error::of_storage)?;
+            let name = |entry: Result<(redb::AccessGuard<'_, &str>, _), _>| {
+                entry.map(|(name, _)| name.value().to_owned())
+            };
+            names.map(|entry| name(entry).map_err(error::of_storage)).collect()
+        })
     }
 
     /// The store of one client, for [`Options::store`](mqtt_machine_client::Options::store). The name, 1 to 255 bytes, is the file's
@@ -177,17 +212,9 @@ impl ClientStore {
     pub fn name(&self) -> &str {
         &self.name
     }
-}
 
-impl Drop for ClientStore {
-    fn drop(&mut self) {
-        self.file.taken().remove(&self.name);
-    }
-}
-
-impl Store for ClientStore {
-    fn load(&mut self) -> Result<Kept, StoreError> {
-        let transaction = self.file.shared.database.begin_read().map_err(error::of_transaction)?;
+    fn read(&self) -> Result<Kept, StoreError> {
+        let transaction = self.file.shared.database()?.begin_read().map_err(error::of_transaction)?;
         let table = transaction.open_table(ROWS).map_err(error::of_table)?;
         let mut kept = Kept::default();
         for row in table.range(self.prefix.as_slice()..).map_err(error::of_storage)? {
@@ -204,8 +231,8 @@ impl Store for ClientStore {
         Ok(kept)
     }
 
-    fn apply(&mut self, changes: &[Change], at: SystemTime) -> Result<(), StoreError> {
-        let transaction = self.file.shared.database.begin_write().map_err(error::of_transaction)?;
+    fn write(&self, changes: &[Change], at: SystemTime) -> Result<(), StoreError> {
+        let transaction = self.file.shared.database()?.begin_write().map_err(error::of_transaction)?;
         {
             let mut table = transaction.open_table(ROWS).map_err(error::of_table)?;
             for change in changes {
@@ -215,6 +242,22 @@ impl Store for ClientStore {
             clients.insert(self.name.as_str(), rows::micros(at)).map_err(error::of_storage)?;
         }
         transaction.commit().map_err(error::of_commit)
+    }
+}
+
+impl Drop for ClientStore {
+    fn drop(&mut self) {
+        self.file.taken().remove(&self.name);
+    }
+}
+
+impl Store for ClientStore {
+    fn load(&mut self) -> Result<Kept, StoreError> {
+        error::guarded(|| self.read())
+    }
+
+    fn apply(&mut self, changes: &[Change], at: SystemTime) -> Result<(), StoreError> {
+        error::guarded(|| self.write(changes, at))
     }
 }
 

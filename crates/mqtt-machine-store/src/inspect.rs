@@ -105,7 +105,7 @@ impl StoreFile {
         fs::copy(path, &copy).map_err(error::of_io)?;
         let mut file = Self::open_existing(path)?;
         if let Some(shared) = std::sync::Arc::get_mut(&mut file.shared) {
-            shared.database.check_integrity().map_err(error::of_open)?;
+            shared.check_integrity()?;
         }
         let mut removed = Vec::new();
         for name in file.clients()? {

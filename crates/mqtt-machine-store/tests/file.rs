@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use mqtt_machine::journal::{self, Record};
 use mqtt_machine::{Message, OpId, PacketId, QoS};
-use mqtt_machine_store::{Change, Store, StoreError, StoreFile};
+use mqtt_machine_store::{Change, Findings, Store, StoreError, StoreFile};
 
 /// A folder that is gone when the test is.
 struct Folder(PathBuf);
@@ -133,6 +133,55 @@ fn a_file_that_is_cut_off_anywhere_is_an_error_or_has_everything() {
             ),
         }
     }
+}
+
+#[test]
+fn a_page_that_was_overwritten_anywhere_is_an_error_or_harmless_and_never_a_panic() {
+    let folder = Folder::new("pages");
+    let path = folder.file();
+    with_a_message(&path);
+    let whole = fs::read(&path).unwrap();
+    let torn = folder.0.join("torn");
+    let mut refused = 0;
+    for (at, length, byte) in (0..whole.len()).step_by(1_024).flat_map(|at| [(at, 512, 0), (at, 4_096, 0xA5)])
+    {
+        let mut bytes = whole.clone();
+        let end = (at + length).min(bytes.len());
+        bytes[at..end].fill(byte);
+        fs::write(&torn, &bytes).unwrap();
+        let found = StoreFile::open(&torn).and_then(|file| {
+            let found = file.inspect("one")?;
+            // What can be read can be written, or says why not.
+            keep_or_say(&file)?;
+            Ok(found)
+        });
+        match found {
+            Ok(Findings { session: Ok(_), records, .. }) => {
+                assert_eq!(records.len(), 20, "{length} bytes at {at}");
+            }
+            Ok(_) => refused += 1,
+            Err(error) => {
+                refused += 1;
+                assert!(
+                    matches!(
+                        error,
+                        StoreError::Corrupt(_)
+                            | StoreError::Foreign(_)
+                            | StoreError::Io(_)
+                            | StoreError::Version { .. }
+                    ),
+                    "{length} bytes at {at}: {error:?}"
+                );
+            }
+        }
+    }
+    assert!(refused > 10, "{refused}");
+}
+
+fn keep_or_say(file: &StoreFile) -> Result<(), StoreError> {
+    let mut changes = Vec::new();
+    journal::changes(&queued(99), &mut |change| changes.push(change));
+    file.client("one")?.apply(&changes, SystemTime::now())
 }
 
 #[test]
