@@ -3,11 +3,11 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mqtt_machine_client::{
-    self as shared, CommandError, ConnectError, Connected, Delivery, Disconnect, IntoFilter, Message,
-    Options, QoS, RequestOptions, Subscribe, SubscribeError, block_until,
+    self as shared, CommandError, ConnectError, Connected, Delivery, Disconnect, Drained, IntoFilter,
+    Message, Options, QoS, RequestOptions, Subscribe, SubscribeError, block_until,
 };
 
 use crate::connector::Connector;
@@ -219,23 +219,31 @@ impl Client {
     }
 
     /// Ends the client: what was accepted is brought to its end within 5 s, then the server is told. Returns when that is done and
-    /// the background thread has ended. Gives how many accepted publications had not come to their end in time.
+    /// the background thread has ended. Gives what became of the publications that were open.
     ///
     /// # Errors
     /// [`CommandError::Closed`] when the client has ended before.
-    pub fn disconnect(&self) -> Result<usize, CommandError> {
+    pub fn disconnect(&self) -> Result<Drained, CommandError> {
         self.ended(block_until(self.handle.disconnect(), None))
+    }
+
+    /// As [`disconnect`](Self::disconnect), within this time.
+    ///
+    /// # Errors
+    /// As [`disconnect`](Self::disconnect).
+    pub fn drain(&self, deadline: Duration) -> Result<Drained, CommandError> {
+        self.ended(block_until(self.handle.drain(deadline), None))
     }
 
     /// As [`disconnect`](Self::disconnect), within a time of its own, or with a reason code, a reason and properties (5.0).
     ///
     /// # Errors
     /// As [`disconnect`](Self::disconnect).
-    pub fn disconnect_with(&self, request: Disconnect) -> Result<usize, CommandError> {
+    pub fn disconnect_with(&self, request: Disconnect) -> Result<Drained, CommandError> {
         self.ended(block_until(self.handle.disconnect_with(request), None))
     }
 
-    fn ended(&self, result: Option<Result<usize, CommandError>>) -> Result<usize, CommandError> {
+    fn ended(&self, result: Option<Result<Drained, CommandError>>) -> Result<Drained, CommandError> {
         if let (Some(Ok(_)), Some(background)) = (&result, &self.background) {
             background.join();
         }

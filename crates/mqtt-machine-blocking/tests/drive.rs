@@ -30,7 +30,7 @@ fn a_thread_of_the_callers_own_drives_the_client_until_it_ends() {
             client.disconnect().unwrap()
         });
         runner.run().unwrap();
-        assert_eq!(asking.join().unwrap(), 0);
+        assert_eq!(asking.join().unwrap().undelivered, 0);
     });
 }
 
@@ -68,7 +68,10 @@ fn one_thread_does_everything_a_step_at_a_time() {
         assert!(
             got.iter().map(String::as_str).eq((0..10).map(|number| number.to_string()).collect::<Vec<_>>())
         );
-        assert_eq!(runner.until(client.handle().disconnect(), 5 * SECOND).unwrap().unwrap().unwrap(), 0);
+        assert_eq!(
+            runner.until(client.handle().disconnect(), 5 * SECOND).unwrap().unwrap().unwrap().undelivered,
+            0
+        );
         assert!(runner.step(SECOND).unwrap().done);
         assert!(runner.step(Duration::ZERO).unwrap().done, "and it stays so");
         assert!(runner.until(std::future::pending::<()>(), SECOND).unwrap().is_none());

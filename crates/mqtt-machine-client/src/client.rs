@@ -10,8 +10,8 @@ use mqtt_machine::journal::PublishKey;
 use mqtt_machine::packet::PacketType;
 use mqtt_machine::wire::EncodeError;
 use mqtt_machine::{
-    Capabilities, Codes, Config, Connected, Disconnect, Message, OpId, Outcome, QoS, Refused, Subscribe,
-    Unsubscribe,
+    Capabilities, Codes, Config, Connected, Disconnect, Drained, Message, Metrics, OpId, Outcome, QoS,
+    Refused, Subscribe, Unsubscribe,
 };
 
 use crate::driver::Driver;
@@ -217,6 +217,21 @@ impl Client {
         self.disconnect_with(Disconnect::new(DRAIN))
     }
 
+    /// As [`disconnect`](Self::disconnect), within this time.
+    ///
+    /// ```no_run
+    /// # async fn example(client: mqtt_machine_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let drained = client.drain(std::time::Duration::from_secs(30)).await?;
+    /// if !drained.is_complete() {
+    ///     println!("{} not delivered, {} of them kept", drained.undelivered, drained.kept);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn drain(&self, deadline: Duration) -> Disconnecting {
+        self.disconnect_with(Disconnect::new(deadline))
+    }
+
     /// As [`disconnect`](Self::disconnect), with another time, a reason or properties.
     pub fn disconnect_with(&self, request: Disconnect) -> Disconnecting {
         Disconnecting { shared: Arc::clone(self.shared()), step: DisconnectStep::Begin(request) }
@@ -285,6 +300,11 @@ impl Client {
         self.shared().lock().unrouted
     }
 
+    /// What the machine has counted and how much there is now, cheap enough to be asked for every second.
+    pub fn metrics(&self) -> Metrics {
+        self.shared().lock().machine.metrics()
+    }
+
     /// The memory of the machine in bytes, everything that is queued included.
     pub fn memory_used(&self) -> usize {
         self.shared().lock().machine.memory_used()
@@ -336,8 +356,7 @@ impl Drop for Connecting {
     }
 }
 
-/// Ends the client; made by [`Client::disconnect`]. Gives how many accepted publications had not come to their end in
-/// time.
+/// Ends the client; made by [`Client::disconnect`]. Gives what became of the publications that were open.
 #[derive(Debug)]
 #[must_use = "nothing is disconnected until this is awaited"]
 pub struct Disconnecting {
@@ -353,7 +372,7 @@ enum DisconnectStep {
 }
 
 impl Future for Disconnecting {
-    type Output = Result<usize, CommandError>;
+    type Output = Result<Drained, CommandError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
@@ -370,7 +389,7 @@ impl Future for Disconnecting {
                 DisconnectStep::Wait(op) => {
                     let outcome = this.shared.lock().poll_outcome(op, context);
                     return match outcome {
-                        Poll::Ready(Outcome::Disconnected { undelivered }) => Poll::Ready(Ok(undelivered)),
+                        Poll::Ready(Outcome::Disconnected(drained)) => Poll::Ready(Ok(drained)),
                         Poll::Ready(_) => Poll::Ready(Err(CommandError::Closed)),
                         Poll::Pending => {
                             this.step = DisconnectStep::Wait(op);

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use mqtt_machine::packet::PropertiesBuf;
@@ -60,6 +60,19 @@ pub enum ClientEvent {
         reason: ReasonCode,
         /// Its reason string and user properties.
         properties: PropertiesBuf,
+    },
+    /// The connection is alive, and nothing was acknowledged for as long as the [`Watchdog`](crate::Watchdog) says. One that also
+    /// reconnects tells [`Disconnected`](Self::Disconnected) with [`EndReason::Stalled`] in its place.
+    Stalled {
+        /// How long nothing was.
+        waited: Duration,
+        /// How many publications and requests wait for their acknowledgement.
+        unacknowledged: usize,
+    },
+    /// The consumer has caught up after messages of QoS 0 were dropped under [`Behind::DropQoS0`](crate::Behind::DropQoS0).
+    Overrun {
+        /// How many were dropped since the last such event.
+        messages: u64,
     },
     /// What [`reauthenticate`](crate::Client::reauthenticate) began has ended well.
     Reauthenticated,

@@ -82,11 +82,11 @@ pub use wake::block_until;
 pub use mqtt_machine::journal::{DeliveryKey, KeyError, PublishKey};
 pub use mqtt_machine::packet::{Properties, PropertiesBuf, Property, PropertyId};
 pub use mqtt_machine::{
-    Acknowledgement, Action, Backoff, Capabilities, CleanStart, Codes, Config, Connected, Credentials,
-    Disconnect, DropReason, EndReason, Feature, Limits, Message, Misuse, NotSupported, Outcome,
-    ProtocolVersion, QoS, ReasonCode, Redirection, Refused, RetainHandling, Secret, Server, SizeBound,
-    Subscribe, SubscriptionOptions, TopicAliases, TopicError, TopicFilter, TopicName, TransportId,
-    Unsubscribe, Unsupported, Will,
+    Acknowledgement, Action, Backoff, Behind, Capabilities, CleanStart, Codes, Config, Connected,
+    Credentials, Disconnect, Drained, DropReason, EndReason, Feature, Limits, Message, Metrics, Misuse,
+    NotSupported, Outcome, Overflow, Priority, ProtocolVersion, QoS, ReasonCode, Redirection, Refused,
+    RetainHandling, RoundTrip, Secret, Server, SizeBound, Subscribe, SubscriptionOptions, TopicAliases,
+    TopicError, TopicFilter, TopicName, TransportId, Unsubscribe, Unsupported, Watchdog, Will,
 };
 pub use mqtt_machine_transport::{
     ConfigError, DialError, Endpoint, EndpointError, HttpProxyError, LayerError, LayerKind, Layers, Route,

@@ -62,9 +62,11 @@ impl Future for Publish {
             let held = message.take()?;
             // While nothing is read, nothing is waited for.
             let known = key.as_ref().is_some_and(|key| state.machine.is_known(key));
-            let waits = !known && !state.machine.is_paused() && !state.is_over();
+            let may_pause = !known && !state.machine.is_paused() && !state.is_over();
             let starves = state.burst >= BURST && place.is_none();
-            if waits && (starves || !state.room.is_turn_of(*place) || !state.machine.has_room_for(&held)) {
+            let no_room = state.machine.waits_for_room()
+                && (!state.room.is_turn_of(*place) || !state.machine.has_room_for(&held));
+            if may_pause && (starves || no_room) {
                 if starves {
                     state.burst = 0;
                     context.waker().wake_by_ref();

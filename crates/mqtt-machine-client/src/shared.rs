@@ -365,6 +365,10 @@ impl State {
                 Event::Auth { reason, properties } => {
                     self.tell(&ClientEvent::Auth { reason, properties }, wakes);
                 }
+                Event::Stalled { waited, unacknowledged } => {
+                    self.tell(&ClientEvent::Stalled { waited, unacknowledged }, wakes);
+                }
+                Event::Overrun { messages } => self.tell(&ClientEvent::Overrun { messages }, wakes),
                 // A kind of event that this version does not know concerns nobody here.
                 #[allow(unreachable_patterns)]
                 _ => {}

@@ -48,7 +48,7 @@ async fn exchange(client: Client, broker: &Broker) {
             while !matches!(events.recv().await, Some(ClientEvent::Connected(_))) {}
         }
     }
-    assert_eq!(client.disconnect().await.unwrap(), 0);
+    assert_eq!(client.disconnect().await.unwrap().undelivered, 0);
 }
 
 #[test]

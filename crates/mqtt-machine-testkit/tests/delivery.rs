@@ -6,7 +6,7 @@ mod common;
 use common::*;
 use mqtt_machine::packet::{PacketType, PropertiesBuf, Property};
 use mqtt_machine::{
-    CleanStart, Disconnect, DropReason, Event, LostSession, Offline, Outcome, ProtocolVersion, QoS,
+    CleanStart, Disconnect, Drained, DropReason, Event, LostSession, Offline, Outcome, ProtocolVersion, QoS,
     ReasonCode, Refused, Subscribe,
 };
 use mqtt_machine_testkit::broker::{BrokerConfig, Plan};
@@ -293,7 +293,8 @@ fn a_disconnect_drains_what_was_accepted_and_the_will_stays_unpublished() {
         sim.publish(client, message("t", &number.to_string(), QOS[number % 3])).unwrap();
     }
     let op = sim.disconnect(client, Disconnect::new(secs(10))).unwrap();
-    assert_eq!(ended(&mut sim, client, op), Outcome::Disconnected { undelivered: 0 });
+    let Outcome::Disconnected(drained) = ended(&mut sim, client, op) else { panic!("no report") };
+    assert!(drained.is_complete() && drained.delivered > 0, "{drained:?}");
     assert!(sim.client(client).accepted.is_empty());
     assert!(
         sim.client(client)
@@ -318,7 +319,10 @@ fn a_disconnect_whose_time_is_up_ends_every_command_and_counts_the_undelivered()
         (0..5).map(|_| sim.publish(client, message("t", "x", QoS::AtLeastOnce)).unwrap()).collect();
     sim.run_for(millis(50));
     let op = sim.disconnect(client, Disconnect::new(secs(1))).unwrap();
-    assert_eq!(ended(&mut sim, client, op), Outcome::Disconnected { undelivered: 5 });
+    assert_eq!(
+        ended(&mut sim, client, op),
+        Outcome::Disconnected(Drained { delivered: 0, undelivered: 5, kept: 0 })
+    );
     let outcomes: Vec<_> = ops.iter().map(|op| sim.client(client).outcomes[op].clone()).collect();
     assert_eq!(outcomes[..2], [Outcome::Unknown, Outcome::Unknown]);
     assert_eq!(outcomes[2..], [Outcome::NotSent, Outcome::NotSent, Outcome::NotSent]);

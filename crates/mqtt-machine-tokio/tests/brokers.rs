@@ -78,7 +78,7 @@ async fn next(stream: &mut Subscription) -> Incoming {
 }
 
 async fn end(client: Client) {
-    assert_eq!(client.disconnect().await.unwrap(), 0, "nothing is left undelivered");
+    assert_eq!(client.disconnect().await.unwrap().undelivered, 0, "nothing is left undelivered");
 }
 
 async fn every_qos_goes_both_ways(scene: Scene<'_>) {

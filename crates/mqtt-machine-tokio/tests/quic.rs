@@ -100,7 +100,7 @@ async fn messages_of_every_qos_come_back_over_quic_and_the_client_reconnects() {
                 }
             }
         }
-        assert_eq!(client.disconnect().await.unwrap(), 0);
+        assert_eq!(client.disconnect().await.unwrap().undelivered, 0);
     })
     .await;
 }

@@ -77,7 +77,8 @@ async fn what_was_accepted_without_a_server_is_sent_by_the_next_client_of_the_st
         }
         deliveries[9].durable().await.unwrap();
         let request = mqtt_machine_client::Disconnect::new(Duration::ZERO);
-        assert_eq!(client.disconnect_with(request).await.unwrap(), 10);
+        let drained = client.disconnect_with(request).await.unwrap();
+        assert_eq!(drained, mqtt_machine_client::Drained { delivered: 0, undelivered: 10, kept: 10 });
         for delivery in deliveries {
             assert_eq!(delivery.await, Outcome::Kept);
         }

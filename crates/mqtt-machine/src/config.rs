@@ -54,6 +54,64 @@ pub enum Offline {
     Drop,
 }
 
+/// What becomes of a publication for which [`Limits::outgoing_messages`] and [`Limits::outgoing_bytes`] leave no room.
+///
+/// Only what waits is ever dropped: a message that has a packet identifier is the session's, and is brought to its end. With a store the
+/// end of a dropped message is kept there as that of any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// [`Refused::Full`](crate::Refused::Full). The machine cannot wait; a client's `publish` does until there is room.
+    #[default]
+    Wait,
+    /// [`Refused::Full`](crate::Refused::Full), and a client's `publish` does not wait either.
+    Refuse,
+    /// The oldest of the least urgent messages that wait end as [`DropReason::Overflow`](crate::DropReason::Overflow), until there is
+    /// room. When all that wait are more urgent than the new message, it ends so itself; when none waits, it is refused as
+    /// under [`Wait`](Self::Wait).
+    DropOldest,
+    /// The new message is accepted and ends as [`DropReason::Overflow`](crate::DropReason::Overflow). Nothing is kept of it, nor of
+    /// its key.
+    DropNewest,
+    /// The last value of each topic is kept: while there is no room, and while there is no connection, a message ends the newest one that
+    /// waits under its topic as [`DropReason::Superseded`](crate::DropReason::Superseded), and goes to the end of the queue itself.
+    /// When there still is no room it is refused as under [`Wait`](Self::Wait).
+    LastValue,
+}
+
+/// What becomes of QoS 0 messages from the server while their consumer is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Behind {
+    /// They are kept like the others, and at [`Limits::incoming_bytes`] nothing more is read: the server is slowed down.
+    #[default]
+    StopReading,
+    /// They are dropped while delivered messages whose receipts are out hold half of [`Limits::incoming_bytes`] or more;
+    /// [`Event::Overrun`](crate::Event::Overrun) tells how many, once receipts come back. The other half is left to QoS 1 and 2.
+    DropQoS0,
+}
+
+/// Watches a connection that is alive while acknowledgements do not come: PUBACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Watchdog {
+    /// How long nothing may be acknowledged while something is owed; more than zero. While the inbound budget is used up time
+    /// does not count, since the acknowledgement may lie where nobody reads.
+    pub after: Duration,
+    /// The connection ends then, with [`EndReason::Stalled`](crate::EndReason::Stalled), and the next one sends again what is owed.
+    /// Without it [`Event::Stalled`](crate::Event::Stalled) is told once for each time that `after` has passed.
+    pub reconnect: bool,
+}
+
+impl Watchdog {
+    /// Tells, and connects again.
+    pub const fn reconnect_after(after: Duration) -> Self {
+        Self { after, reconnect: true }
+    }
+
+    /// Only tells.
+    pub const fn tell_after(after: Duration) -> Self {
+        Self { after, reconnect: false }
+    }
+}
+
 /// The topic aliases that this client uses towards a 5.0 server, within the server's own maximum. They end with the
 /// connection; a message that is sent again names its topic in full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,6 +263,9 @@ pub struct Limits {
     pub incoming_bytes: usize,
     /// Publications of QoS 1 and 2 in flight at once, within the server's Receive Maximum. Default 65,535.
     pub in_flight: u16,
+    /// Outcomes of ended publications that are kept by their key for who asks again; beyond them the oldest are forgotten.
+    /// Default 10,000.
+    pub keyed_outcomes: usize,
 }
 
 impl Limits {
@@ -216,6 +277,7 @@ impl Limits {
         subscriptions: 100_000,
         incoming_bytes: 32 << 20,
         in_flight: u16::MAX,
+        keyed_outcomes: 10_000,
     };
 }
 
@@ -293,6 +355,12 @@ pub struct Config {
     pub offline: Offline,
     /// What becomes of QoS 2 messages when the server lost the session.
     pub lost_session: LostSession,
+    /// What becomes of publications that find no room.
+    pub overflow: Overflow,
+    /// What becomes of QoS 0 messages while their consumer is behind.
+    pub behind: Behind,
+    /// Watches for acknowledgements that do not come. Default none.
+    pub watchdog: Option<Watchdog>,
     /// The caps of memory.
     pub limits: Limits,
     /// Records go to a store: [`Action::Store`](crate::Action::Store) is issued, and nothing that depends on a record
@@ -331,6 +399,9 @@ impl Config {
             user_properties: PropertiesBuf::new(),
             offline: Offline::Queue,
             lost_session: LostSession::SendAgain,
+            overflow: Overflow::Wait,
+            behind: Behind::StopReading,
+            watchdog: None,
             limits: Limits::DEFAULT,
             durable: false,
         }
@@ -390,6 +461,10 @@ setters! {
     offline: Offline;
     /// What becomes of QoS 2 messages when the server lost the session.
     lost_session: LostSession;
+    /// What becomes of publications that find no room.
+    overflow: Overflow;
+    /// What becomes of QoS 0 messages while their consumer is behind.
+    behind: Behind;
     /// The caps of memory.
     limits: Limits;
     /// Records go to a store.
@@ -420,6 +495,13 @@ impl Config {
     #[must_use]
     pub const fn fallback_to(mut self, lowest: ProtocolVersion) -> Self {
         self.fallback = Some(lowest);
+        self
+    }
+
+    /// Watched by this watchdog.
+    #[must_use]
+    pub const fn watchdog(mut self, watchdog: Watchdog) -> Self {
+        self.watchdog = Some(watchdog);
         self
     }
 

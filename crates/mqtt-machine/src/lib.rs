@@ -124,15 +124,15 @@ mod types;
 pub mod wire;
 
 pub use config::{
-    Authentication, Backoff, CleanStart, Config, Credentials, Limits, LostSession, Offline, Redirection,
-    TopicAliases, Unsupported, Will,
+    Authentication, Backoff, Behind, CleanStart, Config, Credentials, Limits, LostSession, Offline, Overflow,
+    Redirection, TopicAliases, Unsupported, Watchdog, Will,
 };
 pub use error::{PropertyError, TopicError};
 pub use interface::{
-    Acknowledgement, Action, Answer, Capabilities, Codes, Command, Connected, Disconnect, DropReason,
-    EndReason, Ended, Event, Feature, Input, KeyedPublication, Misuse, NotSupported, Outcome,
-    ProtocolViolation, Receipt, Refused, Reply, SizeBound, StoreError, Subscribe, TransportEvent,
-    Unsubscribe,
+    Acknowledgement, Action, Answer, Capabilities, Codes, Command, Connected, Disconnect, Drained,
+    DropReason, EndReason, Ended, Event, Feature, Input, KeyedPublication, Metrics, Misuse, NotSupported,
+    Outcome, ProtocolViolation, Receipt, Refused, Reply, RoundTrip, SizeBound, StoreError, Subscribe,
+    TransportEvent, Unsubscribe,
 };
 pub use machine::{Machine, RestoreError};
 pub use message::Message;
@@ -141,6 +141,6 @@ pub use reason::ReasonCode;
 pub use session::SessionSnapshot;
 pub use time::Instant;
 pub use types::{
-    JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, RetainHandling, Secret, Server,
+    JournalSeq, MAX_FIELD, OpId, PacketId, Priority, ProtocolVersion, QoS, RetainHandling, Secret, Server,
     Subscription, SubscriptionOptions, TopicFilter, TopicName, TransportId,
 };

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use crate::error::{PropertyError, TopicError};
 use crate::packet::{PropertiesBuf, Property, PropertyId};
-use crate::types::{QoS, TopicName};
+use crate::types::{Priority, QoS, TopicName};
 
 /// What the entry of a message counts in the caps, in bytes. The same on every target, so that limits, receipts and
 /// transcripts are.
@@ -31,6 +31,9 @@ pub struct Message {
     pub retain: bool,
     /// Received: perhaps delivered before `[MQTT-3.3.1-1]`. Not read when publishing.
     pub dup: bool,
+    /// To publish: how urgent it is among those that wait for the server. Messages of one topic keep their order as long as they
+    /// have one priority. Received: [`Priority::Normal`].
+    pub priority: Priority,
     /// 5.0 properties of the PUBLISH packet; not sent in 3.x.
     pub properties: PropertiesBuf,
 }
@@ -44,6 +47,7 @@ impl Message {
             qos: QoS::AtMostOnce,
             retain: false,
             dup: false,
+            priority: Priority::Normal,
             properties: PropertiesBuf::new(),
         }
     }
@@ -75,6 +79,13 @@ impl Message {
     #[must_use]
     pub const fn retain(mut self, retain: bool) -> Self {
         self.retain = retain;
+        self
+    }
+
+    /// With this priority.
+    #[must_use]
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 

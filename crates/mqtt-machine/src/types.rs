@@ -91,6 +91,24 @@ impl fmt::Display for QoS {
     }
 }
 
+/// How urgent a message is among those that wait here. The server is not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Priority {
+    /// It leaves when nothing else waits, and is the first to go where [`Overflow`](crate::Overflow) makes room.
+    Low = 0,
+    /// As it comes.
+    #[default]
+    Normal = 1,
+    /// It leaves before all others that wait.
+    High = 2,
+}
+
+impl Priority {
+    /// All, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+}
+
 /// A packet identifier: 1 to 65,535 `[MQTT-2.2.1-3]`. Zero cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketId(NonZeroU16);

@@ -10,7 +10,7 @@ use bench::Bench;
 use bytes::{Buf, BytesMut};
 use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish};
 use mqtt_machine::{
-    Action, CleanStart, Config, Disconnect, EndReason, Event, Instant, Message, Outcome, PacketId,
+    Action, CleanStart, Config, Disconnect, Drained, EndReason, Event, Instant, Message, Outcome, PacketId,
     ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, TopicFilter, TransportEvent, wire,
 };
 
@@ -190,7 +190,7 @@ fn a_disconnect_drains_first_and_ends_every_command() {
             [
                 Event::Completed { outcome: Outcome::Acknowledged(_), .. },
                 Event::Disconnected(ended),
-                Event::Completed { op: last, outcome: Outcome::Disconnected { undelivered: 0 } },
+                Event::Completed { op: last, outcome: Outcome::Disconnected(Drained { delivered: 1, undelivered: 0, kept: 0 }) },
             ] if ended.reason == EndReason::Requested && ended.retry_at.is_none() && *last == op
         ),
         "{events:?}"
@@ -213,7 +213,11 @@ fn a_drain_that_runs_out_of_time_says_what_is_unknown_and_what_was_never_sent() 
     assert_eq!(bench.sent(), ["Disconnect 0x00"]);
     assert_eq!(
         bench.outcomes(),
-        [(1, Outcome::Unknown), (2, Outcome::NotSent), (3, Outcome::Disconnected { undelivered: 2 })]
+        [
+            (1, Outcome::Unknown),
+            (2, Outcome::NotSent),
+            (3, Outcome::Disconnected(Drained { delivered: 0, undelivered: 2, kept: 0 }))
+        ]
     );
 }
 

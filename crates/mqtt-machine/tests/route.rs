@@ -10,9 +10,9 @@ use bench::{Bench, reference};
 use bytes::BytesMut;
 use mqtt_machine::packet::{AckKind, Disconnect, Packet, Properties, PropertiesBuf, Property};
 use mqtt_machine::{
-    Authentication, Backoff, CleanStart, Config, DropReason, Event, Feature, JournalSeq, LostSession,
-    Message, NotSupported, Outcome, ProtocolVersion, QoS, ReasonCode, Redirection, Refused, Server,
-    TopicAliases, Unsupported,
+    Authentication, Backoff, CleanStart, Config, Drained, DropReason, Event, Feature, JournalSeq,
+    LostSession, Message, NotSupported, Outcome, ProtocolVersion, QoS, ReasonCode, Redirection, Refused,
+    Server, TopicAliases, Unsupported,
 };
 
 fn config() -> Config {
@@ -325,7 +325,10 @@ fn what_a_disconnect_has_ended_does_not_end_again_when_it_is_lowered_and_sent() 
     let outcomes = bench.outcomes();
     assert!(matches!(
         outcomes.as_slice(),
-        [(1, Outcome::Unknown), (2, Outcome::Disconnected { undelivered: 1 })]
+        [
+            (1, Outcome::Unknown),
+            (2, Outcome::Disconnected(Drained { delivered: 0, undelivered: 1, kept: 0 }))
+        ]
     ));
     // The session owes it still, and the next server has lost the session and takes QoS 0 only.
     bench.machine.connect(bench.now).unwrap();

@@ -11,7 +11,7 @@ use bench::{Bench, config, list};
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{Packet, Properties, PropertiesBuf, Property, Sender};
 use mqtt_machine::{
-    Action, CleanStart, Disconnect, DropReason, Event, Instant, Machine, Outcome, PropertyError,
+    Action, CleanStart, Disconnect, Drained, DropReason, Event, Instant, Machine, Outcome, PropertyError,
     ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, Subscription, TopicFilter, wire,
 };
 
@@ -77,7 +77,7 @@ fn a_disconnect_ends_requests_in_flight_and_gives_up_those_of_its_own() {
     let leave = bench.machine.disconnect(bench.now, Disconnect::new(Duration::ZERO)).unwrap().to_u64();
     assert_eq!(bench.sent(), ["Disconnect 0x00"]);
     let ended = bench.outcomes();
-    assert_eq!(ended, [(op, Outcome::Unknown), (leave, Outcome::Disconnected { undelivered: 0 })]);
+    assert_eq!(ended, [(op, Outcome::Unknown), (leave, Outcome::Disconnected(Drained::default()))]);
     // Their identifiers are free, and what was granted once is made again.
     bench.machine.connect(bench.now).unwrap();
     bench.open();

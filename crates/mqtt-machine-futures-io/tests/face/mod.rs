@@ -60,7 +60,7 @@ async fn exchange_across_a_cut(client: &Client, broker: &Broker) {
     broker.cut_all();
     while !matches!(events.recv().await, Some(ClientEvent::Connected(_))) {}
     exchange(client, b"after").await;
-    assert_eq!(client.disconnect().await.unwrap(), 0);
+    assert_eq!(client.disconnect().await.unwrap().undelivered, 0);
     assert!(matches!(client.try_publish(message("", QoS::AtMostOnce)), Err(CommandError::Closed)));
 }
 

@@ -113,7 +113,11 @@ impl Bench {
     /// Ends the client; everything was delivered.
     #[track_caller]
     pub(super) fn disconnect(&self, client: &Client) {
-        assert_eq!(self.wait("the end of the client", client.disconnect()), Ok(0), "undelivered");
+        assert_eq!(
+            self.wait("the end of the client", client.disconnect()).map(|it| it.undelivered),
+            Ok(0),
+            "undelivered"
+        );
     }
 
     #[track_caller]

@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     pub(crate) familiar: bool,
     pub(crate) capabilities: Capabilities,
     pub(crate) keep_alive: KeepAlive,
+    /// When something was acknowledged last, or began to wait for it.
+    pub(crate) advanced_at: Instant,
     /// When CONNACK came.
     pub(crate) established_at: Option<Instant>,
     /// Queued control packets, each with the record that must be durable first.
@@ -116,6 +118,7 @@ impl Connection {
             familiar: false,
             capabilities: Capabilities::before_connack(config),
             keep_alive: KeepAlive::new(now),
+            advanced_at: now,
             established_at: None,
             control: VecDeque::new(),
             written: 0,

@@ -2,6 +2,7 @@
 //! It must not know how one follows from the other.
 
 mod input;
+mod metrics;
 mod output;
 mod refused;
 
@@ -9,6 +10,7 @@ pub use input::{
     Answer, Command, Disconnect, Input, KeyedPublication, Receipt, Reply, StoreError, Subscribe,
     TransportEvent, Unsubscribe,
 };
+pub use metrics::{Drained, Metrics, RoundTrip};
 pub use output::{
     Acknowledgement, Action, Capabilities, Codes, Connected, DropReason, EndReason, Ended, Event, Feature,
     Outcome, ProtocolViolation,

@@ -14,7 +14,7 @@ use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, ProtocolVersion, QoS, Secret, Server, TopicFilter, TransportId};
 use crate::wire::{DecodeError, EncodeError};
 
-use super::{Receipt, StoreError};
+use super::{Drained, Receipt, StoreError};
 
 /// What the machine wants done. Every action is done once, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +101,18 @@ pub enum Event {
         reason: ReasonCode,
         /// Its reason string and user properties.
         properties: PropertiesBuf,
+    },
+    /// The connection is alive, and nothing was acknowledged for as long as the [`Watchdog`](crate::Watchdog) says.
+    Stalled {
+        /// How long nothing was.
+        waited: Duration,
+        /// How many publications and requests wait for their acknowledgement.
+        unacknowledged: usize,
+    },
+    /// The consumer has caught up after messages of QoS 0 were dropped under [`Behind::DropQoS0`](crate::Behind::DropQoS0).
+    Overrun {
+        /// How many were dropped since the last such event.
+        messages: u64,
     },
     /// After a lost session subscriptions were made again: one event for each SUBACK, and one for what could not be asked for.
     Resubscribed {
@@ -229,6 +241,9 @@ pub enum EndReason {
     ConnectTimeout,
     /// The server did not answer a PINGREQ in time.
     PingTimeout,
+    /// Something was owed to this client, and nothing was acknowledged for as long as its
+    /// [`Watchdog`](crate::Watchdog) says, although the connection is alive.
+    Stalled,
     /// The server refused the connection, by CONNACK.
     Refused {
         /// Why; the return codes of 3.x in the terms of 5.0.
@@ -297,6 +312,7 @@ impl EndReason {
             | Self::Closed(_)
             | Self::ConnectTimeout
             | Self::PingTimeout
+            | Self::Stalled
             | Self::Malformed(_)
             | Self::Protocol(_) => false,
         }
@@ -333,6 +349,7 @@ impl fmt::Display for EndReason {
             Self::Closed(Some(why)) => write!(f, "the transport closed: {why}"),
             Self::ConnectTimeout => f.write_str("no CONNACK within the connect timeout"),
             Self::PingTimeout => f.write_str("no answer to PINGREQ within the ping timeout"),
+            Self::Stalled => f.write_str("no acknowledgement within the time of the watchdog"),
             Self::Refused { reason, properties } => {
                 with_reason(f, "the server refused the connection", reason, properties)
             }
@@ -413,11 +430,8 @@ pub enum Outcome {
     Subscribed(Codes),
     /// An UNSUBSCRIBE was answered: one code for each filter; `Success` throughout in 3.x.
     Unsubscribed(Codes),
-    /// A disconnect is done, and every record before it is durable; `undelivered` publications had not ended by its deadline.
-    Disconnected {
-        /// How many were cut off; with a store those of QoS 1 and 2 are kept there.
-        undelivered: usize,
-    },
+    /// A disconnect is done, and every record before it is durable.
+    Disconnected(Drained),
     /// Its message expiry interval passed while it waited here.
     Expired,
     /// It was given up by a policy.
@@ -492,4 +506,8 @@ pub enum DropReason {
     /// The server that is connected now does not do something that it needs: its QoS, retained messages, its
     /// kind of subscription.
     NotSupported,
+    /// [`Overflow`](crate::Overflow): there was no room for it, or another message needed its room.
+    Overflow,
+    /// [`Overflow::LastValue`](crate::Overflow::LastValue): a newer message of its topic was published while it waited.
+    Superseded,
 }

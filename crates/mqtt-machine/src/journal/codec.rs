@@ -16,7 +16,7 @@ use crate::message::Message;
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
 use crate::types::{
-    OpId, PacketId, QoS, RetainHandling, Subscription, SubscriptionOptions, TopicFilter, TopicName,
+    OpId, PacketId, Priority, QoS, RetainHandling, Subscription, SubscriptionOptions, TopicFilter, TopicName,
 };
 use crate::wire::property;
 
@@ -229,8 +229,13 @@ fn put_incoming(out: &mut BytesMut, kind: u8, packet_id: PacketId, generation: u
 }
 
 fn put_message(out: &mut BytesMut, message: &Message) {
-    let Message { topic, payload, qos, retain, dup: _, properties } = message;
-    out.put_u8(qos.to_u8() | u8::from(*retain) << 2);
+    let Message { topic, payload, qos, retain, dup: _, priority, properties } = message;
+    let urgency = match priority {
+        Priority::Normal => 0,
+        Priority::High => 1,
+        Priority::Low => 2,
+    };
+    out.put_u8(qos.to_u8() | u8::from(*retain) << 2 | urgency << 3);
     put_bytes(out, topic.as_bytes());
     put_bytes(out, properties.as_properties().as_bytes());
     out.put_slice(payload);
@@ -249,6 +254,8 @@ fn put_outcome(out: &mut BytesMut, outcome: Option<&Outcome>) {
                 DropReason::ConnectionLost => 2,
                 DropReason::PacketTooLarge => 3,
                 DropReason::NotSupported => 4,
+                DropReason::Overflow => 5,
+                DropReason::Superseded => 6,
             }),
         ),
         Some(Outcome::NotSent) => (outcome::NOT_SENT, None),
@@ -260,7 +267,7 @@ fn put_outcome(out: &mut BytesMut, outcome: Option<&Outcome>) {
             | Outcome::Kept
             | Outcome::Subscribed(_)
             | Outcome::Unsubscribed(_)
-            | Outcome::Disconnected { .. },
+            | Outcome::Disconnected(_),
         ) => (outcome::UNKNOWN, None),
     };
     out.put_u8(code);
@@ -435,14 +442,20 @@ fn properties(bytes: &[u8]) -> Result<PropertiesBuf, nom::Err<RecordError>> {
 /// A message, whose payload is the rest.
 fn message(input: &[u8]) -> Parsed<'_, Message> {
     let (rest, flags) = be_u8(input)?;
-    let Some(qos) = QoS::from_u8(flags & 3).filter(|_| flags < 8) else { return wrong("flags") };
+    let priority = match flags >> 3 {
+        0 => Priority::Normal,
+        1 => Priority::High,
+        2 => Priority::Low,
+        _ => return wrong("flags"),
+    };
+    let Some(qos) = QoS::from_u8(flags & 3) else { return wrong("flags") };
     let (rest, topic) = view(rest)?;
     let topic = core::str::from_utf8(topic).ok().and_then(|topic| TopicName::new(topic).ok());
     let Some(topic) = topic else { return wrong("topic name") };
     let (payload, properties) = view(rest)?;
     let properties = self::properties(properties)?;
     let message = Message::new(topic, Bytes::copy_from_slice(payload)).qos(qos).retain(flags & 4 != 0);
-    Ok((&[], Message { properties, ..message }))
+    Ok((&[], Message { properties, priority, ..message }))
 }
 
 fn keyed(input: &[u8]) -> Parsed<'_, Record> {
@@ -472,6 +485,8 @@ fn ending(input: &[u8]) -> Parsed<'_, Option<Outcome>> {
                 2 => DropReason::ConnectionLost,
                 3 => DropReason::PacketTooLarge,
                 4 => DropReason::NotSupported,
+                5 => DropReason::Overflow,
+                6 => DropReason::Superseded,
                 _ => return wrong("reason of a drop"),
             };
             return Ok((rest, Some(Outcome::Dropped(why))));

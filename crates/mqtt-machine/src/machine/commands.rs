@@ -1,6 +1,6 @@
 //! Owns what a caller may ask for, and when it is refused. It must not know how it is then sent.
 
-use crate::config::{Offline, Unsupported};
+use crate::config::{Offline, Overflow, Unsupported};
 use crate::connection::Control;
 use crate::interface::{
     DropReason, KeyedPublication, Misuse, NotSupported, Outcome, Receipt, Refused, SizeBound, Subscribe,
@@ -10,12 +10,13 @@ use crate::journal::{PublishKey, Record};
 use crate::message::Message;
 use crate::packet::{Packet, PacketType, Property, PropertyId, SubscribeFilter};
 use crate::reason::ReasonCode;
-use crate::session::{Ask, KnownKey, Request, Stage};
+use crate::session::{Ask, KnownKey, Request};
 use crate::time::Instant;
 use crate::types::{JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, Secret, TopicFilter};
 use crate::wire::EncodeError;
 use crate::{packet, wire};
 
+use super::overflow::Room;
 use super::{Machine, State};
 
 impl Machine {
@@ -27,13 +28,6 @@ impl Machine {
             return Err(Refused::StoreFailed);
         }
         Ok(())
-    }
-
-    pub(super) fn has_room(&self, cost: usize) -> bool {
-        let limits = &self.config.limits;
-        let count = self.session.outgoing.len().saturating_add(self.completions);
-        let bytes = self.session.outgoing.bytes().saturating_add(cost);
-        count < limits.outgoing_messages && bytes <= limits.outgoing_bytes
     }
 
     pub(super) fn accept_keyed(
@@ -77,17 +71,23 @@ impl Machine {
                 bound: SizeBound::OutgoingBytes,
             });
         }
-        if !self.has_room(cost) {
-            return Err(Refused::Full);
-        }
+        let offline = message.qos == QoS::AtMostOnce
+            && self.config.offline == Offline::Drop
+            && !self.is_connected()
+            && self.completions < limits.outgoing_messages;
+        self.session.outgoing.index_topics(self.config.overflow == Overflow::LastValue);
+        let room = if offline { Room::ForOthers } else { self.room_for(&message).ok_or(Refused::Full)? };
+        self.counters.accepted = self.counters.accepted.saturating_add(1);
+        let taken = self.make_room(&message, room);
         let op = self.session.next_op();
         let mut gate = JournalSeq::ZERO;
-        let slot = if message.qos == QoS::AtMostOnce {
-            if self.config.offline == Offline::Drop && !self.is_connected() {
-                self.complete(op, Outcome::Dropped(DropReason::Offline), gate);
-                return Ok(op);
-            }
-            Some(self.session.outgoing.push(op, message))
+        if !taken {
+            let why = if offline { DropReason::Offline } else { DropReason::Overflow };
+            self.end_publication(op, Outcome::Dropped(why), gate);
+            return Ok(op);
+        }
+        if message.qos == QoS::AtMostOnce {
+            self.session.outgoing.push(op, message);
         } else {
             if let Some(reserved) = self.session.reserve(op) {
                 self.record(reserved);
@@ -96,8 +96,8 @@ impl Machine {
                 self.record(Record::Keyed { op, key, outcome: None });
             }
             gate = self.record(Record::Queued { op, message });
-            self.session.outgoing.last(Stage::Waiting)
-        };
+        }
+        let slot = self.session.outgoing.pushed();
         if let Some(entry) = slot.and_then(|slot| self.session.outgoing.get_mut(slot)) {
             entry.accepted_at = now;
             entry.gate = gate;
@@ -300,6 +300,7 @@ impl Machine {
         if paused && !self.is_paused() {
             self.reading_resumed(now);
         }
+        self.tell_overrun();
         if receipt.acknowledges {
             self.session.incoming.settle(receipt.serial, reason);
             self.queue_acknowledgements();

@@ -80,7 +80,10 @@ impl Machine {
             if input.len() > connection.left {
                 connection.keep_alive.received(now);
             }
+            let before = input.len();
             self.take_frames(now, input);
+            let taken = before.saturating_sub(input.len()) as u64;
+            self.counters.bytes_in = self.counters.bytes_in.saturating_add(taken);
             if let State::Live(connection) = &mut self.state {
                 connection.left = input.len();
             }
@@ -167,6 +170,7 @@ impl Machine {
     pub(super) fn reading_resumed(&mut self, now: Instant) {
         if let State::Live(connection) = &mut self.state {
             connection.keep_alive.resumed(now);
+            connection.advanced_at = now;
         }
     }
 

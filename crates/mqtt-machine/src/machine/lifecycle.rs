@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use crate::config::{CleanStart, Config};
 use crate::connection::{Connection, Control, Identity, Phase, Presented, connect_packet_length};
 use crate::interface::{
-    Action, Answer, Disconnect, DropReason, EndReason, Ended, Event, Misuse, Outcome, Refused, StoreError,
+    Action, Answer, Disconnect, Drained, EndReason, Ended, Event, Misuse, Outcome, Refused, StoreError,
     TransportEvent,
 };
 use crate::journal::Record;
@@ -75,7 +75,7 @@ impl Machine {
             packet::Disconnect { reason: request.reason, properties: request.properties.as_properties() };
         wire::encoded_len(&Packet::Disconnect(packet), self.version())?;
         let op = self.session.next_op();
-        self.drain = Some(Drain { op, until: now + request.drain, request });
+        self.drain = Some(Drain { op, until: now + request.drain, request, report: Drained::default() });
         Ok(op)
     }
 
@@ -85,6 +85,7 @@ impl Machine {
             self.route.reconfigured();
         }
         self.next_transport = self.next_transport.saturating_add(1);
+        self.counters.attempts = self.counters.attempts.saturating_add(1);
         let id = TransportId::new(self.next_transport);
         let deadline = now + self.config.connect_timeout;
         let server = self.route.server(&self.config);
@@ -297,7 +298,7 @@ impl Machine {
                     }
                 }
                 for (_, op) in connection.unsent {
-                    self.complete(op, Outcome::Dropped(DropReason::ConnectionLost), JournalSeq::ZERO);
+                    self.lose(op);
                 }
                 connection.id
             }
@@ -374,7 +375,7 @@ impl Machine {
             let op = entry.op;
             if !core::mem::replace(&mut entry.ended, true) {
                 self.session.keyed.tell(op);
-                self.complete(op, Outcome::StoreFailed, JournalSeq::ZERO);
+                self.end_publication(op, Outcome::StoreFailed, JournalSeq::ZERO);
             }
         }
         for request in self.session.requests.drain() {
@@ -392,7 +393,11 @@ impl Machine {
             State::Idle => None,
             State::Preparing { deadline, .. } | State::Opening { deadline, .. } => Some(*deadline),
             State::Waiting { until } => Some(*until),
-            State::Live(connection) => connection.deadline(self.is_paused()),
+            State::Live(connection) => {
+                let stalls = self.stalls_at(connection);
+                let alive = connection.deadline(self.is_paused());
+                alive.map_or(stalls, |alive| Some(stalls.map_or(alive, |stalls| stalls.min(alive))))
+            }
         };
         let drain = self.drain.as_ref().filter(|_| !self.is_closing()).map(|drain| drain.until);
         match (deadline, drain) {
@@ -423,7 +428,10 @@ impl Machine {
                 Phase::Closing { deadline, .. } if now >= *deadline => {
                     self.end(now, EndReason::ConnectTimeout);
                 }
-                Phase::Established => self.keep_alive(now),
+                Phase::Established => {
+                    self.keep_alive(now);
+                    self.watch(now);
+                }
                 Phase::Handshake { .. } | Phase::Closing { .. } => {}
             },
         }
@@ -474,13 +482,13 @@ impl Machine {
 
     /// Ends every command: nothing is accepted any more until the next connect.
     fn finish_disconnect(&mut self) {
-        let Some(drain) = self.drain.take() else { return };
-        let mut undelivered = 0_usize;
+        if self.drain.is_none() {
+            return;
+        }
         let keeps = self.journal.enabled && !self.journal.failed;
         for slot in self.session.outgoing.owed_slots() {
             let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
             let told = core::mem::replace(&mut entry.ended, true);
-            undelivered = undelivered.saturating_add(usize::from(!told));
             let (op, gate) = (entry.op, entry.gate);
             let packet_id = entry.owed.packet_id().filter(|_| !entry.sent);
             if keeps {
@@ -495,14 +503,13 @@ impl Machine {
                 None if told => {}
                 None => {
                     self.session.keyed.tell(op);
-                    self.complete(op, Outcome::Unknown, JournalSeq::ZERO);
+                    self.end_publication(op, Outcome::Unknown, JournalSeq::ZERO);
                 }
             }
         }
         let waiting: Vec<u32> = self.session.outgoing.slots(Stage::Waiting).collect();
         for slot in waiting {
             let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
-            undelivered = undelivered.saturating_add(usize::from(!entry.ended));
             if keeps && !entry.owed.is_qos_0() {
                 let told = core::mem::replace(&mut entry.ended, true);
                 let (op, gate) = (entry.op, entry.gate);
@@ -511,20 +518,22 @@ impl Machine {
                 self.discard(slot, Outcome::NotSent);
             }
         }
+        // Nothing below is a publication.
+        let Some(drain) = self.drain.take() else { return };
         for request in self.session.requests.drain() {
             if let Some(op) = request.op {
                 let outcome = if request.sent { Outcome::Unknown } else { Outcome::NotSent };
                 self.complete(op, outcome, JournalSeq::ZERO);
             }
         }
-        self.complete(drain.op, Outcome::Disconnected { undelivered }, self.journal.last);
+        self.complete(drain.op, Outcome::Disconnected(drain.report), self.journal.last);
     }
 
     /// The store has the publication, and a later client delivers it.
     fn tell_kept(&mut self, op: OpId, gate: JournalSeq, told: bool) {
         self.session.keyed.tell(op);
         if !told {
-            self.complete(op, Outcome::Kept, gate);
+            self.end_publication(op, Outcome::Kept, gate);
         }
     }
 

@@ -6,10 +6,13 @@ mod inbound;
 mod lifecycle;
 mod observe;
 mod outbound;
+mod outcomes;
+mod overflow;
 mod packets;
 mod requests;
 mod rng;
 mod route;
+mod watchdog;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -19,18 +22,17 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
-use crate::config::Config;
+use crate::config::{Config, Overflow};
 use crate::connection::{Connection, Presented};
 use crate::interface::{
-    Acknowledgement, Action, Answer, Capabilities, Command, Disconnect, Event, Input, KeyedPublication,
+    Action, Answer, Capabilities, Command, Disconnect, Drained, Event, Input, KeyedPublication, Metrics,
     Outcome, Receipt, Refused, Reply, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
 use crate::journal::{PublishKey, Record};
 use crate::message::Message;
 use crate::output::Output;
-use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
-use crate::session::{KnownKey, Session, SessionSnapshot};
+use crate::session::{KnownKey, Session, SessionSnapshot, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, Secret, Server, TopicFilter, TransportId};
 use rng::Rng;
@@ -78,6 +80,8 @@ struct Drain {
     op: OpId,
     until: Instant,
     request: Disconnect,
+    /// What has become of publications so far.
+    report: Drained,
 }
 
 /// The journal's position: what was recorded, and what of it is durable.
@@ -145,6 +149,10 @@ pub struct Machine {
     detached: usize,
     /// Bytes of messages whose receipts are out.
     incoming_bytes: usize,
+    /// Messages of QoS 0 that were dropped since the consumer was told so.
+    overrun: u64,
+    /// What is counted; how much there is now is filled in when somebody asks.
+    counters: Metrics,
     resubscribe: Resubscribe,
     route: Route,
     ever_connected: bool,
@@ -184,6 +192,8 @@ impl Machine {
             completions: 0,
             detached: 0,
             incoming_bytes: 0,
+            overrun: 0,
+            counters: Metrics::default(),
             resubscribe: Resubscribe::Done,
             route: Route::default(),
             ever_connected: false,
@@ -218,6 +228,7 @@ impl Machine {
             machine.journal.durable = machine.journal.last;
         }
         machine.session.restored(now, away);
+        machine.counters.accepted = machine.session.outgoing.len() as u64;
         Ok(machine)
     }
 
@@ -355,8 +366,13 @@ impl Machine {
     /// [`Refused::Full`], so that a caller who then waits for room can keep it.
     #[must_use]
     pub fn has_room_for(&self, message: &Message) -> bool {
-        let cost = message.cost();
-        cost > self.config.limits.outgoing_bytes || self.has_room(cost)
+        message.cost() > self.config.limits.outgoing_bytes || self.room_for(message).is_some()
+    }
+
+    /// Whether a caller that finds no room should wait for it: under [`Overflow::Refuse`] it should not.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.config.overflow != Overflow::Refuse
     }
 
     /// Subscribes: at once, or when there is a connection. The command ends with [`Outcome::Subscribed`]. What was
@@ -530,6 +546,21 @@ impl Machine {
         self.session.snapshot()
     }
 
+    /// What has been counted, and how much there is now. It costs no more however much there is.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        let outgoing = &self.session.outgoing;
+        let waiting = outgoing.count(Stage::Waiting);
+        Metrics {
+            waiting,
+            in_flight: outgoing.len().saturating_sub(waiting),
+            outgoing_bytes: outgoing.bytes(),
+            incoming_bytes: self.incoming_bytes,
+            memory_used: self.memory_used(),
+            ..self.counters
+        }
+    }
+
     /// Heap bytes of queues and tables, delivered messages whose receipts are out among them.
     #[must_use]
     pub fn memory_used(&self) -> usize {
@@ -561,35 +592,5 @@ impl Machine {
         let seq = self.journal.last;
         self.actions.push_back(Action::Store { seq, record });
         seq
-    }
-
-    /// Records the end of a publication, with its outcome if it has a key, and tells it unless it was told before.
-    fn conclude(&mut self, op: OpId, ending: Record, outcome: Outcome, told: bool) {
-        if let Some(key) = self.session.keyed.key_of(op).cloned() {
-            if let Some(oldest) = self.session.keyed.too_many() {
-                self.record(Record::Forgotten { op: oldest });
-            }
-            let bare = |ack: &Acknowledgement| Acknowledgement::new(ack.reason, PropertiesBuf::new());
-            let kept = match &outcome {
-                Outcome::Acknowledged(ack) => Outcome::Acknowledged(bare(ack)),
-                Outcome::Refused(ack) => Outcome::Refused(bare(ack)),
-                other => other.clone(),
-            };
-            self.record(Record::Keyed { op, key, outcome: Some(kept) });
-        }
-        let gate = self.record(ending);
-        if !told {
-            self.complete(op, outcome, gate);
-        }
-    }
-
-    /// Tells how a command ended, once the record `gate` is durable.
-    fn complete(&mut self, op: OpId, outcome: Outcome, gate: JournalSeq) {
-        self.completions = self.completions.saturating_add(1);
-        if gate > self.journal.durable {
-            self.journal.held.push_back((gate, op, outcome));
-        } else {
-            self.events.push_back(Event::Completed { op, outcome });
-        }
     }
 }

@@ -38,7 +38,7 @@ impl Machine {
                 Some((end, op)) if *end <= handed => {
                     let op = *op;
                     connection.unsent.pop_front();
-                    self.complete(op, Outcome::Sent, JournalSeq::ZERO);
+                    self.end_publication(op, Outcome::Sent, JournalSeq::ZERO);
                 }
                 _ => return,
             }
@@ -52,6 +52,8 @@ impl Machine {
             && let State::Live(connection) = &mut self.state
         {
             connection.keep_alive.sent(now);
+            let bytes = out.remaining().saturating_sub(before) as u64;
+            self.counters.bytes_out = self.counters.bytes_out.saturating_add(bytes);
         }
     }
 
@@ -70,7 +72,7 @@ impl Machine {
             self.restore_subscriptions();
         }
         if may_ask && self.session.requests.waiting().is_some() {
-            return self.write_request(out);
+            return self.write_request(now, out);
         }
         if let Some(slot) = self.session.outgoing.first(Stage::Ready) {
             return self.write_owed(now, slot, out);
@@ -159,7 +161,8 @@ impl Machine {
         }
     }
 
-    fn write_request(&mut self, out: &mut Output) -> bool {
+    fn write_request(&mut self, now: Instant, out: &mut Output) -> bool {
+        self.owes(now);
         let Some(packet_id) = self.session.free_id() else { return false };
         let State::Live(connection) = &mut self.state else { return false };
         let Some(request) = self.session.requests.waiting() else { return false };
@@ -238,6 +241,7 @@ impl Machine {
         let durable = self.journal.durable;
         let in_flight = self.session.outgoing.count(Stage::InFlight);
         let window = self.window();
+        self.owes(now);
         let State::Live(connection) = &mut self.state else { return false };
         let Some(entry) = self.session.outgoing.get_mut(slot) else { return false };
         if entry.gate > durable {
@@ -254,7 +258,11 @@ impl Machine {
                 let (packet_id, dup) = (*packet_id, entry.sent);
                 let sending = Sending { packet_id: Some(packet_id), dup, waited: entry.waited(now) };
                 let written = connection.write_publish(message, sending, out);
-                entry.sent = entry.sent || written.is_ok();
+                if written.is_ok() {
+                    entry.sent = true;
+                    entry.written_at = now;
+                    self.counters.resent = self.counters.resent.saturating_add(u64::from(dup));
+                }
                 written.map(|()| Stage::InFlight).map_err(|reason| (packet_id, Outcome::Dropped(reason)))
             }
             Owed::Release(packet_id, _) => {
@@ -340,6 +348,7 @@ impl Machine {
         if let Some(highest) = self.highest_qos()
             && message.qos > highest
         {
+            self.session.outgoing.expect(slot);
             let gate = self.record(Record::Downgraded { op, qos: highest });
             if let Some(entry) = self.session.outgoing.get_mut(slot) {
                 entry.gate = gate;
@@ -350,6 +359,7 @@ impl Machine {
             return false;
         }
         let Some(packet_id) = self.session.free_id() else { return false };
+        self.session.outgoing.expect(slot);
         let gate = self.record(Record::Assigned { op, packet_id });
         if let Some(entry) = self.session.outgoing.get_mut(slot) {
             entry.gate = gate;
@@ -363,11 +373,12 @@ impl Machine {
         let (op, ended) = (entry.op, entry.ended);
         let journaled = !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce);
         if journaled {
+            self.session.outgoing.expect(slot);
             return self.conclude(op, Record::Discarded { op }, outcome, ended);
         }
         self.session.outgoing.remove(slot);
         if !ended {
-            self.complete(op, outcome, JournalSeq::ZERO);
+            self.end_publication(op, outcome, JournalSeq::ZERO);
         }
     }
 }

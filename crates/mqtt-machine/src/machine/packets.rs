@@ -18,7 +18,7 @@ use crate::packet::{
 use crate::reason::ReasonCode;
 use crate::session::{Known, Owed, Stage};
 use crate::time::Instant;
-use crate::types::{JournalSeq, PacketId, ProtocolVersion, QoS, Secret, TopicName};
+use crate::types::{JournalSeq, PacketId, Priority, ProtocolVersion, QoS, Secret, TopicName};
 use crate::wire::reasons;
 
 use super::inbound::{Layout, PublishHead};
@@ -102,9 +102,13 @@ impl Machine {
                     properties: PropertiesBuf::copy_from(disconnect.properties),
                 });
             }
-            Packet::Ack(ack) => self.on_ack(ack),
-            Packet::SubAck(suback) => self.on_suback(suback.packet_id, suback.codes, suback.properties),
+            Packet::Ack(ack) => self.on_ack(now, ack),
+            Packet::SubAck(suback) => {
+                self.advanced(now);
+                self.on_suback(suback.packet_id, suback.codes, suback.properties)
+            }
             Packet::UnsubAck(unsuback) => {
+                self.advanced(now);
                 self.on_unsuback(unsuback.packet_id, unsuback.codes, unsuback.properties)
             }
             Packet::PingResp => Ok(()),
@@ -140,6 +144,7 @@ impl Machine {
             return Err(EndReason::Protocol(other_method(PacketType::ConnAck)));
         }
         connection.establish(now, &self.config, connack);
+        self.counters.connections = self.counters.connections.saturating_add(1);
         self.route.accepted();
         self.foreign_session = false;
         let (id, server, capabilities) = (connection.id, connection.server.clone(), connection.capabilities);
@@ -294,13 +299,18 @@ impl Machine {
             }
             connection.unacknowledged.insert(packet_id, ());
             if qos == QoS::ExactlyOnce && self.is_duplicate(packet_id) {
+                self.counters.duplicates = self.counters.duplicates.saturating_add(1);
                 return Ok(());
             }
             let refusable = self.version() == ProtocolVersion::V5;
             serial = self.session.incoming.deliver(packet_id, qos, refusable);
+        } else if self.drops_qos_0() {
+            return Ok(());
         }
+        self.counters.received = self.counters.received.saturating_add(1);
         let payload = layout.payload(frame);
-        let message = Message { topic, payload, qos, retain, dup, properties };
+        let priority = Priority::Normal;
+        let message = Message { topic, payload, qos, retain, dup, priority, properties };
         let bytes = message.cost();
         self.incoming_bytes = self.incoming_bytes.saturating_add(bytes);
         let key = packet_id.map(|packet_id| {
@@ -383,23 +393,27 @@ impl Machine {
         }
     }
 
-    fn on_ack(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
+    fn on_ack(&mut self, now: Instant, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
+        if ack.kind != AckKind::PubRel {
+            self.advanced(now);
+        }
         match ack.kind {
-            AckKind::PubAck => self.on_puback(ack),
+            AckKind::PubAck => self.on_puback(now, ack),
             AckKind::PubRec => self.on_pubrec(ack),
             AckKind::PubRel => {
                 self.on_pubrel(ack.packet_id);
                 Ok(())
             }
-            AckKind::PubComp => self.on_pubcomp(ack),
+            AckKind::PubComp => self.on_pubcomp(now, ack),
         }
     }
 
-    fn on_puback(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
+    fn on_puback(&mut self, now: Instant, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
         let Some(slot) = self.in_flight(ack.packet_id) else { return Ok(()) };
         match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
             Some(Owed::Publish(_, message)) if message.qos == QoS::AtLeastOnce => {
-                self.end_publication(slot, ack, ack.reason.is_failure());
+                self.measure(now, slot);
+                self.acknowledged(slot, ack, ack.reason.is_failure());
                 Ok(())
             }
             _ => {
@@ -441,7 +455,7 @@ impl Machine {
         match &entry.owed {
             Owed::Publish(_, message) if message.qos == QoS::ExactlyOnce => {
                 if ack.reason.is_failure() {
-                    self.end_publication(slot, ack, true);
+                    self.acknowledged(slot, ack, true);
                 } else {
                     let room = message.cost();
                     let record = self.session.released(op, packet_id);
@@ -481,11 +495,12 @@ impl Machine {
         }
     }
 
-    fn on_pubcomp(&mut self, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
+    fn on_pubcomp(&mut self, now: Instant, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
         let Some(slot) = self.in_flight(ack.packet_id) else { return Ok(()) };
         match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
             Some(Owed::Release(..)) => {
-                self.end_publication(slot, ack, false);
+                self.measure(now, slot);
+                self.acknowledged(slot, ack, false);
                 Ok(())
             }
             _ => Err(misplaced(PacketType::PubComp, ack.packet_id, "PUBCOMP before PUBREC", "MQTT-4.3.3-5")),
@@ -506,7 +521,17 @@ impl Machine {
         }
     }
 
-    fn end_publication(&mut self, slot: u32, ack: &Ack<'_>, refused: bool) {
+    /// Notes how long an acknowledgement took, when the message left on this connection.
+    fn measure(&mut self, now: Instant, slot: u32) {
+        if let Some(entry) = self.session.outgoing.get(slot)
+            && self.session.outgoing.stage(slot) == Some(Stage::InFlight)
+        {
+            self.counters.round_trip.add(now - entry.written_at);
+        }
+    }
+
+    /// The last acknowledgement of a publication has come.
+    fn acknowledged(&mut self, slot: u32, ack: &Ack<'_>, refused: bool) {
         let Some(entry) = self.session.outgoing.get(slot) else { return };
         let (op, ended) = (entry.op, entry.ended);
         let taken = match &entry.owed {

@@ -7,8 +7,6 @@ use crate::interface::Outcome;
 use crate::journal::PublishKey;
 use crate::types::OpId;
 
-/// Outcomes that are kept for those who ask again; beyond that the oldest are forgotten.
-const MOST: usize = 10_000;
 /// What an entry costs beside its key, about.
 const ENTRY: usize = 128;
 
@@ -47,10 +45,10 @@ impl Keyed {
         self.open.get(&op)
     }
 
-    /// The oldest outcome, when there is no room for another.
-    pub(crate) fn too_many(&self) -> Option<OpId> {
+    /// The oldest outcome, when there are `most` or more.
+    pub(crate) fn too_many(&self, most: usize) -> Option<OpId> {
         let (op, _) = self.ended.first_key_value()?;
-        (self.ended.len() >= MOST).then_some(*op)
+        (self.ended.len() >= most).then_some(*op)
     }
 
     pub(crate) fn was_told(&self, op: OpId) -> bool {

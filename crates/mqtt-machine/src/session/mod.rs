@@ -288,9 +288,7 @@ impl Session {
     }
 
     fn first_waiting(&self, op: OpId) -> Option<u32> {
-        self.outgoing
-            .slots(Stage::Waiting)
-            .find(|slot| self.outgoing.get(*slot).is_some_and(|entry| entry.op == op))
+        self.outgoing.find_waiting(op)
     }
 
     fn keep(&mut self, subscription: Subscription, identifier: Option<u32>) {

@@ -1,6 +1,7 @@
 //! Owns the publications that are owed to the server: waiting, to be written, in flight, in that order of life.
 //! It must not know bytes, nor why one moves on.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::message::Message;
 use crate::packet::{Properties, PropertiesBuf};
 use crate::reason::ReasonCode;
 use crate::time::Instant;
-use crate::types::{JournalSeq, OpId, PacketId, QoS};
+use crate::types::{JournalSeq, OpId, PacketId, Priority, QoS, TopicName};
 
 /// What PUBREC said of a message that it took. It is no part of the durable session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl Owed {
     }
 }
 
-/// Where a publication stands on the present connection. Each stage is a list in order.
+/// Where a publication stands on the present connection. Each stage is a list in order; the waiting ones are one for each priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Accepted; no packet identifier.
@@ -84,6 +85,9 @@ pub(crate) struct Entry {
     pub(crate) away: Duration,
     /// The record that must be durable before anything is written.
     pub(crate) gate: JournalSeq,
+    /// When its PUBLISH was written on the present connection.
+    pub(crate) written_at: Instant,
+    priority: Priority,
     /// Its PUBLISH was written on any connection: the next one is a DUP.
     pub(crate) sent: bool,
     /// Its command has ended although the session still owes it.
@@ -109,14 +113,48 @@ struct List {
     len: usize,
 }
 
-/// A slab of entries threaded by one list for each [`Stage`]: every move costs the same however many there are.
+impl List {
+    const EMPTY: Self = Self { first: None, last: None, len: 0 };
+}
+
+/// A slab of entries threaded by lists: every move costs the same however many there are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outgoing {
     slots: Vec<Option<Entry>>,
     free: Vec<u32>,
-    lists: [List; 4],
+    waiting: Waiting,
+    ready: List,
+    in_flight: List,
+    resumed: List,
     bytes: usize,
+    /// The one that came last.
+    pushed: Option<u32>,
+    /// Where the entry is that the next record speaks of, perhaps.
+    hint: Option<u32>,
+    /// The newest entry that waits under each topic, where that was asked for.
+    newest: Option<BTreeMap<TopicName, u32>>,
 }
+
+/// One list for each [`Priority`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Waiting {
+    high: List,
+    normal: List,
+    low: List,
+}
+
+impl Waiting {
+    const fn of(&self, priority: Priority) -> &List {
+        match priority {
+            Priority::High => &self.high,
+            Priority::Normal => &self.normal,
+            Priority::Low => &self.low,
+        }
+    }
+}
+
+/// What a topic in the index of the newest costs beside its text, about.
+const INDEXED: usize = 64;
 
 impl Outgoing {
     pub(crate) fn len(&self) -> usize {
@@ -129,15 +167,77 @@ impl Outgoing {
     }
 
     pub(crate) fn count(&self, stage: Stage) -> usize {
-        self.list(stage).len
+        self.lists(stage).into_iter().fold(0, |sum, list| sum.saturating_add(list.len))
     }
 
     pub(crate) fn first(&self, stage: Stage) -> Option<u32> {
-        self.list(stage).first
+        self.lists(stage).into_iter().find_map(|list| list.first)
     }
 
-    pub(crate) fn last(&self, stage: Stage) -> Option<u32> {
-        self.list(stage).last
+    /// The entry that came last, if it is still there.
+    pub(crate) const fn pushed(&self) -> Option<u32> {
+        self.pushed
+    }
+
+    /// The next record speaks of the entry in this slot: it need not be looked for.
+    pub(crate) const fn expect(&mut self, slot: u32) {
+        self.hint = Some(slot);
+    }
+
+    /// The waiting entry of this name.
+    pub(crate) fn find_waiting(&self, op: OpId) -> Option<u32> {
+        let is_it = |slot: &u32| {
+            self.get(*slot).is_some_and(|entry| entry.op == op && matches!(entry.stage, Stage::Waiting))
+        };
+        let near = [self.hint, self.waiting.high.first, self.waiting.normal.first, self.waiting.low.first];
+        near.into_iter().flatten().find(is_it).or_else(|| self.slots(Stage::Waiting).find(is_it))
+    }
+
+    /// The waiting entries that are no more urgent than this, the least urgent and oldest first.
+    pub(crate) fn expendable(&self, priority: Priority) -> impl Iterator<Item = u32> {
+        Priority::ALL
+            .into_iter()
+            .rev()
+            .take_while(move |it| *it <= priority)
+            .flat_map(|priority| self.along(self.waiting.of(priority).first))
+    }
+
+    /// The newest entry that waits under this topic.
+    pub(crate) fn newest_of(&self, topic: &TopicName) -> Option<u32> {
+        if let Some(newest) = &self.newest {
+            return newest.get(topic).copied();
+        }
+        let under = |slot: &u32| self.message(*slot).is_some_and(|message| message.topic == *topic);
+        self.slots(Stage::Waiting).filter(under).max_by_key(|slot| self.get(*slot).map(|entry| entry.op))
+    }
+
+    /// Keeps an index of the newest entry of each topic, or none.
+    pub(crate) fn index_topics(&mut self, wanted: bool) {
+        if wanted == self.newest.is_some() {
+            return;
+        }
+        self.newest = wanted.then(BTreeMap::new);
+        let waiting: Vec<u32> = if wanted { self.slots(Stage::Waiting).collect() } else { Vec::new() };
+        waiting.into_iter().for_each(|slot| self.index(slot, true));
+    }
+
+    /// The entry waits now, or does not any more.
+    fn index(&mut self, slot: u32, waits: bool) {
+        let Some(newest) = &mut self.newest else { return };
+        let Some(entry) = self.slots.get(slot as usize).and_then(Option::as_ref) else { return };
+        let Owed::Waiting(message) = &entry.owed else { return };
+        let known = newest.get(&message.topic).copied();
+        if waits {
+            // Those that are put back are older than those that wait.
+            let newer = known.and_then(|known| self.slots.get(known as usize)?.as_ref());
+            if newer.is_none_or(|newer| newer.op < entry.op) {
+                // The new key pins no more than its own message does.
+                newest.remove(&message.topic);
+                newest.insert(message.topic.clone(), slot);
+            }
+        } else if known == Some(slot) {
+            newest.remove(&message.topic);
+        }
     }
 
     pub(crate) fn get(&self, slot: u32) -> Option<&Entry> {
@@ -148,23 +248,32 @@ impl Outgoing {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
-    const fn list(&self, stage: Stage) -> &List {
-        let [waiting, ready, in_flight, resumed] = &self.lists;
+    /// The lists of a stage, the most urgent first.
+    const fn lists(&self, stage: Stage) -> [List; 3] {
         match stage {
-            Stage::Waiting => waiting,
-            Stage::Ready => ready,
-            Stage::InFlight => in_flight,
-            Stage::Resumed => resumed,
+            Stage::Waiting => [self.waiting.high, self.waiting.normal, self.waiting.low],
+            Stage::Ready => [self.ready, List::EMPTY, List::EMPTY],
+            Stage::InFlight => [self.in_flight, List::EMPTY, List::EMPTY],
+            Stage::Resumed => [self.resumed, List::EMPTY, List::EMPTY],
         }
     }
 
-    const fn list_mut(&mut self, stage: Stage) -> &mut List {
-        let [waiting, ready, in_flight, resumed] = &mut self.lists;
-        match stage {
-            Stage::Waiting => waiting,
-            Stage::Ready => ready,
-            Stage::InFlight => in_flight,
-            Stage::Resumed => resumed,
+    /// The message of an entry that still has it.
+    pub(crate) fn message(&self, slot: u32) -> Option<&Message> {
+        match &self.get(slot)?.owed {
+            Owed::Waiting(message) | Owed::Publish(_, message) => Some(message),
+            Owed::Release(..) => None,
+        }
+    }
+
+    const fn list_mut(&mut self, stage: Stage, priority: Priority) -> &mut List {
+        match (stage, priority) {
+            (Stage::Waiting, Priority::High) => &mut self.waiting.high,
+            (Stage::Waiting, Priority::Normal) => &mut self.waiting.normal,
+            (Stage::Waiting, Priority::Low) => &mut self.waiting.low,
+            (Stage::Ready, _) => &mut self.ready,
+            (Stage::InFlight, _) => &mut self.in_flight,
+            (Stage::Resumed, _) => &mut self.resumed,
         }
     }
 
@@ -190,7 +299,10 @@ impl Outgoing {
 
     /// A new entry at the end of the waiting ones.
     pub(crate) fn push(&mut self, op: OpId, message: Message) -> u32 {
-        self.insert(op, Owed::Waiting(message), (op.to_u64(), 0), Stage::Waiting)
+        let slot = self.insert(op, Owed::Waiting(message), (op.to_u64(), 0), Stage::Waiting);
+        self.pushed = Some(slot);
+        self.index(slot, true);
+        slot
     }
 
     /// A new entry that owes a PUBREL.
@@ -200,6 +312,10 @@ impl Outgoing {
 
     fn insert(&mut self, op: OpId, owed: Owed, order: (u64, u64), stage: Stage) -> u32 {
         self.bytes = self.bytes.saturating_add(owed.cost());
+        let priority = match &owed {
+            Owed::Waiting(message) | Owed::Publish(_, message) => message.priority,
+            Owed::Release(..) => Priority::Normal,
+        };
         let entry = Entry {
             op,
             owed,
@@ -207,6 +323,8 @@ impl Outgoing {
             accepted_at: Instant::ZERO,
             away: Duration::ZERO,
             gate: JournalSeq::ZERO,
+            written_at: Instant::ZERO,
+            priority,
             sent: false,
             ended: false,
             misanswered: false,
@@ -232,7 +350,8 @@ impl Outgoing {
     }
 
     fn link(&mut self, slot: u32, stage: Stage) {
-        let last = self.list(stage).last;
+        let Some(priority) = self.get(slot).map(|entry| entry.priority) else { return };
+        let last = self.list_mut(stage, priority).last;
         if let Some(entry) = self.get_mut(slot) {
             entry.stage = stage;
             entry.previous = last;
@@ -240,25 +359,25 @@ impl Outgoing {
         }
         match last.and_then(|last| self.get_mut(last)) {
             Some(before) => before.next = Some(slot),
-            None => self.list_mut(stage).first = Some(slot),
+            None => self.list_mut(stage, priority).first = Some(slot),
         }
-        let list = self.list_mut(stage);
+        let list = self.list_mut(stage, priority);
         list.last = Some(slot);
         list.len = list.len.saturating_add(1);
     }
 
     fn unlink(&mut self, slot: u32) {
         let Some(entry) = self.get(slot) else { return };
-        let (stage, previous, next) = (entry.stage, entry.previous, entry.next);
+        let (stage, priority, previous, next) = (entry.stage, entry.priority, entry.previous, entry.next);
         match previous.and_then(|previous| self.get_mut(previous)) {
             Some(before) => before.next = next,
-            None => self.list_mut(stage).first = next,
+            None => self.list_mut(stage, priority).first = next,
         }
         match next.and_then(|next| self.get_mut(next)) {
             Some(after) => after.previous = previous,
-            None => self.list_mut(stage).last = previous,
+            None => self.list_mut(stage, priority).last = previous,
         }
-        let list = self.list_mut(stage);
+        let list = self.list_mut(stage, priority);
         list.len = list.len.saturating_sub(1);
     }
 
@@ -274,6 +393,7 @@ impl Outgoing {
 
     /// Gives a waiting entry its packet identifier: it is ready.
     pub(crate) fn assign(&mut self, slot: u32, packet_id: PacketId) {
+        self.index(slot, false);
         if let Some(entry) = self.get_mut(slot) {
             let owed = core::mem::replace(&mut entry.owed, Owed::Release(packet_id, Taken::PLAINLY));
             if let Owed::Waiting(message) = owed {
@@ -306,10 +426,12 @@ impl Outgoing {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) -> Option<Entry> {
+        self.index(slot, false);
+        self.pushed.take_if(|pushed| *pushed == slot);
         self.unlink(slot);
         let entry = self.slots.get_mut(slot as usize)?.take()?;
         self.bytes = self.bytes.saturating_sub(entry.owed.cost());
-        if self.len_of_lists() == 0 {
+        if self.is_listed_empty() {
             // Nothing is left: an idle session holds no memory of its busiest day.
             self.slots.clear();
             self.free.clear();
@@ -323,13 +445,19 @@ impl Outgoing {
         Some(entry)
     }
 
-    fn len_of_lists(&self) -> usize {
-        self.lists.iter().fold(0, |sum, list| sum.saturating_add(list.len))
+    fn is_listed_empty(&self) -> bool {
+        let Self { waiting: Waiting { high, normal, low }, ready, in_flight, resumed, .. } = self;
+        [high, normal, low, ready, in_flight, resumed].into_iter().all(|list| list.len == 0)
     }
 
     /// The slots of a stage, in order.
     pub(crate) fn slots(&self, stage: Stage) -> impl Iterator<Item = u32> {
-        let mut next = self.list(stage).first;
+        self.lists(stage).into_iter().flat_map(|list| self.along(list.first))
+    }
+
+    /// From this slot to the end of its list.
+    fn along(&self, first: Option<u32>) -> impl Iterator<Item = u32> {
+        let mut next = first;
         core::iter::from_fn(move || {
             let slot = next?;
             next = self.get(slot)?.next;
@@ -368,6 +496,7 @@ impl Outgoing {
                 entry.sent = false;
             }
             self.advance(*slot, Stage::Waiting);
+            self.index(*slot, true);
         }
         for slot in waiting {
             self.advance(slot, Stage::Waiting);
@@ -380,5 +509,6 @@ impl Outgoing {
             .saturating_mul(size_of::<Option<Entry>>())
             .saturating_add(self.free.capacity().saturating_mul(size_of::<u32>()))
             .saturating_add(self.bytes)
+            .saturating_add(self.newest.as_ref().map_or(0, |newest| newest.len().saturating_mul(INDEXED)))
     }
 }

@@ -66,6 +66,11 @@ impl Requests {
         self.bytes
     }
 
+    /// How many are written and not acknowledged.
+    pub(crate) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     pub(crate) fn push(&mut self, request: Request) {
         self.bytes = self.bytes.saturating_add(request.cost());
         self.queue.push_back(request);

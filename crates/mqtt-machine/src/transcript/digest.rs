@@ -2,8 +2,8 @@
 //! that is there for people only. It must not know what a digest is compared with.
 
 use crate::interface::{
-    Acknowledgement, Action, Capabilities, Codes, Connected, DropReason, EndReason, Ended, Event, Outcome,
-    ProtocolViolation, Refused, StoreError,
+    Acknowledgement, Action, Capabilities, Codes, Connected, Drained, DropReason, EndReason, Ended, Event,
+    Outcome, ProtocolViolation, Refused, StoreError,
 };
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
@@ -124,6 +124,15 @@ pub(super) fn of_event(event: &Event) -> u32 {
             out.size(without.len());
         }
         Event::Auth { reason, properties } => said(out, 7, *reason, properties),
+        Event::Stalled { waited, unacknowledged } => {
+            out.byte(8);
+            out.duration(*waited);
+            out.size(*unacknowledged);
+        }
+        Event::Overrun { messages } => {
+            out.byte(9);
+            out.number(*messages);
+        }
     })
 }
 
@@ -194,9 +203,9 @@ fn outcome(out: &mut Digest, outcome: &Outcome) {
         Outcome::Refused(acknowledgement) => acknowledged(out, 2, acknowledgement),
         Outcome::Subscribed(codes) => self::codes(out, 3, codes),
         Outcome::Unsubscribed(codes) => self::codes(out, 4, codes),
-        Outcome::Disconnected { undelivered } => {
+        Outcome::Disconnected(Drained { delivered, undelivered, kept }) => {
             out.byte(5);
-            out.size(*undelivered);
+            [delivered, undelivered, kept].into_iter().for_each(|count| out.size(*count));
         }
         Outcome::Expired => out.byte(6),
         Outcome::Dropped(reason) => {
@@ -206,6 +215,8 @@ fn outcome(out: &mut Digest, outcome: &Outcome) {
                 DropReason::ConnectionLost => 1,
                 DropReason::PacketTooLarge => 2,
                 DropReason::NotSupported => 3,
+                DropReason::Overflow => 4,
+                DropReason::Superseded => 5,
             });
         }
         Outcome::NotSent => out.byte(8),
@@ -257,6 +268,7 @@ fn ended(out: &mut Digest, ended: &Ended) {
             out.byte(14);
             out.text(why);
         }
+        EndReason::Stalled => out.byte(15),
     }
 }
 

@@ -303,6 +303,8 @@ impl Vault {
             | Event::Completed { .. }
             | Event::Resubscribed { .. }
             | Event::Auth { .. }
+            | Event::Stalled { .. }
+            | Event::Overrun { .. }
             | Event::FellBack { .. } => return,
         };
         let place = self.greetings.iter().position(|(greeting, _)| *greeting == id);

@@ -5,10 +5,10 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
-use crate::config::{CleanStart, LostSession, Offline, Unsupported};
+use crate::config::{Behind, CleanStart, LostSession, Offline, Overflow, Unsupported};
 use crate::packet::PropertiesBuf;
 use crate::time::Instant;
-use crate::types::{ProtocolVersion, QoS, RetainHandling, Secret};
+use crate::types::{Priority, ProtocolVersion, QoS, RetainHandling, Secret};
 
 /// Where values are written to.
 pub(super) trait Sink: Sized {
@@ -164,6 +164,9 @@ codes! {
     LostSession { SendAgain = 0 Report = 1 }
     Offline { Queue = 0 Drop = 1 }
     Unsupported { Refuse = 0 Downgrade = 1 }
+    Overflow { Wait = 0 Refuse = 1 DropOldest = 2 DropNewest = 3 LastValue = 4 }
+    Behind { StopReading = 0 DropQoS0 = 1 }
+    Priority { Normal = 0 High = 1 Low = 2 }
 }
 
 /// A 64-bit FNV-1a over what is written, folded to 32 bits: it tells values apart that differ by accident, and is no

@@ -4,6 +4,9 @@
 pub(super) const NEW: u8 = 0;
 pub(super) const RESTORED: u8 = 1;
 
+/// The last byte of a configuration is a flag; with this bit, more options stand behind it.
+pub(super) const MORE: u8 = 2;
+
 /// Records of a restored session.
 pub(super) mod record {
     pub(crate) const END: u8 = 0;

@@ -4,7 +4,9 @@
 //! Every struct is taken apart without `..`, so that a new field does not compile before it has a place here, in the
 //! reader and in the description.
 
-use crate::config::{Authentication, Backoff, Config, Credentials, Limits, Redirection, TopicAliases, Will};
+use crate::config::{
+    Authentication, Backoff, Config, Credentials, Limits, Redirection, TopicAliases, Watchdog, Will,
+};
 use crate::interface::{
     Answer, Command, Disconnect, Input, Receipt, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
@@ -14,7 +16,7 @@ use crate::time::Instant;
 use crate::types::{OpId, Subscription, SubscriptionOptions, TopicFilter, TransportId};
 
 use super::entry::{Call, Header, Observed, Origin, Said, Standing, StopReason};
-use super::sink::Sink;
+use super::sink::{Code, Sink};
 use super::{MAGIC, VERSION, tag};
 
 /// All of the header; a restored machine's is followed by its records and [`tag::record::END`].
@@ -64,6 +66,9 @@ pub(super) fn config(out: &mut impl Sink, config: &Config) {
         user_properties,
         offline,
         lost_session,
+        overflow,
+        behind,
+        watchdog,
         limits,
         durable,
     } = config;
@@ -106,7 +111,14 @@ pub(super) fn config(out: &mut impl Sink, config: &Config) {
     out.code(*offline);
     out.code(*lost_session);
     self::limits(out, limits);
-    out.flag(*durable);
+    out.byte(u8::from(*durable) | tag::MORE);
+    out.size(limits.keyed_outcomes);
+    out.code(*overflow);
+    out.code(*behind);
+    out.option(watchdog.as_ref(), |out, Watchdog { after, reconnect }| {
+        out.duration(*after);
+        out.flag(*reconnect);
+    });
 }
 
 fn backoff(out: &mut impl Sink, backoff: &Backoff) {
@@ -120,8 +132,16 @@ fn backoff(out: &mut impl Sink, backoff: &Backoff) {
 }
 
 fn limits(out: &mut impl Sink, limits: &Limits) {
-    let Limits { outgoing_messages, outgoing_bytes, requests, subscriptions, incoming_bytes, in_flight } =
-        limits;
+    let Limits {
+        outgoing_messages,
+        outgoing_bytes,
+        requests,
+        subscriptions,
+        incoming_bytes,
+        in_flight,
+        // Stands behind the rest of the configuration.
+        keyed_outcomes: _,
+    } = limits;
     for size in [outgoing_messages, outgoing_bytes, requests, subscriptions, incoming_bytes] {
         out.size(*size);
     }
@@ -129,12 +149,12 @@ fn limits(out: &mut impl Sink, limits: &Limits) {
 }
 
 pub(super) fn message(out: &mut impl Sink, message: &Message) {
-    let Message { topic, payload, qos, retain, dup, properties } = message;
+    let Message { topic, payload, qos, retain, dup, priority, properties } = message;
     out.bytes(topic.as_bytes());
     out.bytes(payload);
     out.code(*qos);
     out.flag(*retain);
-    out.flag(*dup);
+    out.byte(u8::from(*dup) | priority.code() << 1);
     out.properties(properties);
 }
 

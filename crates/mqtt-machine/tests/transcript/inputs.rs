@@ -9,10 +9,11 @@ use mqtt_machine::journal::{PublishKey, Record};
 use mqtt_machine::packet::{PropertiesBuf, Property, Sender};
 use mqtt_machine::transcript::{Call, Recorder, Recording, Transcript};
 use mqtt_machine::{
-    Answer, Authentication, Backoff, CleanStart, Command, Config, Credentials, Disconnect, Input, Instant,
-    JournalSeq, Limits, LostSession, Message, Offline, OpId, Outcome, PacketId, ProtocolVersion, QoS,
-    ReasonCode, Receipt, RetainHandling, Secret, Server, StoreError, Subscribe, Subscription,
-    SubscriptionOptions, TopicFilter, TopicName, TransportEvent, TransportId, Unsubscribe, Will, wire,
+    Answer, Authentication, Backoff, Behind, CleanStart, Command, Config, Credentials, Disconnect, Input,
+    Instant, JournalSeq, Limits, LostSession, Message, Offline, OpId, Outcome, Overflow, PacketId, Priority,
+    ProtocolVersion, QoS, ReasonCode, Receipt, Redirection, RetainHandling, Secret, Server, StoreError,
+    Subscribe, Subscription, SubscriptionOptions, TopicAliases, TopicFilter, TopicName, TransportEvent,
+    TransportId, Unsubscribe, Unsupported, Watchdog, Will, wire,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -181,7 +182,7 @@ fn receipt() -> impl Strategy<Value = Receipt> {
 
 /// A configuration in which every field may have any value.
 pub(crate) fn config() -> impl Strategy<Value = Config> {
-    let who = (vec(text(), 0..3), select(&ProtocolVersion::ALL[..]), any::<bool>(), text(), credentials());
+    let who = (vec(text(), 0..3), version(), any::<bool>(), text(), credentials());
     let session = (
         select(&[CleanStart::Always, CleanStart::FirstOnly, CleanStart::Never][..]),
         duration(),
@@ -191,8 +192,10 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
     );
     let times = (duration(), duration(), duration(), duration(), backoff());
     let caps = (any::<u16>(), any::<u32>(), 0_u16..20, any::<[bool; 2]>(), properties());
-    let policies = (any::<bool>(), any::<bool>(), limits(), any::<bool>());
-    (who, session, times, caps, policies).prop_map(|(who, session, times, caps, policies)| {
+    let policies = (any::<bool>(), any::<bool>(), limits(), any::<bool>(), overflow(), any::<bool>());
+    let others =
+        (watchdog(), any::<(u16, bool)>(), any::<bool>(), option::of(any::<u8>()), option::of(version()));
+    (who, session, times, caps, policies, others).prop_map(|(who, session, times, caps, policies, others)| {
         let mut config = Config::new(Server::new(""));
         config.servers = who.0.into_iter().map(Server::new).collect();
         config.version = who.1;
@@ -216,8 +219,28 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         config.lost_session = if policies.1 { LostSession::SendAgain } else { LostSession::Report };
         config.limits = policies.2;
         config.durable = policies.3;
+        config.overflow = policies.4;
+        config.behind = if policies.5 { Behind::StopReading } else { Behind::DropQoS0 };
+        config.watchdog = others.0;
+        config.topic_aliases = TopicAliases { maximum: others.1.0, automatic: others.1.1 };
+        config.unsupported = if others.2 { Unsupported::Refuse } else { Unsupported::Downgrade };
+        config.redirection = others.3.map_or(Redirection::Ignore, |hops| Redirection::Follow { hops });
+        config.fallback = others.4;
         config
     })
+}
+
+fn version() -> impl Strategy<Value = ProtocolVersion> {
+    select(&ProtocolVersion::ALL[..])
+}
+
+fn overflow() -> impl Strategy<Value = Overflow> {
+    use Overflow::{DropNewest, DropOldest, LastValue, Refuse, Wait};
+    select(&[Wait, Refuse, DropOldest, DropNewest, LastValue][..])
+}
+
+fn watchdog() -> impl Strategy<Value = Option<Watchdog>> {
+    option::of((duration(), any::<bool>()).prop_map(|(after, reconnect)| Watchdog { after, reconnect }))
 }
 
 fn backoff() -> impl Strategy<Value = Backoff> {
@@ -235,14 +258,23 @@ fn backoff() -> impl Strategy<Value = Backoff> {
 
 fn limits() -> impl Strategy<Value = Limits> {
     let size = || prop_oneof![Just(1_usize << 20), 0_usize..10, any::<usize>()];
-    (size(), size(), size(), size(), size(), any::<u16>()).prop_map(
-        |(outgoing_messages, outgoing_bytes, requests, subscriptions, incoming_bytes, in_flight)| Limits {
+    (size(), size(), size(), size(), size(), any::<u16>(), size()).prop_map(
+        |(
             outgoing_messages,
             outgoing_bytes,
             requests,
             subscriptions,
             incoming_bytes,
             in_flight,
+            keyed_outcomes,
+        )| Limits {
+            outgoing_messages,
+            outgoing_bytes,
+            requests,
+            subscriptions,
+            incoming_bytes,
+            in_flight,
+            keyed_outcomes,
         },
     )
 }
@@ -288,13 +320,12 @@ fn publish_key() -> impl Strategy<Value = PublishKey> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    (strategy::<TopicName>(), blob(), qos(), any::<[bool; 2]>(), properties()).prop_map(
-        |(topic, payload, qos, [retain, dup], properties)| {
-            let mut message = Message::new(topic, payload.into());
+    (strategy::<TopicName>(), blob(), qos(), any::<[bool; 2]>(), properties(), select(&Priority::ALL[..]))
+        .prop_map(|(topic, payload, qos, [retain, dup], properties, priority)| {
+            let mut message = Message::new(topic, payload.into()).priority(priority);
             (message.qos, message.retain, message.dup, message.properties) = (qos, retain, dup, properties);
             message
-        },
-    )
+        })
 }
 
 fn subscription() -> impl Strategy<Value = Subscription> {

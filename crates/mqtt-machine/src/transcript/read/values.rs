@@ -8,7 +8,10 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use crate::config::{Authentication, Backoff, Config, Credentials, Limits, Redirection, TopicAliases, Will};
+use crate::config::{
+    Authentication, Backoff, Behind, Config, Credentials, Limits, Overflow, Redirection, TopicAliases,
+    Watchdog, Will,
+};
 use crate::error::TopicError;
 use crate::interface::{
     Answer, Command, Disconnect, Input, Receipt, StoreError, Subscribe, TransportEvent, Unsubscribe,
@@ -19,7 +22,8 @@ use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
 use crate::time::Instant;
 use crate::types::{
-    JournalSeq, Secret, Server, Subscription, SubscriptionOptions, TopicFilter, TopicName, TransportId,
+    JournalSeq, Priority, Secret, Server, Subscription, SubscriptionOptions, TopicFilter, TopicName,
+    TransportId,
 };
 use crate::wire::property;
 
@@ -196,7 +200,7 @@ fn will(from: &mut Cursor<'_>) -> Read<Will> {
 }
 
 pub(super) fn config(from: &mut Cursor<'_>) -> Read<Config> {
-    Ok(Config {
+    let mut config = Config {
         servers: list(from, server)?,
         version: code(from)?,
         bridge: flag(from)?,
@@ -224,9 +228,30 @@ pub(super) fn config(from: &mut Cursor<'_>) -> Read<Config> {
         user_properties: properties(from)?,
         offline: code(from)?,
         lost_session: code(from)?,
+        overflow: Overflow::Wait,
+        behind: Behind::StopReading,
+        watchdog: None,
         limits: limits(from)?,
-        durable: flag(from)?,
-    })
+        durable: false,
+    };
+    let start = from.0;
+    let last = byte(from)?;
+    config.durable = last & 1 == 1;
+    match last & !1 {
+        0 => {}
+        tag::MORE => {
+            config.limits.keyed_outcomes = size(from)?;
+            config.overflow = code(from)?;
+            config.behind = code(from)?;
+            config.watchdog = option(from, watchdog)?;
+        }
+        _ => return fail(start, Wrong::Number),
+    }
+    Ok(config)
+}
+
+fn watchdog(from: &mut Cursor<'_>) -> Read<Watchdog> {
+    Ok(Watchdog { after: duration(from)?, reconnect: flag(from)? })
 }
 
 fn redirection(from: &mut Cursor<'_>) -> Read<Redirection> {
@@ -258,18 +283,20 @@ fn limits(from: &mut Cursor<'_>) -> Read<Limits> {
         subscriptions: size(from)?,
         incoming_bytes: size(from)?,
         in_flight: narrow(from)?,
+        ..Limits::DEFAULT
     })
 }
 
 fn message(from: &mut Cursor<'_>) -> Read<Message> {
-    Ok(Message {
-        topic: topical(from, TopicName::new)?,
-        payload: owned(from)?,
-        qos: code(from)?,
-        retain: flag(from)?,
-        dup: flag(from)?,
-        properties: properties(from)?,
-    })
+    let topic = topical(from, TopicName::new)?;
+    let payload = owned(from)?;
+    let qos = code(from)?;
+    let retain = flag(from)?;
+    let start = from.0;
+    let last = byte(from)?;
+    let Some(priority) = Priority::from_code(last >> 1) else { return fail(start, Wrong::Number) };
+    let properties = properties(from)?;
+    Ok(Message { topic, payload, qos, retain, dup: last & 1 == 1, priority, properties })
 }
 
 fn subscription(from: &mut Cursor<'_>) -> Read<Subscription> {
