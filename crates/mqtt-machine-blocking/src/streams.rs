@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use mqtt_machine_client::{
-    self as shared, ClientEvent, Codes, CommandError, Incoming, Message, RequestError, SubscribeError,
-    TryRecvError, block_until,
+    self as shared, ClientEvent, Codes, CommandError, Incoming, Message, RequestError, StreamLimit,
+    SubscribeError, TryRecvError, block_until,
 };
 
 /// The messages of some filters, in the order of their arrival: [`mqtt_machine_client::Subscription`] for threads.
@@ -44,6 +44,16 @@ impl Subscription {
     /// [`TryRecvError`] when there is none yet, or will be none.
     pub fn try_recv(&mut self) -> Result<Incoming, TryRecvError> {
         self.0.try_recv()
+    }
+
+    /// Limits what waits for this reader from now on, also of what has arrived already.
+    pub fn limit(&mut self, limit: StreamLimit) {
+        self.0.limit(limit);
+    }
+
+    /// How many messages had no room under the [limit](Self::limit).
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped()
     }
 
     /// Unsubscribes from those filters that no other stream uses and waits for the server's answer: one code for each

@@ -16,6 +16,7 @@
 )]
 
 mod authenticate;
+mod backlog;
 mod client;
 mod clock;
 mod connector;
@@ -50,6 +51,7 @@ mod transport;
 mod wake;
 
 pub use authenticate::{AuthenticationError, Authenticator, Exchange};
+pub use backlog::{StreamLimit, WhenFull};
 pub use client::{Client, Connecting, Disconnecting};
 pub use clock::Clock;
 pub use dial::{Network, NetworkFuture, dial};

@@ -9,6 +9,7 @@ use mqtt_machine::journal::DeliveryKey;
 use mqtt_machine::packet::Property;
 use mqtt_machine::{Message, OpId, Outcome, ReasonCode, Receipt, Subscribe, TopicFilter, TopicName};
 
+use crate::backlog::{Backlog, Spent, StreamLimit};
 use crate::filter_map::FilterMap;
 use crate::identifiers::{Identifier, Identifiers};
 use crate::slab::Slab;
@@ -68,7 +69,7 @@ impl Credit {
 /// One stream. Its reader takes the whole queue at once.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
-    pub(crate) queue: VecDeque<Item>,
+    pub(crate) backlog: Backlog,
     pub(crate) waker: Option<Waker>,
     filters: Vec<TopicFilter>,
     /// The number of the last message that was put in, so that several matching filters put it in once.
@@ -112,6 +113,8 @@ pub(crate) struct Router {
     catch_all: Vec<usize>,
     targets: Vec<usize>,
     messages: u64,
+    /// What streams had no room for.
+    spent: Spent,
 }
 
 impl Router {
@@ -237,7 +240,7 @@ impl Router {
         }
         let mut unused = removed.filters;
         unused.retain(|filter| self.detach(stream, filter));
-        (removed.queue, unused)
+        (removed.backlog.into_queue(), unused)
     }
 
     fn remove_filter(&mut self, stream: usize, filter: &TopicFilter) {
@@ -252,6 +255,18 @@ impl Router {
     /// Whether a stream uses `filter`.
     pub(crate) fn uses(&self, filter: &TopicFilter) -> bool {
         self.filters.get(filter).is_some()
+    }
+
+    /// What streams had no room for, to be given back.
+    pub(crate) fn take_spent(&mut self) -> Option<(Receipt, ReasonCode)> {
+        self.spent.pop()
+    }
+
+    /// Limits what waits in a stream.
+    pub(crate) fn limit(&mut self, stream: usize, limit: StreamLimit) {
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.backlog.limit(limit, &mut self.spent);
+        }
     }
 
     pub(crate) fn stream(&mut self, stream: usize) -> Option<&mut Stream> {
@@ -278,11 +293,11 @@ impl Router {
                 _ => true,
             });
         }
-        let Self { streams, targets, .. } = self;
+        let Self { streams, targets, spent, .. } = self;
         let Some((last, others)) = targets.split_last() else { return Some(receipt) };
         let mut put = |stream: usize, message: Message, credit: Credit| {
             if let Some(stream) = streams.get_mut(stream) {
-                stream.queue.push_back(Item { message, credit });
+                stream.backlog.push(Item { message, credit }, spent);
                 if let Some(waker) = stream.waker.take() {
                     wakes.push(waker);
                 }

@@ -252,6 +252,13 @@ impl State {
         }
     }
 
+    /// Gives back what streams had no room for.
+    pub(crate) fn settle_spent(&mut self, now: Instant, wakes: &mut Wakes) {
+        while let Some((receipt, reason)) = self.router.take_spent() {
+            self.settle(now, receipt, reason, wakes);
+        }
+    }
+
     /// Keeps the outcome of `op` for whoever asks.
     pub(crate) fn expect(&mut self, op: OpId) {
         self.pending.insert(op, Pending::Waiting(None));
@@ -332,6 +339,7 @@ impl State {
                         self.unrouted = self.unrouted.saturating_add(1);
                         self.machine.settle(now, receipt, ReasonCode::Success);
                     }
+                    self.settle_spent(now, wakes);
                 }
                 Event::Completed { op, outcome } => {
                     completed = true;

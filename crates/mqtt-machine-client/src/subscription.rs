@@ -16,6 +16,7 @@ use mqtt_machine::{
     Unsubscribe,
 };
 
+use crate::backlog::StreamLimit;
 use crate::error::{SubscribeError, TryRecvError};
 use crate::identifiers::Identifier;
 use crate::publish::Delivery;
@@ -220,7 +221,7 @@ impl Subscription {
             let mut state = self.shared.lock();
             let over = state.is_over();
             let stream = state.router.stream(self.stream).ok_or(TryRecvError::Closed)?;
-            std::mem::swap(&mut self.batch, &mut stream.queue);
+            stream.backlog.swap(&mut self.batch);
             if self.batch.is_empty() {
                 if over {
                     return Err(TryRecvError::Closed);
@@ -232,6 +233,30 @@ impl Subscription {
         }
         let item = self.batch.pop_front().ok_or(TryRecvError::Empty)?;
         Ok(Incoming::new(item.message, item.credit, Arc::clone(&self.shared)))
+    }
+
+    /// Limits what waits for this reader from now on, also of what has arrived already. What the reader has taken out of the shared
+    /// queue, as many as there were at its last look, does not count.
+    ///
+    /// ```no_run
+    /// # async fn example(client: mqtt_machine_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use mqtt_machine_client::{QoS, StreamLimit, WhenFull};
+    ///
+    /// let mut values = client.subscribe("plant/+/temperature", QoS::AtLeastOnce).await?;
+    /// values.limit(StreamLimit::messages(1_000).when_full(WhenFull::LastValue));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limit(&mut self, limit: StreamLimit) {
+        self.shared.with(|state, now, wakes| {
+            state.router.limit(self.stream, limit);
+            state.settle_spent(now, wakes);
+        });
+    }
+
+    /// How many messages had no room under the [limit](Self::limit).
+    pub fn dropped(&self) -> u64 {
+        self.shared.lock().router.stream(self.stream).map_or(0, |stream| stream.backlog.dropped())
     }
 
     /// Unsubscribes from those filters that no other stream uses and waits for the server's answer: one code for each

@@ -19,7 +19,7 @@ fn publish(bench: &mut Bench, qos: QoS) {
 }
 
 fn after(bench: &mut Bench, millis: u64) {
-    bench.now = bench.now + Duration::from_millis(millis);
+    bench.now += Duration::from_millis(millis);
 }
 
 /// What leaves is handed to the transport.

@@ -22,13 +22,15 @@ pub(crate) struct Bench {
     pub(crate) conn: ConnId,
     /// The peer takes nothing.
     pub(crate) deaf: bool,
+    /// All that the server has got, without the layers.
+    pub(crate) got: Vec<u8>,
 }
 
 impl Bench {
     pub(crate) fn new(way: Way, options: Options) -> (Client, Self) {
         let (client, driver) = Client::new(options).unwrap();
         let (broker, conn) = (Broker::new(BrokerConfig::new(), 1), ConnId::new(1));
-        (client, Self { driver, peer: way.peer(), broker, way, id: None, conn, deaf: false })
+        (client, Self { driver, peer: way.peer(), broker, way, id: None, conn, deaf: false, got: Vec::new() })
     }
 
     /// As an adapter does, until nothing moves.
@@ -80,6 +82,7 @@ impl Bench {
             moved = true;
         }
         let received = std::mem::take(&mut self.peer.received);
+        self.got.extend_from_slice(&received);
         self.broker.handle_input(Instant::ZERO, self.conn, &received);
         moved
     }

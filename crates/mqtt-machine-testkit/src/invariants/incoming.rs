@@ -62,6 +62,8 @@ pub(super) struct Terms {
     pub(super) version: ProtocolVersion,
     pub(super) receive_maximum: usize,
     pub(super) alias_maximum: u16,
+    /// The consumer is behind, and messages of QoS 0 are dropped.
+    pub(super) drops_qos_0: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -137,6 +139,9 @@ impl Incoming {
             if publish.qos == QoS::ExactlyOnce {
                 self.known.insert(packet_id, Known::Told(next));
             }
+        }
+        if serial.is_none() && terms.drops_qos_0 {
+            return true;
         }
         let expected = Expected {
             topic,

@@ -212,6 +212,11 @@ impl Model {
         {
             message.qos = message.qos.min(wire.maximum_qos());
         }
+        let policy = (self.config.overflow, self.config.limits);
+        if !self.outgoing.make_room(op, &message, policy, connected, &mut self.findings) {
+            self.journal.depends_on_nothing(op);
+            return;
+        }
         let unfit = self.wire.as_ref().is_some_and(|wire| !wire.takes(&message, lowered));
         self.outgoing.accept(op, message, self.findings.now);
         if unfit && let Some(wire) = &self.wire {

@@ -2,13 +2,14 @@
 //! It must not know what arrives for the application.
 
 mod answers;
+mod room;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::Publish;
-use mqtt_machine::{Instant, Message, OpId, Outcome, PacketId, QoS, ReasonCode};
+use mqtt_machine::{DropReason, Instant, Message, OpId, Outcome, PacketId, Priority, QoS, ReasonCode};
 
 use super::{Findings, Invariant};
 
@@ -49,6 +50,8 @@ struct Publication {
     told: bool,
     /// Some server that was connected would not take it.
     unfit: bool,
+    /// A policy may have dropped it for others.
+    doubtful: bool,
     /// The server has said PUBACK to it, and it is of QoS 2.
     misanswered: bool,
     /// What its PUBREC said, when that was more than success.
@@ -76,7 +79,7 @@ impl Publication {
 
     /// Whether the machine may have given it up without having told so yet.
     fn may_be_gone(&self, now: Instant) -> bool {
-        self.unfit || self.may_expire(now)
+        self.unfit || self.doubtful || self.may_expire(now)
     }
 
     fn cost(&self) -> usize {
@@ -101,17 +104,19 @@ pub(super) enum Expect {
     NotSent,
     Kept,
     StoreFailed,
+    Dropped(DropReason),
 }
 
 impl Expect {
     fn is(self, outcome: &Outcome) -> bool {
         match (self, outcome) {
             (Self::Sent, Outcome::Sent)
-            | (Self::Lost, Outcome::Dropped(mqtt_machine::DropReason::ConnectionLost))
+            | (Self::Lost, Outcome::Dropped(DropReason::ConnectionLost))
             | (Self::Unknown, Outcome::Unknown)
             | (Self::Kept, Outcome::Kept)
             | (Self::StoreFailed, Outcome::StoreFailed)
             | (Self::NotSent, Outcome::NotSent) => true,
+            (Self::Dropped(reason), Outcome::Dropped(told)) => reason == *told,
             (Self::Acknowledged(reason, taken), Outcome::Acknowledged(ack)) => {
                 let received = ack.received.as_deref().map(|it| (it.reason, it.properties.len()));
                 ack.reason == reason && received == taken
@@ -132,8 +137,8 @@ pub(super) struct Outgoing {
     pub(super) expected: BTreeMap<OpId, Expect>,
     /// PUBREL packets that answer a PUBREC, not written yet.
     releases: Vec<PacketId>,
-    /// The last publication of QoS 1 or 2, and of QoS 0, that was written on this connection.
-    last: [Option<OpId>; 2],
+    /// The last publication of each priority, of QoS 1 or 2 and of QoS 0, that was written on this connection.
+    last: BTreeMap<(usize, Priority), OpId>,
     last_release: u64,
     next_release: u64,
     in_flight: usize,
@@ -169,11 +174,12 @@ impl Outgoing {
                 sent: false,
                 told: false,
                 unfit: false,
+                doubtful: false,
                 misanswered: false,
                 taken: None,
             },
         );
-        self.waiting.push_back(op);
+        self.queue(op);
         self.most = self.most.max(self.publications.len());
     }
 
@@ -300,6 +306,7 @@ impl Outgoing {
             Some(op) => op,
             None => match self.find(publish, findings) {
                 Some(op) => {
+                    self.is_next(op, findings);
                     self.assigned(op, packet_id);
                     op
                 }
@@ -355,6 +362,7 @@ impl Outgoing {
 
     fn publish_once(&mut self, publish: &Publish<'_>, end: u64, findings: &mut Findings) {
         let Some(op) = self.find(publish, findings) else { return };
+        self.is_next(op, findings);
         self.in_order(0, op, findings);
         let told = self.publications.get(&op).is_some_and(|publication| publication.told);
         self.remove(op);
@@ -387,7 +395,7 @@ impl Outgoing {
     }
 
     fn in_order(&mut self, lane: usize, op: OpId, findings: &mut Findings) {
-        let last = self.last[lane].replace(op);
+        let last = self.last.insert((lane, self.priority_of(op)), op);
         // Names count up in the order of acceptance.
         findings.ensure(last.is_none_or(|last| last < op), Invariant::Order, || {
             format!("{op:?} was written after {last:?}")

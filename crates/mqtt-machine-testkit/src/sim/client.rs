@@ -9,8 +9,8 @@ use bytes::{Bytes, BytesMut};
 use mqtt_machine::journal::{self, DeliveryKey, Record};
 use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
-    Config, Connected, EndReason, Ended, Event, Instant, JournalSeq, Message, OpId, Outcome, Output, QoS,
-    ReasonCode, Receipt, TransportId,
+    Config, Connected, DropReason, EndReason, Ended, Event, Instant, JournalSeq, Message, OpId, Outcome,
+    Output, QoS, ReasonCode, Receipt, TransportId,
 };
 
 use mqtt_machine_scram::Client as Exchange;
@@ -72,6 +72,8 @@ pub struct Client {
     pub lives: u32,
     /// Commands that a crash took before they were durable, each with the life in which it was accepted.
     pub vanished: BTreeSet<(u32, OpId)>,
+    /// Commands that a policy dropped for others, each with the life in which that was told.
+    pub dropped: BTreeSet<(u32, OpId)>,
     /// Commands whose end a crash kept from being told, although it was recorded.
     pub untold: BTreeSet<OpId>,
     /// The transcripts of machines that crashed, when it is recorded.
@@ -132,6 +134,7 @@ impl Client {
             receipts: Vec::new(),
             lives: 0,
             vanished: BTreeSet::new(),
+            dropped: BTreeSet::new(),
             untold: BTreeSet::new(),
             transcripts: Vec::new(),
             recording: options.recording,
@@ -198,6 +201,9 @@ impl Client {
                 Event::Message { message, receipt } => self.take_message(now, &message, receipt, random),
                 Event::Completed { op, outcome } => {
                     self.accepted.remove(&op);
+                    if let Outcome::Dropped(DropReason::Overflow | DropReason::Superseded) = outcome {
+                        self.dropped.insert((self.lives, op));
+                    }
                     self.outcomes.insert(op, outcome);
                 }
                 Event::Connected(connected) => self.connected.push((now, connected)),

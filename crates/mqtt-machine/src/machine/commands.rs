@@ -81,6 +81,11 @@ impl Machine {
         let taken = self.make_room(&message, room);
         let op = self.session.next_op();
         let mut gate = JournalSeq::ZERO;
+        if message.qos != QoS::AtMostOnce
+            && let Some(reserved) = self.session.reserve(op)
+        {
+            self.record(reserved);
+        }
         if !taken {
             let why = if offline { DropReason::Offline } else { DropReason::Overflow };
             self.end_publication(op, Outcome::Dropped(why), gate);
@@ -89,9 +94,6 @@ impl Machine {
         if message.qos == QoS::AtMostOnce {
             self.session.outgoing.push(op, message);
         } else {
-            if let Some(reserved) = self.session.reserve(op) {
-                self.record(reserved);
-            }
             if let Some(key) = key {
                 self.record(Record::Keyed { op, key, outcome: None });
             }

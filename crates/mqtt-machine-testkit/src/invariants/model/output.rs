@@ -177,7 +177,10 @@ impl Model {
             Action::CloseTransport { id } => self.closed(*id),
             Action::Store { seq, record } => {
                 match record {
-                    Record::Assigned { op, packet_id } => self.outgoing.assigned(*op, *packet_id),
+                    Record::Assigned { op, packet_id } => {
+                        self.outgoing.is_next(*op, &mut self.findings);
+                        self.outgoing.assigned(*op, *packet_id);
+                    }
                     Record::Downgraded { op, qos } => self.outgoing.lowered(*op, *qos),
                     _ => {}
                 }

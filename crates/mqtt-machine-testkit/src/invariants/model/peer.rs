@@ -2,7 +2,7 @@
 //! It must not know what the machine makes of them.
 
 use mqtt_machine::packet::{Ack, AckKind, Auth, ConnAck, Packet, ReasonCodes, Sender, SubAck, UnsubAck};
-use mqtt_machine::{CleanStart, PacketId, ProtocolVersion, ReasonCode, TransportId, wire};
+use mqtt_machine::{Behind, CleanStart, PacketId, ProtocolVersion, ReasonCode, TransportId, wire};
 
 use super::super::incoming::Terms;
 use super::super::wire_rules::{Stage, Wire};
@@ -50,6 +50,8 @@ impl Model {
                     version: wire.version,
                     receive_maximum: usize::from(self.config.receive_maximum.max(1)),
                     alias_maximum: self.config.topic_alias_maximum,
+                    drops_qos_0: self.config.behind == Behind::DropQoS0
+                        && self.incoming.credit >= self.config.limits.incoming_bytes / 2,
                 };
                 self.incoming.publish(publish, terms)
             }

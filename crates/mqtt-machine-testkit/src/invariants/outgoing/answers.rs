@@ -70,7 +70,7 @@ impl Outgoing {
         }
         self.in_flight = 0;
         self.releases.clear();
-        self.last = [None; 2];
+        self.last.clear();
         self.last_release = 0;
     }
 
@@ -95,7 +95,7 @@ impl Outgoing {
         self.ids.clear();
         again.sort_unstable();
         for op in again.into_iter().rev() {
-            self.waiting.push_front(op);
+            self.queue_again(op);
         }
     }
 
@@ -146,7 +146,7 @@ impl Outgoing {
         let now = findings.now;
         let given_up = self.publications.get(&op).is_some_and(|publication| match outcome {
             Outcome::Expired => publication.may_expire(now),
-            Outcome::Dropped(_) => publication.unfit,
+            Outcome::Dropped(_) => publication.unfit || publication.doubtful,
             _ => false,
         });
         if given_up {

@@ -75,6 +75,12 @@ impl Play<'_> {
             return (count > 0).then_some((Invariant::Durable, what));
         }
         let outcome = owner.outcomes.get(op);
+        if self.was_dropped(sent) {
+            // Where a session is lost, what had left waits again.
+            let never_left = promise == Promise::Delivered && count > 0;
+            return never_left
+                .then(|| (Invariant::Outcome, format!("{name} was dropped, and accepted {count} times")));
+        }
         let success = matches!(outcome, Some(Outcome::Acknowledged(ack)) if !ack.reason.is_failure());
         if promise == Promise::Own {
             let lost = success && message.qos == QoS::AtLeastOnce && count == 0;
@@ -99,7 +105,7 @@ impl Play<'_> {
         let subscriber = self.sim.client(client);
         let owed = self.sent.iter().filter(|sent| {
             let gone = self.sim.client(sent.client).vanished.contains(&(sent.life, sent.op));
-            sent.message.qos != QoS::AtMostOnce && !gone
+            sent.message.qos != QoS::AtMostOnce && !gone && !self.was_dropped(sent)
         });
         let owed: Vec<&Sent> = owed.collect();
         let is = |got: &&Message, sent: &Message| got.topic == sent.topic && got.payload == sent.payload;
@@ -126,7 +132,8 @@ impl Play<'_> {
             let Some(place) = subscriber.messages.iter().position(|got| is(&got, &sent.message)) else {
                 continue;
             };
-            let lane = (sent.client, sent.message.topic.as_str().to_owned(), qos.to_u8());
+            let lane =
+                (sent.client, sent.message.topic.as_str().to_owned(), qos.to_u8(), sent.message.priority);
             if places.insert(lane, place).is_some_and(|before| before > place) {
                 let (name, number) = (self.schedule.name(client), text(&sent.message));
                 wrong.push((Invariant::Order, format!("{name} got message {number} (QoS {qos}) too early")));
@@ -144,6 +151,7 @@ mod tests {
     use mqtt_machine::ProtocolVersion;
 
     use super::super::interests::Interests;
+    use super::super::policies::Policies;
     use super::super::{Schedule, Step, What};
     use super::*;
     use crate::broker::ConnId;
@@ -160,6 +168,7 @@ mod tests {
             // Each message keeps its QoS.
             !schedule.terms.lowers
                 && schedule.interests == Interests::default()
+                && schedule.policies == Policies::default()
                 && sends(schedule, QoS::AtLeastOnce)
                 && sends(schedule, QoS::ExactlyOnce)
                 && !schedule.steps.iter().any(crashes)

@@ -16,6 +16,7 @@
 
 mod interests;
 mod judge;
+mod policies;
 mod report;
 mod run;
 mod shrink;
@@ -31,6 +32,7 @@ use super::{Options, Settle};
 use crate::broker::BrokerConfig;
 use crate::random::Random;
 use interests::Interests;
+use policies::Policies;
 pub use report::{Failure, Report};
 use terms::Terms;
 
@@ -149,6 +151,7 @@ pub struct Schedule {
     forgetful: bool,
     terms: Terms,
     interests: Interests,
+    policies: Policies,
 }
 
 const fn ms(millis: u64) -> Duration {
@@ -200,10 +203,12 @@ impl Schedule {
             forgetful: false,
             terms: Terms::default(),
             interests: Interests::default(),
+            policies: Policies::default(),
         };
         schedule.draw_steps(&mut random, mood, payload);
         Terms::draw(&mut schedule);
         Interests::draw(&mut schedule);
+        Policies::draw(&mut schedule);
         schedule
     }
 
@@ -437,6 +442,9 @@ impl fmt::Display for Schedule {
                 "  {:?}, servers have identifiers: {subscription_identifiers}, send copies: {copies}",
                 self.interests
             )?;
+        }
+        if self.policies != Policies::default() {
+            writeln!(f, "  {:?}", self.policies)?;
         }
         for Step { after, what } in &self.steps {
             writeln!(f, "  after {after:?}: {what:?}")?;

@@ -47,6 +47,10 @@ pub struct Report {
     pub fell_back: u64,
     /// Messages that no server takes as they are.
     pub lowered: u64,
+    /// Messages that found no room.
+    pub full: u64,
+    /// Messages that a policy dropped for others.
+    pub dropped: u64,
     /// Messages that came with Subscription Identifiers.
     pub identified: u64,
     /// Schedules whose subscribers have subscriptions that overlap.
@@ -82,6 +86,8 @@ impl AddAssign for Report {
         self.redirected += other.redirected;
         self.fell_back += other.fell_back;
         self.lowered += other.lowered;
+        self.full += other.full;
+        self.dropped += other.dropped;
         self.identified += other.identified;
         self.overlapping += other.overlapping;
         self.asked += other.asked;
@@ -98,7 +104,7 @@ impl fmt::Display for Report {
             f,
             "{} schedules: {} connections ({} lost sessions), {} messages, {} delivered, {} resent, {} crashes \
              ({} messages vanished), {} fail-overs, {} jumps, {} suspended, {} stranded, {} confused, {} redirected, \
-             {} fell back, {} lowered, {} identified, {} overlapping, {} asked, {} authenticated ({} again), {} steps",
+             {} fell back, {} lowered, {} found no room, {} dropped, {} identified, {} overlapping, {} asked, {} authenticated ({} again), {} steps",
             self.schedules,
             self.connections,
             self.sessions_lost,
@@ -115,6 +121,8 @@ impl fmt::Display for Report {
             self.redirected,
             self.fell_back,
             self.lowered,
+            self.full,
+            self.dropped,
             self.identified,
             self.overlapping,
             self.asked,

@@ -7,7 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use mqtt_machine::transcript::Recording;
 use mqtt_machine::{
-    Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, ProtocolVersion, QoS, ReasonCode,
+    Backoff, CleanStart, Config, Disconnect, Instant, Limits, Message, OpId, ProtocolVersion, QoS,
+    ReasonCode, Refused,
 };
 
 use super::super::{Client, Sim, config, server};
@@ -91,7 +92,7 @@ impl Schedule {
         // Fewer than there may be topics, so that they change hands.
         config.topic_aliases.maximum = 2;
         config.topic_aliases.automatic = self.prepare;
-        self.terms.apply(config)
+        self.policies.apply(self.terms.apply(config))
     }
 }
 
@@ -273,6 +274,7 @@ impl<'a> Play<'a> {
         payload.resize(payload.len() + filler, b'.');
         let Ok(message) = Message::to(&format!("topic/{topic}"), payload) else { return };
         let message = message.qos(qos).retain(self.schedule.retains(number));
+        let message = self.schedule.policies.urgency(message, number);
         let taken = self.schedule.as_taken(message.clone());
         self.report.lowered += u64::from(taken != message);
         match self.sim.publish(client, message) {
@@ -281,6 +283,7 @@ impl<'a> Play<'a> {
                 let life = self.sim.client(client).lives;
                 self.sent.push(Sent { client, life, op, message });
             }
+            Err(Refused::Full) if self.schedule.policies.may_refuse() => self.report.full += 1,
             Err(refused) => self.wrong(Invariant::Outcome, format!("a message was not accepted: {refused}")),
         }
     }
@@ -340,6 +343,7 @@ impl<'a> Play<'a> {
 
     fn count(&mut self) {
         let identified = self.identified();
+        let dropped = self.sent.iter().filter(|sent| self.was_dropped(sent)).count();
         let report = &mut self.report;
         report.schedules = 1;
         report.messages = self.sent.len() as u64;
@@ -357,6 +361,7 @@ impl<'a> Play<'a> {
             report.vanished += client.vanished.len() as u64;
             report.authenticated += client.verified;
         }
+        report.dropped = dropped as u64;
         report.overlapping = u64::from(self.schedule.interests.filters > 1);
         report.identified = identified;
     }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::policies::Policies;
 use super::{Failure, Schedule, Step, ms};
 use crate::invariants::Invariant;
 use crate::sim::Settle;
@@ -82,7 +83,7 @@ impl<F: Fn(&Schedule) -> Option<Invariant>> Shrinker<F> {
 
     /// Makes everything as simple as it can be, one thing at a time.
     fn calm(&mut self) {
-        let simpler: [fn(&mut Schedule); 22] = [
+        let simpler: [fn(&mut Schedule); 25] = [
             Schedule::peel,
             |it| it.options.breaks = 0,
             |it| it.options.breaks = it.options.breaks.saturating_sub(1),
@@ -105,6 +106,9 @@ impl<F: Fn(&Schedule) -> Option<Invariant>> Shrinker<F> {
             |it| it.terms.authenticates = false,
             |it| it.interests.filters = 1,
             |it| it.interests.identified = false,
+            |it| it.policies = Policies::default(),
+            |it| it.policies.priorities = false,
+            |it| it.policies.watchdog = 0,
         ];
         for simplify in simpler {
             self.offer_unless_same(simplify);
