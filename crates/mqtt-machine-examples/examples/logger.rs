@@ -7,7 +7,7 @@ use std::io::BufRead;
 use std::time::Duration;
 
 use mqtt_machine_store::StoreFile;
-use mqtt_machine_tokio::{Client, Disconnect, Message, Options, QoS};
+use mqtt_machine_tokio::{Client, Message, Options, QoS};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("kept");
     }
     // What has not left in this time is kept for the next run.
-    let left = client.disconnect_with(Disconnect::new(Duration::from_secs(2))).await?;
-    println!("{left} wait for the next run");
+    let drained = client.drain(Duration::from_secs(2)).await?;
+    println!("{} wait for the next run", drained.kept);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Owns what is counted: the report of a disconnect, and the numbers that an operator watches. It must not know what counts them.
 
+use core::fmt;
 use core::time::Duration;
 
 /// What became of the publications that were open when a disconnect began.
@@ -17,6 +18,13 @@ impl Drained {
     /// Whether everything that was open was delivered.
     pub const fn is_complete(&self) -> bool {
         self.undelivered == 0
+    }
+}
+
+impl fmt::Display for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { delivered, undelivered, kept } = self;
+        write!(f, "{delivered} delivered, {undelivered} not, of which the store keeps {kept}")
     }
 }
 
