@@ -13,6 +13,8 @@ mod pages {
     mod scaling {}
     #[doc = include_str!("../../../docs/requests.md")]
     mod requests {}
+    #[doc = include_str!("../../../docs/overload.md")]
+    mod overload {}
     #[doc = include_str!("../../../docs/reliability.md")]
     mod reliability {}
     #[doc = include_str!("../../../docs/testing.md")]
