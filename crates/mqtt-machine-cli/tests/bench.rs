@@ -71,3 +71,35 @@ fn exit_codes_say_what_went_wrong() {
     let refused = bench(deaf.port(), &["--messages", "1", "--subscribers", "1", "-q", "1"]);
     assert_eq!(refused.status.code(), Some(4), "{}", String::from_utf8_lossy(&refused.stderr));
 }
+
+#[test]
+#[cfg(unix)]
+fn an_interrupt_ends_a_run_and_tells_what_has_come() {
+    let broker = broker();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mqtt-machine"))
+        .args([
+            "bench",
+            "-p",
+            &broker.port().to_string(),
+            "--rate",
+            "50",
+            "--messages",
+            "100000",
+            "-q",
+            "1",
+            "--json",
+            "-",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let some = |broker: &mut mqtt_machine_testkit::broker::Broker| broker.log().accepted().count() >= 10;
+    assert!(broker.wait_until(std::time::Duration::from_secs(20), some));
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let status = mqtt_machine_testkit::real::end(&mut child);
+    let text = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(status.success() && report["received"].as_u64().unwrap() >= 9, "{status} {text}");
+}

@@ -21,7 +21,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::connection::{Connection, qos};
 use crate::failure::{Failure, usage};
-use crate::runtime::interrupted;
+use crate::runtime::Interrupts;
 use meter::Meter;
 use report::{Report, Setting};
 
@@ -97,16 +97,17 @@ pub(crate) async fn run(arguments: Bench) -> Result<(), Failure> {
     // Another run at the same time, or messages that were retained, must not count here.
     let topic = format!("{}/{}", arguments.topic, std::process::id());
     let shared = arguments.shared();
+    let mut interrupts = Interrupts::new();
     let mut subscribers = JoinSet::new();
     for _ in 0..arguments.subscribers {
-        let client = arguments.connection.connect().await?;
+        let client = interrupts.or_interrupted(arguments.connection.connect()).await?;
         let granted = client.subscribe(format!("{topic}/#").as_str(), arguments.qos).await;
         let messages = granted.map_err(|error| Failure::Refused(error.to_string()))?;
         subscribers.spawn(receive(client, messages, shared.clone()));
     }
     let mut clients = Vec::new();
     for _ in 0..arguments.publishers {
-        clients.push(arguments.connection.connect().await?);
+        clients.push(interrupts.or_interrupted(arguments.connection.connect()).await?);
     }
     let shared = Shared { begin: Instant::now(), ..shared };
     shared.meter().begin(shared.begin);
@@ -120,10 +121,14 @@ pub(crate) async fn run(arguments: Bench) -> Result<(), Failure> {
     let publishing = async { while publishers.join_next().await.is_some() {} };
     tokio::select! {
         () = publishing => {}
-        () = interrupted() => eprintln!("interrupted: what has come so far is measured"),
+        () = interrupts.next() => eprintln!("interrupted: what has come so far is measured"),
     }
     publishers.abort_all();
-    arguments.settle(&shared).await;
+    let settling = async {
+        arguments.settle(&shared).await;
+        Ok(())
+    };
+    interrupts.or_interrupted(settling).await?;
     subscribers.abort_all();
     shared.published.finish_and_clear();
     shared.received.finish_and_clear();
