@@ -129,6 +129,7 @@ fn machine(now: Instant) -> Option<Machine> {
         subscriptions: 4,
         incoming_bytes: 2048,
         in_flight: 4,
+        ..Limits::DEFAULT
     };
     let config = Config::new(Server::new("uart")).client_id("meter").version(VERSION).limits(limits);
     let mut machine = Machine::new(Arc::new(config.maximum_packet_size(512)), 7, now);
@@ -169,8 +170,8 @@ pub(crate) fn run() -> Option<()> {
                         machine.disconnect(now, Disconnect::new(core::time::Duration::from_secs(1))).ok()?;
                     }
                 }
-                Event::Completed { outcome: Outcome::Disconnected { undelivered }, .. } => {
-                    return (undelivered == 0 && returned == MESSAGES && accepted == MESSAGES).then_some(());
+                Event::Completed { outcome: Outcome::Disconnected(drained), .. } => {
+                    return (drained.undelivered == 0 && returned == MESSAGES && accepted == MESSAGES).then_some(());
                 }
                 Event::ConnectFailed(_) | Event::Disconnected(_) if returned < MESSAGES => return None,
                 _ => {}
