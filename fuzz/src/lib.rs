@@ -7,6 +7,7 @@ mod dial;
 mod differential;
 mod endpoint;
 mod filters;
+mod journal;
 mod layers;
 mod machine;
 mod stack;
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("dial", dial::any_order),
     target("endpoint", endpoint::parse),
     target("filter_map", filters::map),
+    target("journal_record", journal::record),
     target("layer_http_proxy", layers::http_proxy),
     target("layer_socks5", layers::socks5),
     target("layer_tls", layers::tls),
@@ -47,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     target("machine_chunking", machine::chunking),
     target("machine_script", machine::script),
     target("stack", stack::any_order),
+    target("store_rows", journal::store),
     target("transcript", transcript::replay),
 ];
 

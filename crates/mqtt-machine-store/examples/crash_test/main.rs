@@ -6,9 +6,15 @@
 //! cargo run --release -p mqtt-machine-store --example crash_test -- --rounds 20 --messages 3000
 //! ```
 //!
+//! With `--broker mosquitto` (persistence on) the broker is told to end, since mosquitto loses what it has acknowledged when it is killed,
+//! and the links to it are cut as well; publisher and subscriber are killed all the same.
+//!
+//! `--strike publisher,subscriber,broker,links` says what is hit, all that can be unless it is given.
+//!
 //! Other options: `--qos 1` (none lost; twice is allowed), `--topics N`, `--seed N`, `--folder PATH` (kept; else a temporary one that is
 //! removed when all is well).
 
+mod broker;
 mod processes;
 mod verdict;
 
@@ -18,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use broker::Broker;
 use mqtt_machine_testkit::Random;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -33,6 +40,9 @@ pub(crate) struct Plan {
     pub(crate) folder: PathBuf,
     keep: bool,
     pub(crate) port: u16,
+    pub(crate) mosquitto: bool,
+    /// What is hit, by its place in [`BLOWS`].
+    strike: Vec<usize>,
 }
 
 impl Plan {
@@ -47,6 +57,17 @@ impl Plan {
         let number = |name: &str, default: u64| -> Result<u64> {
             Ok(values.get(name).map(|value| value.parse()).transpose()?.unwrap_or(default))
         };
+        let mosquitto = match values.get("broker").map(String::as_str) {
+            None | Some("model") => false,
+            Some("mosquitto") => true,
+            Some(other) => return Err(format!("there is no broker {other}").into()),
+        };
+        // Only mosquitto has links that can be cut.
+        let all = if mosquitto { BLOWS.join(",") } else { BLOWS[..3].join(",") };
+        let place = |name: &str| {
+            BLOWS.iter().position(|blow| *blow == name).ok_or(format!("nothing is called {name}"))
+        };
+        let strike = values.get("strike").unwrap_or(&all).split(',').map(place);
         let temporary = std::env::temp_dir().join(format!("mqtt-crash-{}", std::process::id()));
         Ok(Self {
             rounds: number("rounds", 20)?,
@@ -57,11 +78,13 @@ impl Plan {
             keep: values.contains_key("folder"),
             folder: values.get("folder").map_or(temporary, PathBuf::from),
             port: number("port", 0)?.try_into()?,
+            mosquitto,
+            strike: strike.collect::<std::result::Result<_, _>>()?,
         })
     }
 
     /// A child of this program, which plays one part.
-    fn start(&self, part: &str) -> Result<Child> {
+    pub(crate) fn start(&self, part: &str) -> Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(part).stdin(Stdio::null());
         for (name, value) in [
@@ -103,19 +126,23 @@ fn main() -> ExitCode {
     }
 }
 
-const PARTS: [&str; 3] = ["broker", "publisher", "subscriber"];
+const PARTS: [&str; 2] = ["publisher", "subscriber"];
+/// What can be hit.
+const BLOWS: [&str; 4] = [PARTS[0], PARTS[1], "broker", "links"];
 /// How long everything may stand still.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 struct Show {
     plan: Plan,
-    children: Vec<Child>,
-    kills: [u64; 3],
+    broker: Broker,
+    clients: Vec<Child>,
+    /// How often the publisher was killed, the subscriber, the broker ended and the links cut.
+    blows: [u64; 4],
 }
 
 impl Drop for Show {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for child in &mut self.clients {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -123,27 +150,35 @@ impl Drop for Show {
 }
 
 impl Show {
-    fn start(plan: Plan) -> Result<Self> {
-        let mut show = Self { plan, children: Vec::new(), kills: [0; 3] };
+    fn start(plan: &Plan) -> Result<Self> {
+        let (broker, port) = Broker::start(plan)?;
+        let plan = Plan { port, ..plan.clone() };
+        let mut show = Self { plan, broker, clients: Vec::new(), blows: [0; 4] };
         for part in PARTS {
             let child = show.plan.start(part)?;
-            show.children.push(child);
+            show.clients.push(child);
         }
         Ok(show)
     }
 
-    fn kill(&mut self, which: usize) -> Result<()> {
-        // On Unix this is SIGKILL: nothing is told, nothing is written.
-        self.children[which].kill()?;
-        self.children[which].wait()?;
-        self.kills[which] += 1;
-        self.children[which] = self.plan.start(PARTS[which])?;
+    fn strike(&mut self, which: usize) -> Result<()> {
+        match which {
+            0 | 1 => {
+                // On Unix this is SIGKILL: nothing is told, nothing is written.
+                self.clients[which].kill()?;
+                self.clients[which].wait()?;
+                self.clients[which] = self.plan.start(PARTS[which])?;
+            }
+            2 => self.broker.restart(&self.plan)?,
+            _ => drop(self.broker.cut()),
+        }
+        self.blows[which] += 1;
         Ok(())
     }
 
     /// A part that ended by itself, in error.
     fn fallen(&mut self) -> Result<()> {
-        for (child, part) in self.children.iter_mut().zip(PARTS) {
+        for (child, part) in self.clients.iter_mut().zip(PARTS) {
             if let Some(status) = child.try_wait()?
                 && !(part == "publisher" && status.success())
             {
@@ -154,16 +189,11 @@ impl Show {
     }
 }
 
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
 fn run(plan: &Plan) -> Result<()> {
-    let plan = Plan { port: free_port()?, ..plan.clone() };
     std::fs::create_dir_all(&plan.folder)?;
     let mut random = Random::new(plan.seed);
     let begin = Instant::now();
-    let mut show = Show::start(plan.clone())?;
+    let mut show = Show::start(plan)?;
     let (mut rounds, mut last, mut moved) = (0, 0, Instant::now());
     let mut next = Instant::now() + Duration::from_millis(500);
     loop {
@@ -171,7 +201,8 @@ fn run(plan: &Plan) -> Result<()> {
         show.fallen()?;
         if rounds < plan.rounds && Instant::now() >= next {
             rounds += 1;
-            show.kill(random.size(0..=2))?;
+            let which = random.size(0..=plan.strike.len() - 1);
+            show.strike(plan.strike[which])?;
             next = Instant::now() + Duration::from_millis(random.range(20..=600));
             continue;
         }
@@ -181,17 +212,19 @@ fn run(plan: &Plan) -> Result<()> {
         } else if moved.elapsed() > PATIENCE {
             return Err(format!("nothing moves any more; see {}", plan.folder.display()).into());
         }
-        if rounds >= plan.rounds && moved.elapsed() > Duration::from_millis(500) && is_done(&plan) {
+        if rounds >= plan.rounds && moved.elapsed() > Duration::from_millis(500) && is_done(plan) {
             break;
         }
     }
-    let kills = show.kills;
+    let blows = show.blows;
     drop(show);
-    let verdict = verdict::judge(&plan)?;
+    let verdict = verdict::judge(plan)?;
     let took = begin.elapsed();
+    let broker = if plan.mosquitto { "mosquitto" } else { "the model broker" };
     println!(
-        "seed {}: {} messages at QoS {}, {} kills (broker {}, publisher {}, subscriber {}) in {took:.1?}: {verdict}",
-        plan.seed, plan.messages, plan.qos, rounds, kills[0], kills[1], kills[2]
+        "{broker}, seed {}: {} messages at QoS {}, {rounds} rounds (publisher killed {}, subscriber {}, broker ended {}, links cut {}) in \
+         {took:.1?}: {verdict}",
+        plan.seed, plan.messages, plan.qos, blows[0], blows[1], blows[2], blows[3]
     );
     if !plan.keep {
         std::fs::remove_dir_all(&plan.folder)?;
