@@ -31,7 +31,7 @@ fn options(plan: &Plan, part: &str) -> Result<Options> {
     let backoff =
         Backoff { first: Duration::from_millis(20), cap: Duration::from_millis(200), ..Backoff::DEFAULT };
     let options = Options::from_url(&url)?.store(file.client(part)?);
-    // mosquitto 2.0.11 does not keep a session across its restart that began with Clean Start.
+    // mosquitto 2.0.11 does not keep, across its restart, a session that began with Clean Start.
     Ok(options.configure(|config| {
         config.clean_start(CleanStart::OwnOnly).session_expiry(Duration::from_secs(86_400)).backoff(backoff)
     }))
