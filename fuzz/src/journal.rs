@@ -8,7 +8,8 @@ use arbitrary::{Arbitrary, Unstructured};
 use bytes::{BufMut, Bytes, BytesMut};
 use mqtt_machine::journal::{self, Change, PublishKey, Record};
 use mqtt_machine::{
-    Config, Instant, Machine, Message, OpId, PacketId, QoS, Server, SessionSnapshot, Subscription, TopicFilter,
+    Config, Instant, Machine, Message, OpId, PacketId, QoS, Server, SessionSnapshot, Subscription,
+    TopicFilter,
 };
 use mqtt_machine_store::{Store, StoreFile};
 use redb::backends::InMemoryBackend;
@@ -63,12 +64,21 @@ pub(crate) fn record(data: &[u8]) {
 #[derive(Arbitrary, Debug)]
 enum Row {
     /// As it comes.
-    Raw { key: Vec<u8>, value: Vec<u8> },
+    Raw {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
     /// With the right checksum.
-    Sealed { key: Vec<u8>, body: Vec<u8> },
+    Sealed {
+        key: Vec<u8>,
+        body: Vec<u8>,
+    },
     Record(Made),
     /// The value of one row under the key of another.
-    Moved { from: u8, to: u8 },
+    Moved {
+        from: u8,
+        to: u8,
+    },
     Removed(u8),
 }
 
@@ -115,7 +125,9 @@ impl Made {
             },
             Self::Ended { op: of, id: as_id } => Record::Ended { op: op(of), packet_id: id(as_id)? },
             Self::Discarded(of) => Record::Discarded { op: op(of) },
-            Self::Downgraded { op: of, qos } => Record::Downgraded { op: op(of), qos: QoS::from_u8(qos % 3)? },
+            Self::Downgraded { op: of, qos } => {
+                Record::Downgraded { op: op(of), qos: QoS::from_u8(qos % 3)? }
+            }
             Self::Keyed { op: of, key } => {
                 Record::Keyed { op: op(of), key: PublishKey::new([*key]).ok()?, outcome: None }
             }
