@@ -454,3 +454,35 @@ fn a_failed_store_ends_every_command_and_writes_nothing_more() {
     assert!(!std::iter::from_fn(|| bench.machine.poll_action()).any(|it| matches!(it, Action::Store { .. })));
     assert_eq!(bench.outcomes().len(), 1, "the disconnect's own");
 }
+
+#[test]
+fn a_key_whose_message_a_crash_took_can_be_used_again_and_restored_again() {
+    let config = Arc::new(config(ProtocolVersion::V5).durable(true));
+    let mut machine = Machine::new(Arc::clone(&config), 1, Instant::ZERO);
+    let key = key("k");
+    let message = Message::to("t", "x").unwrap().qos(QoS::ExactlyOnce);
+    machine.publish_keyed(Instant::ZERO, key.clone(), message.clone()).unwrap();
+    let taken = |machine: &mut Machine| -> Vec<Record> {
+        let actions = std::iter::from_fn(|| machine.poll_action());
+        actions
+            .filter_map(|it| if let Action::Store { record, .. } = it { Some(record) } else { None })
+            .collect()
+    };
+    let mut kept = taken(&mut machine);
+    assert!(matches!(kept.pop(), Some(Record::Queued { .. })), "it was not durable");
+    let restore = |kept: &[Record]| {
+        Machine::restore(Arc::clone(&config), 1, Instant::ZERO, Duration::ZERO, kept.to_vec())
+    };
+    let mut machine = restore(&kept).unwrap();
+    assert!(!machine.is_known(&key));
+    let again = machine.publish_keyed(Instant::ZERO, key.clone(), message).unwrap();
+    assert!(matches!(again, KeyedPublication::Accepted(_)), "{again:?}");
+    kept.extend(taken(&mut machine));
+    let restored = restore(&kept).unwrap();
+    assert!(restored.is_known(&key));
+    assert_eq!(restored.session(), machine.session());
+    // As a store has it: rows, in no order that the machine knows.
+    let mut rows = BTreeMap::new();
+    kept.iter().for_each(|record| changes(record, &mut |change| change.apply(&mut rows)));
+    assert_eq!(restore(&records(&rows).unwrap()).unwrap().session(), machine.session());
+}

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use mqtt_machine::journal::Record;
+use mqtt_machine::journal::{PublishKey, Record};
 use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
-    Action, Answer, Capabilities, Command, Config, Disconnect, Event, Input, Instant, JournalSeq, Machine,
-    Message, OpId, Output, ReasonCode, Receipt, Refused, Reply, RestoreError, Secret, SessionSnapshot,
-    StoreError, Subscribe, TransportEvent, TransportId, Unsubscribe,
+    Action, Answer, Capabilities, Command, Config, Disconnect, Event, Input, Instant, JournalSeq,
+    KeyedPublication, Machine, Message, OpId, Output, ReasonCode, Receipt, Refused, Reply, RestoreError,
+    Secret, SessionSnapshot, StoreError, Subscribe, TransportEvent, TransportId, Unsubscribe,
 };
 
 use super::model::{Asked, Model, Vitals};
@@ -290,6 +290,34 @@ impl Checked {
         let result = self.machine.publish(now, message.clone());
         match &result {
             Ok(op) => self.model.published(*op, message, connected),
+            Err(Refused::Full) => self.model.found_full(&message),
+            Err(_) => {}
+        }
+        self.after(now);
+        result
+    }
+
+    /// As [`Machine::publish_keyed`].
+    ///
+    /// # Errors
+    /// As [`Machine::publish_keyed`].
+    pub fn publish_keyed(
+        &mut self,
+        now: Instant,
+        key: PublishKey,
+        message: Message,
+    ) -> Result<KeyedPublication, Refused> {
+        self.before(now);
+        let connected = self.machine.is_connected();
+        let asked = key.clone();
+        let result = self.machine.publish_keyed(now, key, message.clone());
+        match &result {
+            Ok(known) => {
+                self.model.asked_by_key(&asked, known);
+                if let KeyedPublication::Accepted(op) = known {
+                    self.model.published(*op, message, connected);
+                }
+            }
             Err(Refused::Full) => self.model.found_full(&message),
             Err(_) => {}
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use mqtt_machine::journal::Record;
+use mqtt_machine::journal::{PublishKey, Record};
 use mqtt_machine::{JournalSeq, OpId, PacketId, TopicFilter};
 
 use super::{Findings, Invariant};
@@ -15,6 +15,14 @@ pub(super) enum Step {
     Released,
     Received,
     Completed,
+}
+
+fn queued_op(record: &Record) -> Option<OpId> {
+    match record {
+        // A store has no message for one that the server has taken.
+        Record::Queued { op, .. } | Record::Released { op, .. } => Some(*op),
+        _ => None,
+    }
 }
 
 /// The store as the caller tells of it.
@@ -34,6 +42,8 @@ pub(super) struct Journal {
     /// Operations that ended without a record.
     free: BTreeSet<OpId>,
     pub(super) records: Vec<Record>,
+    /// The publications that have a key, and whether they have ended.
+    pub(super) keyed: BTreeMap<PublishKey, (OpId, bool)>,
 }
 
 impl Journal {
@@ -49,11 +59,15 @@ impl Journal {
             subscribed: BTreeMap::new(),
             free: BTreeSet::new(),
             records: Vec::new(),
+            keyed: BTreeMap::new(),
         }
     }
 
     /// Everything so far was durable before the process began.
     pub(super) fn restored(&mut self) {
+        // A key whose publication was never kept is not known.
+        let queued: BTreeSet<OpId> = self.records.iter().filter_map(queued_op).collect();
+        self.keyed.retain(|_, (op, ended)| *ended || queued.contains(op));
         self.durable = self.last;
     }
 
@@ -94,6 +108,10 @@ impl Journal {
             Record::Released { packet_id, .. } => step(Step::Released, packet_id),
             Record::Received { packet_id, .. } => step(Step::Received, packet_id),
             Record::Completed { packet_id, .. } => step(Step::Completed, packet_id),
+            Record::Keyed { op, key, outcome } => {
+                self.keyed.insert(key.clone(), (*op, outcome.is_some()));
+            }
+            Record::Forgotten { op } => self.keyed.retain(|_, (known, _)| known != op),
             Record::Ended { op, .. } | Record::Discarded { op } => {
                 self.terminal.insert(*op, seq);
             }

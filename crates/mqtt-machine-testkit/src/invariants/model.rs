@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mqtt_machine::journal::Record;
+use mqtt_machine::journal::{PublishKey, Record};
 use mqtt_machine::{
-    Config, Instant, JournalSeq, Message, Offline, OpId, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt,
-    SessionSnapshot, TopicFilter, TransportId, Unsupported,
+    Config, Instant, JournalSeq, KeyedPublication, Message, Offline, OpId, PacketId, ProtocolVersion, QoS,
+    ReasonCode, Receipt, SessionSnapshot, TopicFilter, TransportId, Unsupported,
 };
 
 use super::incoming::Incoming;
@@ -230,6 +230,22 @@ impl Model {
             self.reconfigured || fits((count, bytes)) || fits(self.outgoing.certain(self.findings.now));
         self.findings.ensure(holds, Invariant::Memory, || {
             format!("{count} messages of {bytes} bytes were accepted, and the caps are {limits:?}")
+        });
+    }
+
+    /// A publication was asked for by its key.
+    pub(super) fn asked_by_key(&mut self, key: &PublishKey, answer: &KeyedPublication) {
+        if !self.journal.keeps() {
+            return;
+        }
+        let known = self.journal.keyed.get(key).copied();
+        let holds = match answer {
+            KeyedPublication::Accepted(_) => known.is_none(),
+            KeyedPublication::Open(op) => known == Some((*op, false)),
+            KeyedPublication::Ended(op, _) => known.is_some_and(|(known, _)| known == *op),
+        };
+        self.findings.ensure(holds, Invariant::Identifiers, || {
+            format!("the answer to {key:?} is {answer:?}, and {known:?} is known")
         });
     }
 

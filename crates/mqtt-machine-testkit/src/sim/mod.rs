@@ -37,7 +37,10 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use mqtt_machine::{Config, Disconnect, Instant, Message, OpId, ReasonCode, Refused, Subscribe, Unsubscribe};
+use mqtt_machine::journal::PublishKey;
+use mqtt_machine::{
+    Config, Disconnect, Instant, KeyedPublication, Message, OpId, ReasonCode, Refused, Subscribe, Unsubscribe,
+};
 
 pub use client::Client;
 #[cfg(feature = "layers")]
@@ -202,6 +205,25 @@ impl Sim {
         let op = result?;
         self.clients[client].accepted.insert(op);
         Ok(op)
+    }
+
+    /// Lets a client publish under a key, or tells what became of what was published under it.
+    ///
+    /// # Errors
+    /// The machine's refusal.
+    pub fn publish_keyed(
+        &mut self,
+        client: usize,
+        key: PublishKey,
+        message: Message,
+    ) -> Result<KeyedPublication, Refused> {
+        let name = format!("{key:?}");
+        let known = self.clients[client].machine.publish_keyed(self.now, key, message)?;
+        self.note(|sim| format!("{}: publish under {name}: {known:?}", sim.name(client)));
+        if let KeyedPublication::Accepted(op) = known {
+            self.accept(client, Ok(op))?;
+        }
+        Ok(known)
     }
 
     /// Lets a client publish.

@@ -227,7 +227,10 @@ impl Machine {
         if machine.journal.enabled {
             machine.journal.durable = machine.journal.last;
         }
-        machine.session.restored(now, away);
+        for op in machine.session.restored(now, away) {
+            // Its key may be given to another publication from now on.
+            machine.record(Record::Forgotten { op });
+        }
         machine.counters.accepted = machine.session.outgoing.len() as u64;
         Ok(machine)
     }

@@ -86,9 +86,11 @@ impl Keyed {
         }
     }
 
+    /// Nobody asks for this publication any more: it has ended, or never was.
     pub(crate) fn forget(&mut self, op: OpId) {
-        if let Some((key, _)) = self.ended.remove(&op) {
-            self.drop_key(&key);
+        match self.ended.remove(&op) {
+            Some((key, _)) => self.drop_key(&key),
+            None => self.ended(op),
         }
     }
 
@@ -98,16 +100,13 @@ impl Keyed {
         }
     }
 
-    /// After a restore: keys of publications that never were are not known.
-    pub(crate) fn retain_open(&mut self, ops: impl Iterator<Item = OpId>) {
+    /// Keys of publications that are none of these: a crash kept the record of the key and not that of the message.
+    pub(crate) fn stray(&self, ops: impl Iterator<Item = OpId>) -> Vec<OpId> {
         if self.open.is_empty() {
-            return;
+            return Vec::new();
         }
         let ops: BTreeSet<OpId> = ops.collect();
-        let stray: Vec<OpId> = self.open.keys().filter(|op| !ops.contains(op)).copied().collect();
-        for op in stray {
-            self.ended(op);
-        }
+        self.open.keys().filter(|op| !ops.contains(op)).copied().collect()
     }
 
     pub(crate) fn list(&self) -> Vec<(OpId, PublishKey, Option<Outcome>)> {

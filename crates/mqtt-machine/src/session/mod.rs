@@ -244,8 +244,8 @@ impl Session {
     }
 
     /// After the fold of a restore: what has a packet identifier may have been sent, waiting messages are as old as the time
-    /// away says, and all is in the order in which it is sent again.
-    pub(crate) fn restored(&mut self, now: Instant, away: Duration) {
+    /// away says, and all is in the order in which it is sent again. Returns whose key is known although there is no such publication.
+    pub(crate) fn restored(&mut self, now: Instant, away: Duration) -> Vec<OpId> {
         self.outgoing.connection_ended();
         self.last_op = self.last_op.max(self.reserved);
         let waiting: Vec<u32> = self.outgoing.slots(Stage::Waiting).collect();
@@ -262,8 +262,7 @@ impl Session {
                 entry.sent = entry.owed.packet_id().is_some();
             }
         }
-        let outgoing = &self.outgoing;
-        self.keyed.retain_open(outgoing.ops());
+        self.keyed.stray(self.outgoing.ops())
     }
 
     /// A request is written under this packet identifier.

@@ -60,7 +60,7 @@ impl Play<'_> {
 
     /// What became of one message at the brokers, and what its application was told.
     fn judge_message(&self, sent: &Sent, promise: Promise) -> Option<(Invariant, String)> {
-        let Sent { client, life, op, message } = sent;
+        let Sent { client, life, op, message, .. } = sent;
         let owner = self.sim.client(*client);
         let count = self.sim.count(message.topic.as_str(), &message.payload);
         let name =

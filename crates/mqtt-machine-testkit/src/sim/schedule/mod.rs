@@ -209,6 +209,7 @@ impl Schedule {
         Terms::draw(&mut schedule);
         Interests::draw(&mut schedule);
         Policies::draw(&mut schedule);
+        Policies::draw_keys(&mut schedule);
         schedule
     }
 

@@ -47,6 +47,8 @@ pub struct Report {
     pub fell_back: u64,
     /// Messages that no server takes as they are.
     pub lowered: u64,
+    /// Messages that a crash took, and that were accepted again under their key.
+    pub asked_again: u64,
     /// Messages that found no room.
     pub full: u64,
     /// Messages that a policy dropped for others.
@@ -86,6 +88,7 @@ impl AddAssign for Report {
         self.redirected += other.redirected;
         self.fell_back += other.fell_back;
         self.lowered += other.lowered;
+        self.asked_again += other.asked_again;
         self.full += other.full;
         self.dropped += other.dropped;
         self.identified += other.identified;
@@ -103,7 +106,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} schedules: {} connections ({} lost sessions), {} messages, {} delivered, {} resent, {} crashes \
-             ({} messages vanished), {} fail-overs, {} jumps, {} suspended, {} stranded, {} confused, {} redirected, \
+             ({} messages vanished, {} accepted again), {} fail-overs, {} jumps, {} suspended, {} stranded, {} confused, {} redirected, \
              {} fell back, {} lowered, {} found no room, {} dropped, {} identified, {} overlapping, {} asked, {} authenticated ({} again), {} steps",
             self.schedules,
             self.connections,
@@ -113,6 +116,7 @@ impl fmt::Display for Report {
             self.resent,
             self.crashes,
             self.vanished,
+            self.asked_again,
             self.fail_overs,
             self.jumps,
             self.suspended,

@@ -24,6 +24,7 @@ pub(super) struct Sent {
     pub(super) client: usize,
     pub(super) life: u32,
     pub(super) op: OpId,
+    pub(super) number: u64,
     pub(super) message: Message,
 }
 
@@ -33,6 +34,8 @@ pub(super) struct Play<'a> {
     pub(super) sim: Sim,
     pub(super) sent: Vec<Sent>,
     copies: Vec<Option<SessionCopy>>,
+    /// The life in which each client has asked for what it published.
+    pub(super) asked_in: Vec<u32>,
     pub(super) wrong: Vec<Violation>,
     pub(super) report: Report,
 }
@@ -128,6 +131,7 @@ impl<'a> Play<'a> {
             sim,
             sent: Vec::new(),
             copies: vec![None; clients],
+            asked_in: vec![0; clients],
             wrong: Vec::new(),
             report: Report::default(),
         }
@@ -162,6 +166,7 @@ impl<'a> Play<'a> {
         for client in 0..self.schedule.publishers {
             self.connect(client);
         }
+        self.come_back();
         self.settle();
         self.still_subscribed();
         self.may_prove_again();
@@ -277,14 +282,23 @@ impl<'a> Play<'a> {
         let message = self.schedule.policies.urgency(message, number);
         let taken = self.schedule.as_taken(message.clone());
         self.report.lowered += u64::from(taken != message);
-        match self.sim.publish(client, message) {
+        self.ask_again(client);
+        match self.publish_as_asked(client, number, message) {
             Ok(op) => {
                 let message = taken;
                 let life = self.sim.client(client).lives;
-                self.sent.push(Sent { client, life, op, message });
+                self.sent.push(Sent { client, life, op, number, message });
             }
             Err(Refused::Full) if self.schedule.policies.may_refuse() => self.report.full += 1,
             Err(refused) => self.wrong(Invariant::Outcome, format!("a message was not accepted: {refused}")),
+        }
+    }
+
+    /// Whoever is down comes back, and asks for what it published.
+    fn come_back(&mut self) {
+        if self.schedule.policies.keyed {
+            self.sim.run_until(PATIENCE, |sim| sim.clients().iter().all(Client::is_running));
+            (0..self.schedule.publishers).for_each(|client| self.ask_again(client));
         }
     }
 

@@ -83,7 +83,7 @@ impl<F: Fn(&Schedule) -> Option<Invariant>> Shrinker<F> {
 
     /// Makes everything as simple as it can be, one thing at a time.
     fn calm(&mut self) {
-        let simpler: [fn(&mut Schedule); 25] = [
+        let simpler: [fn(&mut Schedule); 26] = [
             Schedule::peel,
             |it| it.options.breaks = 0,
             |it| it.options.breaks = it.options.breaks.saturating_sub(1),
@@ -108,6 +108,7 @@ impl<F: Fn(&Schedule) -> Option<Invariant>> Shrinker<F> {
             |it| it.interests.identified = false,
             |it| it.policies = Policies::default(),
             |it| it.policies.priorities = false,
+            |it| it.policies.keyed = false,
             |it| it.policies.watchdog = 0,
         ];
         for simplify in simpler {
