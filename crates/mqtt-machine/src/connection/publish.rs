@@ -46,13 +46,12 @@ impl Connection {
         if matches!(naming, Naming::Introduces(_)) && !self.has_room_for(message, 3) {
             naming = Naming::Topic;
         }
-        if naming != Naming::Topic || wanted.is_some() || has_aged(message, sending.waited) {
-            let properties = rewritten(message, naming.alias(), sending.waited);
-            self.write(message, retain, sending, naming, &properties, out)?;
-            self.outgoing_aliases.used(&message.topic, naming);
-            return Ok(());
-        }
-        self.write(message, retain, sending, naming, &message.properties, out)
+        let changes = naming != Naming::Topic || wanted.is_some() || has_aged(message, sending.waited);
+        let changed = changes.then(|| rewritten(message, naming.alias(), sending.waited));
+        let properties = changed.as_ref().unwrap_or(&message.properties);
+        self.write(message, retain, sending, naming, properties, out)?;
+        self.outgoing_aliases.used(&message.topic, naming);
+        Ok(())
     }
 
     /// Whether the message, its properties grown by `more` bytes, surely fits the server's Maximum Packet Size.
@@ -76,23 +75,32 @@ impl Connection {
         properties: &PropertiesBuf,
         out: &mut Output,
     ) -> Result<(), DropReason> {
-        let publish = packet::Publish {
-            dup: sending.dup,
-            qos: message.qos,
-            retain,
-            topic: if matches!(naming, Naming::Alias(_)) { "" } else { message.topic.as_str() },
-            packet_id: sending.packet_id,
-            properties: properties.as_properties(),
-            payload: &message.payload,
-        };
+        let by_alias = matches!(naming, Naming::Alias(_));
         if !self.has_room_for(message, 0) {
-            let exact = wire::encoded_len(&Packet::Publish(publish.clone()), self.version);
+            let publish = packet::Publish {
+                dup: sending.dup,
+                qos: message.qos,
+                retain,
+                topic: if by_alias { "" } else { message.topic.as_str() },
+                packet_id: sending.packet_id,
+                properties: properties.as_properties(),
+                payload: &message.payload,
+            };
+            let exact = wire::encoded_len(&Packet::Publish(publish), self.version);
             if exact.map_or(true, |bytes| bytes > self.maximum_packet_size()) {
                 return Err(DropReason::PacketTooLarge);
             }
         }
-        wire::encode_publish_head(&publish, self.version, out.tail())
-            .map_err(|_| DropReason::NotSupported)?;
+        let head = wire::RawPublish {
+            dup: sending.dup,
+            qos: message.qos,
+            retain,
+            topic: if by_alias { &[] } else { message.topic.as_bytes() },
+            packet_id: sending.packet_id,
+            properties: properties.as_properties(),
+            payload: message.payload.len(),
+        };
+        wire::encode_head(&head, self.version, out.tail()).map_err(|_| DropReason::NotSupported)?;
         out.append(&message.payload);
         Ok(())
     }

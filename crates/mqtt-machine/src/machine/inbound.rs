@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::connection::{CONTROL_LIMIT, Connection, KeepAliveDue};
 use crate::interface::{EndReason, Event};
-use crate::packet::{Packet, PropertiesBuf, Publish, Sender};
+use crate::packet::{PacketType, PropertiesBuf, Sender};
 use crate::time::Instant;
 use crate::types::TransportId;
 use crate::wire::{self, DecodeError};
@@ -22,9 +22,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    fn of(frame: usize, header: usize, publish: &Publish<'_>) -> Self {
+    fn of(frame: usize, header: usize, publish: &wire::RawPublish<'_>) -> Self {
         let topic = header.saturating_add(2);
-        let payload = frame.saturating_sub(publish.payload.len());
+        let payload = frame.saturating_sub(publish.payload);
         Self {
             topic: (topic, topic.saturating_add(publish.topic.len())),
             properties: (payload.saturating_sub(publish.properties.len()), payload),
@@ -135,9 +135,10 @@ impl Machine {
     ) -> Result<(), EndReason> {
         let State::Live(connection) = &self.state else { return Ok(()) };
         let frame = input.get(..length).unwrap_or_default();
-        let packet = wire::decode(frame, connection.version, Sender::Server).map_err(EndReason::Malformed)?;
-        if let Packet::Publish(publish) = &packet {
-            let layout = Layout::of(length, header, publish);
+        let version = connection.version;
+        if frame.first().copied().and_then(PacketType::from_first_byte) == Some(PacketType::Publish) {
+            let publish = wire::decode_publish(frame, version).map_err(EndReason::Malformed)?;
+            let layout = Layout::of(length, header, &publish);
             let head = PublishHead {
                 dup: publish.dup,
                 qos: publish.qos,
@@ -146,6 +147,7 @@ impl Machine {
             };
             return self.on_publish(take(input, length), &layout, head).map_err(EndReason::Protocol);
         }
+        let packet = wire::decode(frame, version, Sender::Server).map_err(EndReason::Malformed)?;
         let result = self.on_packet(now, &packet);
         input.advance(length);
         result

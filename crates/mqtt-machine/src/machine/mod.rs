@@ -481,15 +481,15 @@ impl Machine {
     /// The next thing to tell.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
-        self.detached = self.detached.saturating_sub(1);
-        if matches!(event, Event::Completed { .. }) {
+        if matches!(self.events.front()?, Event::Completed { .. }) {
             self.completions = self.completions.saturating_sub(1);
         }
-        if self.events.is_empty() && self.events.capacity() > 1_024 {
-            self.events = VecDeque::new();
+        self.detached = self.detached.saturating_sub(1);
+        // An event is large, so it is moved once.
+        if self.events.len() == 1 && self.events.capacity() > 1_024 {
+            return core::mem::take(&mut self.events).pop_front();
         }
-        Some(event)
+        self.events.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due: one deadline for everything.

@@ -12,7 +12,7 @@ use crate::message::Message;
 use crate::output::Output;
 use crate::packet::{self, Ack, AckKind, Packet, PropertiesBuf, Property, PropertyId};
 use crate::reason::ReasonCode;
-use crate::session::{Ask, Owed, Request, Stage};
+use crate::session::{Ask, Entry, Owed, Request, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, QoS, Subscription, TopicFilter, TransportId};
 use crate::wire;
@@ -250,13 +250,14 @@ impl Machine {
         let before = out.remaining();
         let result = match &entry.owed {
             // What has left is never given up `[MQTT-4.3.3-7]`; what had an identifier and did not leave waits like the rest.
-            Owed::Publish(packet_id, message) if !entry.sent && is_expired(message, entry.waited(now)) => {
+            Owed::Publish(packet_id, message) if !entry.sent && is_expired(message, entry, now) => {
                 Err((*packet_id, Outcome::Expired))
             }
             Owed::Publish(_, _) if in_flight >= window => return false,
             Owed::Publish(packet_id, message) => {
                 let (packet_id, dup) = (*packet_id, entry.sent);
-                let sending = Sending { packet_id: Some(packet_id), dup, waited: entry.waited(now) };
+                let sending =
+                    Sending { packet_id: Some(packet_id), dup, waited: waited(message, entry, now) };
                 let written = connection.write_publish(message, sending, out);
                 if written.is_ok() {
                     entry.sent = true;
@@ -297,13 +298,13 @@ impl Machine {
         if entry.gate > self.journal.durable {
             return false;
         }
-        if is_expired(message, entry.waited(now)) {
+        if is_expired(message, entry, now) {
             self.discard(slot, Outcome::Expired);
             return true;
         }
         let State::Live(connection) = &mut self.state else { return false };
         let before = out.remaining();
-        let sending = Sending { packet_id: None, dup: false, waited: entry.waited(now) };
+        let sending = Sending { packet_id: None, dup: false, waited: waited(message, entry, now) };
         match connection.write_publish(message, sending, out) {
             Ok(()) => {
                 wrote(connection, before, out);
@@ -340,7 +341,7 @@ impl Machine {
         let used = outgoing.count(Stage::InFlight).saturating_add(outgoing.count(Stage::Ready));
         let Some(entry) = outgoing.get(slot) else { return false };
         let Owed::Waiting(message) = &entry.owed else { return false };
-        if is_expired(message, entry.waited(now)) {
+        if is_expired(message, entry, now) {
             self.discard(slot, Outcome::Expired);
             return true;
         }
@@ -383,9 +384,14 @@ impl Machine {
     }
 }
 
+/// How long a message has waited, if it has properties: without any there is no expiry that it counts for.
+fn waited(message: &Message, entry: &Entry, now: Instant) -> Duration {
+    if message.properties.is_empty() { Duration::ZERO } else { entry.waited(now) }
+}
+
 /// Whether a message has waited longer than its Message Expiry Interval.
-fn is_expired(message: &Message, waited: Duration) -> bool {
-    message.expiry_interval().is_some_and(|interval| waited >= interval)
+fn is_expired(message: &Message, entry: &Entry, now: Instant) -> bool {
+    message.expiry_interval().is_some_and(|interval| entry.waited(now) >= interval)
 }
 
 /// The properties that a DISCONNECT carries to this server: what only explains is left out when the packet would be larger

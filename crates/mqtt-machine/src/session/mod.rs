@@ -16,7 +16,7 @@ use core::time::Duration;
 pub(crate) use ids::PacketIdMap;
 pub(crate) use incoming::{Incoming, Known};
 pub(crate) use keyed::{Keyed, Known as KnownKey};
-pub(crate) use outgoing::{Outgoing, Owed, Stage};
+pub(crate) use outgoing::{Entry, Outgoing, Owed, Stage};
 pub(crate) use requests::{Ask, Request, Requests};
 
 use crate::config::LostSession;

@@ -167,11 +167,27 @@ impl Outgoing {
     }
 
     pub(crate) fn count(&self, stage: Stage) -> usize {
-        self.lists(stage).into_iter().fold(0, |sum, list| sum.saturating_add(list.len))
+        match stage {
+            Stage::Waiting => {
+                let Waiting { high, normal, low } = &self.waiting;
+                high.len.saturating_add(normal.len).saturating_add(low.len)
+            }
+            Stage::Ready => self.ready.len,
+            Stage::InFlight => self.in_flight.len,
+            Stage::Resumed => self.resumed.len,
+        }
     }
 
     pub(crate) fn first(&self, stage: Stage) -> Option<u32> {
-        self.lists(stage).into_iter().find_map(|list| list.first)
+        match stage {
+            Stage::Waiting => {
+                let Waiting { high, normal, low } = &self.waiting;
+                high.first.or(normal.first).or(low.first)
+            }
+            Stage::Ready => self.ready.first,
+            Stage::InFlight => self.in_flight.first,
+            Stage::Resumed => self.resumed.first,
+        }
     }
 
     /// The entry that came last, if it is still there.
@@ -316,35 +332,30 @@ impl Outgoing {
             Owed::Waiting(message) | Owed::Publish(_, message) => message.priority,
             Owed::Release(..) => Priority::Normal,
         };
-        let entry = Entry {
-            op,
-            owed,
-            order,
-            accepted_at: Instant::ZERO,
-            away: Duration::ZERO,
-            gate: JournalSeq::ZERO,
-            written_at: Instant::ZERO,
-            priority,
-            sent: false,
-            ended: false,
-            misanswered: false,
-            stage,
-            previous: None,
-            next: None,
-        };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                if let Some(place) = self.slots.get_mut(slot as usize) {
-                    *place = Some(entry);
-                }
-                slot
-            }
-            None => {
-                let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-                self.slots.push(Some(entry));
-                slot
-            }
-        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            self.slots.push(None);
+            slot
+        });
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            // An entry is large, so it is made where it stays.
+            *place = Some(Entry {
+                op,
+                owed,
+                order,
+                accepted_at: Instant::ZERO,
+                away: Duration::ZERO,
+                gate: JournalSeq::ZERO,
+                written_at: Instant::ZERO,
+                priority,
+                sent: false,
+                ended: false,
+                misanswered: false,
+                stage,
+                previous: None,
+                next: None,
+            });
+        }
         self.link(slot, stage);
         slot
     }
@@ -425,29 +436,25 @@ impl Outgoing {
         }
     }
 
-    pub(crate) fn remove(&mut self, slot: u32) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, slot: u32) {
         self.index(slot, false);
         self.pushed.take_if(|pushed| *pushed == slot);
         self.unlink(slot);
-        let entry = self.slots.get_mut(slot as usize)?.take()?;
+        let Some(place) = self.slots.get_mut(slot as usize) else { return };
+        let Some(entry) = place else { return };
         self.bytes = self.bytes.saturating_sub(entry.owed.cost());
-        if self.is_listed_empty() {
-            // Nothing is left: an idle session holds no memory of its busiest day.
-            self.slots.clear();
-            self.free.clear();
-            if self.slots.capacity() > 1_024 {
-                self.slots = Vec::new();
-                self.free = Vec::new();
-            }
-        } else {
+        *place = None;
+        if self.len() > 1 {
             self.free.push(slot);
+            return;
         }
-        Some(entry)
-    }
-
-    fn is_listed_empty(&self) -> bool {
-        let Self { waiting: Waiting { high, normal, low }, ready, in_flight, resumed, .. } = self;
-        [high, normal, low, ready, in_flight, resumed].into_iter().all(|list| list.len == 0)
+        // Nothing is left: an idle session holds no memory of its busiest day.
+        self.slots.clear();
+        self.free.clear();
+        if self.slots.capacity() > 1_024 {
+            self.slots = Vec::new();
+            self.free = Vec::new();
+        }
     }
 
     /// The slots of a stage, in order.

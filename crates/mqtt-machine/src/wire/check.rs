@@ -1,6 +1,7 @@
 //! Owns what a packet must keep to before it is written: everything that its type does not already promise.
 //! It must not know how the packet is written.
 
+use super::encode::RawPublish;
 use super::error::EncodeError;
 use super::primitives::{has_forbidden, is_plain_name};
 use super::property::{Place, Seen, Unfit, fit};
@@ -11,24 +12,45 @@ use crate::packet::{
     ReasonCodes, Sender, Subscribe, Unsubscribe,
 };
 use crate::reason::ReasonCode;
-use crate::types::{MAX_FIELD, ProtocolVersion, QoS, check_filter, check_name};
+use crate::types::{MAX_FIELD, PacketId, ProtocolVersion, QoS, check_filter, check_name};
 
 #[inline]
 pub(super) fn publish(publish: &Publish<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
-    match (publish.qos, publish.packet_id) {
-        (QoS::AtMostOnce, Some(packet_id)) => return Err(EncodeError::PacketIdSuperfluous { packet_id }),
-        (QoS::AtMostOnce, None) if publish.dup => return Err(EncodeError::DupWithoutQoS),
-        (qos @ (QoS::AtLeastOnce | QoS::ExactlyOnce), None) => {
-            return Err(EncodeError::PacketIdMissing { qos });
-        }
-        _ => {}
-    }
+    delivery(publish.qos, publish.packet_id, publish.dup)?;
     let topic = publish.topic.as_bytes();
     if topic.is_empty() || topic.len() > MAX_FIELD || (!is_plain_name(topic) && has_forbidden(topic)) {
         unusual_topic(publish, version)?;
     }
-    if version == ProtocolVersion::V5 && !publish.properties.is_empty() {
-        properties(PacketType::Publish, publish.properties, Place::of(PacketType::Publish))?;
+    publish_properties(publish.properties, version)
+}
+
+/// Of a PUBLISH whose topic is known to be one, or to be left out.
+#[inline]
+pub(super) fn publish_head(head: &RawPublish<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
+    delivery(head.qos, head.packet_id, head.dup)?;
+    let may_be_empty =
+        || version == ProtocolVersion::V5 && head.properties.find(PropertyId::TopicAlias).is_some();
+    if head.topic.is_empty() && !may_be_empty() {
+        return topic_name(PacketType::Publish, "topic name", "");
+    }
+    publish_properties(head.properties, version)
+}
+
+/// What QoS, packet identifier and DUP must be together.
+#[inline]
+const fn delivery(qos: QoS, packet_id: Option<PacketId>, dup: bool) -> Result<(), EncodeError> {
+    match (qos, packet_id) {
+        (QoS::AtMostOnce, Some(packet_id)) => Err(EncodeError::PacketIdSuperfluous { packet_id }),
+        (QoS::AtMostOnce, None) if dup => Err(EncodeError::DupWithoutQoS),
+        (QoS::AtLeastOnce | QoS::ExactlyOnce, None) => Err(EncodeError::PacketIdMissing { qos }),
+        _ => Ok(()),
+    }
+}
+
+#[inline]
+fn publish_properties(list: Properties<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
+    if version == ProtocolVersion::V5 && !list.is_empty() {
+        properties(PacketType::Publish, list, Place::of(PacketType::Publish))?;
     }
     Ok(())
 }

@@ -6,9 +6,10 @@ mod requests;
 
 use core::cmp::Ordering;
 
+use super::encode::RawPublish;
 use super::error::{DecodeError, Fault, Flaw};
 use super::frame::long_length;
-use super::primitives::{Parsed, byte, fail, packet_id, topic_name, var_int};
+use super::primitives::{Parsed, byte, fail, packet_id, text_of, topic_name, var_int};
 use super::property::{Place, properties};
 use super::reasons;
 use crate::packet::{
@@ -97,7 +98,28 @@ fn body(rest: &[u8]) -> Result<&[u8], Flaw> {
     }
 }
 
-/// PUBLISH (section 3.3). Its payload is all that the other fields leave.
+/// Decodes one whole frame of the server's that is a PUBLISH, as [`decode`], for a reader who keeps the frame: the topic stays
+/// bytes, since text of it would cost another look at them.
+///
+/// # Errors
+/// As [`decode`].
+#[inline]
+pub(crate) fn decode_publish(frame: &[u8], version: ProtocolVersion) -> Result<RawPublish<'_>, DecodeError> {
+    let Some((&first_byte, rest)) = frame.split_first() else {
+        return Err(DecodeError::new(None, Fault::Truncated));
+    };
+    let parsed = match body(rest) {
+        Ok(body) => raw_publish(body, first_byte & 0x0F, version, Sender::Server),
+        Err(flaw) => fail(flaw),
+    };
+    match parsed {
+        Ok((_, publish)) => Ok(publish),
+        Err(nom::Err::Error(flaw) | nom::Err::Failure(flaw)) => Err(broken(PacketType::Publish, flaw, rest)),
+        Err(nom::Err::Incomplete(_)) => Err(broken(PacketType::Publish, Fault::Truncated.into(), rest)),
+    }
+}
+
+/// PUBLISH (section 3.3).
 #[inline]
 fn publish(
     body: &[u8],
@@ -105,6 +127,20 @@ fn publish(
     version: ProtocolVersion,
     sender: Sender,
 ) -> Result<Publish<'_>, nom::Err<Flaw>> {
+    let (payload, raw) = raw_publish(body, flags, version, sender)?;
+    let topic = text_of(raw.topic)?;
+    let RawPublish { dup, qos, retain, packet_id, properties, .. } = raw;
+    Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload })
+}
+
+/// PUBLISH with its topic as bytes, and the payload: all that the other fields leave.
+#[inline]
+fn raw_publish(
+    body: &[u8],
+    flags: u8,
+    version: ProtocolVersion,
+    sender: Sender,
+) -> Parsed<'_, RawPublish<'_>> {
     let dup = flags & 0x08 != 0;
     let Some(qos) = QoS::from_u8(flags >> 1 & 0x03) else {
         return fail(Fault::QoS3);
@@ -128,7 +164,9 @@ fn publish(
     if topic.is_empty() && !has_alias {
         return fail(Fault::TopicEmpty);
     }
-    Ok(Publish { dup, qos, retain: flags & 0x01 != 0, topic, packet_id, properties, payload })
+    let retain = flags & 0x01 != 0;
+    let raw = RawPublish { dup, qos, retain, topic, packet_id, properties, payload: payload.len() };
+    Ok((payload, raw))
 }
 
 /// PUBACK, PUBREC, PUBREL and PUBCOMP (sections 3.4 to 3.7).

@@ -14,7 +14,7 @@ use crate::packet::{
     Subscribe, UnsubAck, Unsubscribe,
 };
 use crate::reason::ReasonCode;
-use crate::types::{PacketId, ProtocolVersion, SubscriptionOptions};
+use crate::types::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
 
 /// The exact number of bytes that [`encode`] writes.
 ///
@@ -23,7 +23,10 @@ use crate::types::{PacketId, ProtocolVersion, SubscriptionOptions};
 #[inline]
 pub fn encoded_len(packet: &Packet<'_>, version: ProtocolVersion) -> Result<usize, EncodeError> {
     let remaining = match packet {
-        Packet::Publish(publish) => publish_len(publish, version)?,
+        Packet::Publish(publish) => {
+            check::publish(publish, version)?;
+            RawPublish::of(publish).remaining(version)
+        }
         Packet::Ack(ack) => ack_len(ack, version)?,
         _ => other_len(packet, version)?,
     };
@@ -43,8 +46,8 @@ pub fn encoded_len(packet: &Packet<'_>, version: ProtocolVersion) -> Result<usiz
 pub fn encode(packet: &Packet<'_>, version: ProtocolVersion, out: &mut BytesMut) -> Result<(), EncodeError> {
     match packet {
         Packet::Publish(publish) => {
-            let remaining = publish_len(publish, version)?;
-            publish_head(publish, version, remaining, publish.payload.len(), out)?;
+            check::publish(publish, version)?;
+            publish_head(&RawPublish::of(publish), version, publish.payload.len(), out)?;
             out.extend_from_slice(publish.payload);
             Ok(())
         }
@@ -63,8 +66,63 @@ pub fn encode_publish_head(
     version: ProtocolVersion,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
-    let remaining = publish_len(publish, version)?;
-    publish_head(publish, version, remaining, 0, out)
+    check::publish(publish, version)?;
+    publish_head(&RawPublish::of(publish), version, 0, out)
+}
+
+/// A PUBLISH without its payload, whose topic is known to be one: that of a [`TopicName`](crate::TopicName) or of a frame that was
+/// checked, or none behind an alias.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawPublish<'a> {
+    pub(crate) dup: bool,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) topic: &'a [u8],
+    pub(crate) packet_id: Option<PacketId>,
+    pub(crate) properties: Properties<'a>,
+    /// In bytes.
+    pub(crate) payload: usize,
+}
+
+impl<'a> RawPublish<'a> {
+    #[inline]
+    const fn of(publish: &Publish<'a>) -> Self {
+        Self {
+            dup: publish.dup,
+            qos: publish.qos,
+            retain: publish.retain,
+            topic: publish.topic.as_bytes(),
+            packet_id: publish.packet_id,
+            properties: publish.properties,
+            payload: publish.payload.len(),
+        }
+    }
+
+    /// The remaining length.
+    #[inline]
+    fn remaining(&self, version: ProtocolVersion) -> usize {
+        let mut length = Length(2);
+        length.bytes(self.topic);
+        if self.packet_id.is_some() {
+            length.0 = length.0.saturating_add(2);
+        }
+        length.properties(self.properties, version);
+        length.0.saturating_add(self.payload)
+    }
+}
+
+/// As [`encode_publish_head`], without another look at the topic.
+///
+/// # Errors
+/// As [`encode`].
+#[inline]
+pub(crate) fn encode_head(
+    head: &RawPublish<'_>,
+    version: ProtocolVersion,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    check::publish_head(head, version)?;
+    publish_head(head, version, 0, out)
 }
 
 /// Where a packet is written to.
@@ -148,32 +206,18 @@ fn remaining_bytes(packet: PacketType, remaining: usize) -> Result<([u8; 4], usi
     }
 }
 
-/// The remaining length of a PUBLISH that passed every check but that of its size.
-#[inline]
-fn publish_len(publish: &Publish<'_>, version: ProtocolVersion) -> Result<usize, EncodeError> {
-    check::publish(publish, version)?;
-    let mut length = Length(0);
-    length.field(publish.topic.as_bytes());
-    if let Some(id) = publish.packet_id {
-        length.packet_id(id);
-    }
-    length.properties(publish.properties, version);
-    length.bytes(publish.payload);
-    Ok(length.0)
-}
-
 /// Fixed and variable header, with room for `behind` bytes more.
 #[inline]
 fn publish_head(
-    publish: &Publish<'_>,
+    publish: &RawPublish<'_>,
     version: ProtocolVersion,
-    remaining: usize,
     behind: usize,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
     let flags = u8::from(publish.dup) << 3 | publish.qos.to_u8() << 1 | u8::from(publish.retain);
+    let remaining = publish.remaining(version);
     let (bytes, count) = remaining_bytes(PacketType::Publish, remaining)?;
-    out.reserve(remaining.saturating_sub(publish.payload.len()).saturating_add(behind).saturating_add(5));
+    out.reserve(remaining.saturating_sub(publish.payload).saturating_add(behind).saturating_add(5));
     // Few appends of known size: most of the time goes into them.
     let [high, low] = u16::try_from(publish.topic.len()).unwrap_or(u16::MAX).to_be_bytes();
     if count == 1 {
@@ -183,7 +227,7 @@ fn publish_head(
         out.bytes(bytes.get(..count).unwrap_or_default());
         out.bytes(&[high, low]);
     }
-    out.bytes(publish.topic.as_bytes());
+    out.bytes(publish.topic);
     let is_v5 = version == ProtocolVersion::V5;
     match publish.packet_id {
         Some(id) if is_v5 && publish.properties.is_empty() => {
@@ -215,11 +259,12 @@ fn encode_ack(ack: &Ack<'_>, version: ProtocolVersion, out: &mut BytesMut) -> Re
         AckKind::PubComp => 0x70,
     };
     let [high, low] = ack.packet_id.to_u16().to_be_bytes();
-    let remaining = ack_len(ack, version)?;
-    if remaining == 2 {
+    if ack.reason == ReasonCode::Success && ack.properties.is_empty() {
+        // Nearly every one, and the same in all versions.
         out.extend_from_slice(&[first_byte, 2, high, low]);
         return Ok(());
     }
+    let remaining = ack_len(ack, version)?;
     let (bytes, count) = remaining_bytes(ack.kind.packet_type(), remaining)?;
     out.reserve(remaining.saturating_add(5));
     out.byte(first_byte);

@@ -81,10 +81,7 @@ pub(super) fn text(input: &[u8]) -> Parsed<'_, &str> {
     if bytes.contains(&0) {
         return fail(Fault::TextNul);
     }
-    match core::str::from_utf8(bytes) {
-        Ok(text) => Ok((rest, text)),
-        Err(error) => fail(not_utf8(bytes, error)),
-    }
+    Ok((rest, text_of(bytes)?))
 }
 
 /// A UTF-8 string that is checked and not kept, so that one pass is enough.
@@ -99,19 +96,22 @@ pub(super) fn checked_text(input: &[u8]) -> Parsed<'_, &[u8]> {
     Ok((rest, bytes))
 }
 
-/// A topic name: text without wildcards `[MQTT-3.3.2-2]`, perhaps empty.
+/// A topic name: text without wildcards `[MQTT-3.3.2-2]`, perhaps empty. [`text_of`] makes text of it.
 #[inline]
-pub(super) fn topic_name(input: &[u8]) -> Parsed<'_, &str> {
+pub(super) fn topic_name(input: &[u8]) -> Parsed<'_, &[u8]> {
     let (rest, bytes) = binary(input)?;
     if !is_plain_name(bytes)
         && let Err(flaw) = check_unusual_topic(bytes)
     {
         return fail(flaw);
     }
-    match core::str::from_utf8(bytes) {
-        Ok(text) => Ok((rest, text)),
-        Err(error) => fail(not_utf8(bytes, error)),
-    }
+    Ok((rest, bytes))
+}
+
+/// The text that these bytes are.
+#[inline]
+pub(super) fn text_of(bytes: &[u8]) -> Result<&str, nom::Err<Flaw>> {
+    core::str::from_utf8(bytes).map_err(|error| nom::Err::Error(not_utf8(bytes, error)))
 }
 
 #[cold]

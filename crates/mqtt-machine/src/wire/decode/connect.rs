@@ -5,7 +5,7 @@ use super::{Parsed, fail};
 use crate::packet::{Connect, Packet, PacketType, Properties, Sender, Will};
 use crate::types::{ProtocolVersion, QoS};
 use crate::wire::error::{Fault, Flaw};
-use crate::wire::primitives::{binary, byte, text, topic_name, two_bytes};
+use crate::wire::primitives::{binary, byte, text, text_of, topic_name, two_bytes};
 use crate::wire::property::{Place, properties};
 
 /// The bit that mosquitto's bridges set in the protocol level of 3.1 and 3.1.1.
@@ -97,7 +97,7 @@ fn will(input: &[u8], flags: u8, version: ProtocolVersion) -> Parsed<'_, Will<'_
         return fail(Fault::TopicEmpty);
     }
     let (rest, payload) = binary(rest)?;
-    Ok((rest, Will { topic, payload, qos, retain: flags & 0x20 != 0, properties }))
+    Ok((rest, Will { topic: text_of(topic)?, payload, qos, retain: flags & 0x20 != 0, properties }))
 }
 
 fn properties_at(input: &[u8], version: ProtocolVersion, place: Place) -> Parsed<'_, Properties<'_>> {
