@@ -2,9 +2,10 @@
 //! It must not know what hangs on a filter.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 
 use mqtt_machine::{TopicFilter, TopicName};
+
+use crate::level_hash::LevelHash;
 
 /// A map from topic filters to values that finds all filters of a topic in one walk.
 ///
@@ -33,13 +34,13 @@ pub struct FilterMap<T> {
     nodes: Vec<Node<T>>,
     free: Vec<usize>,
     len: usize,
-    hasher: RandomState,
+    hasher: LevelHash,
 }
 
 /// What stands behind one level. A level's name leads to `names`, `+` to `plus`.
 #[derive(Clone, Debug)]
 struct Node<T> {
-    names: HashMap<Box<[u8]>, usize>,
+    names: HashMap<Box<[u8]>, usize, LevelHash>,
     plus: Option<usize>,
     /// Filters that end here.
     here: Vec<(TopicFilter, T)>,
@@ -48,7 +49,7 @@ struct Node<T> {
 }
 
 impl<T> Node<T> {
-    fn new(hasher: &RandomState) -> Self {
+    fn new(hasher: &LevelHash) -> Self {
         Self { names: HashMap::with_hasher(hasher.clone()), plus: None, here: Vec::new(), below: Vec::new() }
     }
 
@@ -74,7 +75,7 @@ const ROOT: usize = 0;
 impl<T> FilterMap<T> {
     /// An empty map.
     pub fn new() -> Self {
-        let hasher = RandomState::new();
+        let hasher = LevelHash::new();
         Self { nodes: vec![Node::new(&hasher)], free: Vec::new(), len: 0, hasher }
     }
 

@@ -87,7 +87,9 @@ impl Wakes {
 
     /// Wakes everybody; never under the lock. The memory is kept.
     pub(crate) fn wake(&mut self) {
-        self.tasks.drain(..).for_each(Waker::wake);
+        if !self.tasks.is_empty() {
+            self.tasks.drain(..).for_each(Waker::wake);
+        }
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
