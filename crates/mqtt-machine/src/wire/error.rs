@@ -587,7 +587,10 @@ mod tests {
     #[test]
     fn a_fault_is_one_byte_and_names_a_rule_and_a_failure() {
         assert_eq!(size_of::<Fault>(), 1);
-        assert_eq!((size_of::<Flaw>(), size_of::<nom::Err<Flaw>>()), (8, size_of::<nom::Err<Fault>>()));
+        assert_eq!(size_of::<Flaw>(), 8);
+        // With pointers of 32 bits it takes one word more than that of a fault alone.
+        #[cfg(target_pointer_width = "64")]
+        assert_eq!(size_of::<nom::Err<Flaw>>(), size_of::<nom::Err<Fault>>());
         for fault in Fault::ALL {
             assert!(fault.reason().is_failure() && !fault.field().is_empty());
             assert!(fault.rule().contains("MQTT-") || fault.rule().contains("section"), "{fault}");
