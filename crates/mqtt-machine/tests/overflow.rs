@@ -325,3 +325,23 @@ fn qos_0_is_dropped_while_its_consumer_is_behind_and_the_rest_is_not() {
     bench.receive(&incoming(QoS::AtMostOnce, 0));
     assert_eq!(bench.receipts().len(), 1);
 }
+
+#[test]
+fn an_older_value_is_known_when_the_newest_has_gone_another_way() {
+    let mut config = with(Overflow::Wait, 100);
+    config.clean_start = mqtt_machine::CleanStart::Never;
+    let mut bench = Bench::new(config.clone().durable(true));
+    publish(&mut bench, to("a", "1"));
+    publish(&mut bench, to("a", "2").qos(QoS::AtMostOnce));
+    config.overflow = Overflow::LastValue;
+    bench.machine.reconfigure(bench.now, Arc::new(config.durable(true)));
+    bench.machine.connect(bench.now).unwrap();
+    publish(&mut bench, to("b", "3"));
+    bench.machine.disconnect(bench.now, mqtt_machine::Disconnect::new(Duration::ZERO)).unwrap();
+    bench.events();
+    // Of those that waited only QoS 0 has gone.
+    publish(&mut bench, to("a", "4"));
+    let snapshot = bench.machine.session();
+    let payload = |(_, _, message): &(_, _, Option<Message>)| message.as_ref().map(Message::payload_lossy);
+    assert_eq!(snapshot.publications.iter().filter_map(payload).collect::<Vec<_>>(), ["3", "4"]);
+}

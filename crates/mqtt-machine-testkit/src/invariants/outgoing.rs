@@ -148,6 +148,8 @@ pub(super) struct Outgoing {
     pub(super) resent: usize,
     /// Publications may leave with a lower QoS and without retain.
     lowers: bool,
+    /// The next that is accepted may have been dropped for others.
+    next_is_doubtful: bool,
 }
 
 /// What is accepted, and what is read from records.
@@ -163,6 +165,7 @@ impl Outgoing {
 
     pub(super) fn accept(&mut self, op: OpId, message: Message, now: Instant) {
         self.bytes += message.cost();
+        let doubtful = core::mem::take(&mut self.next_is_doubtful);
         self.publications.insert(
             op,
             Publication {
@@ -174,7 +177,7 @@ impl Outgoing {
                 sent: false,
                 told: false,
                 unfit: false,
-                doubtful: false,
+                doubtful,
                 misanswered: false,
                 taken: None,
             },

@@ -16,9 +16,9 @@ use core::time::Duration;
 
 use mqtt_machine::packet::{AckKind, PropertiesBuf, Property, PropertyId, Sender};
 use mqtt_machine::{
-    Authentication, Backoff, CleanStart, Config, Limits, LostSession, Message, Offline, PacketId,
-    ProtocolVersion, QoS, ReasonCode, Secret, Server, Subscribe, Subscription, TopicFilter, TopicName,
-    TransportEvent,
+    Authentication, Backoff, Behind, CleanStart, Config, Limits, LostSession, Message, Offline, Overflow,
+    PacketId, Priority, ProtocolVersion, QoS, ReasonCode, Secret, Server, Subscribe, Subscription,
+    TopicFilter, TopicName, TransportEvent, Watchdog,
 };
 
 use crate::generate::{
@@ -127,6 +127,16 @@ impl Setup {
         self.seed % 4 != 2
     }
 
+    /// What becomes of messages that find no room; drawn in the same way.
+    const fn overflow(&self) -> Overflow {
+        match self.seed / 4 % 8 {
+            4 => Overflow::LastValue,
+            5 => Overflow::DropNewest,
+            6 | 7 => Overflow::DropOldest,
+            _ => Overflow::Wait,
+        }
+    }
+
     /// The configuration.
     pub fn config(&self) -> Config {
         let mut config = Config::new(Server::new("s"))
@@ -143,7 +153,10 @@ impl Setup {
             .topic_alias_maximum(self.topic_alias_maximum)
             .maximum_packet_size(self.maximum_packet_size)
             .limits(self.limits)
+            .overflow(self.overflow())
             .backoff(Backoff { attempts: self.attempts, ..Backoff::DEFAULT });
+        config.behind = if self.seed % 5 == 4 { Behind::DropQoS0 } else { Behind::StopReading };
+        config.watchdog = (self.seed % 7 == 6).then(|| Watchdog::reconnect_after(Duration::from_secs(30)));
         config.request_problem_information = self.request_problem_information;
         if self.authenticates {
             let initial_data = Some(Secret::new(&b"first"[..]));
@@ -299,6 +312,12 @@ fn message(choices: &mut Choices<'_>, version: ProtocolVersion) -> Message {
     let mut message = Message::new(topic(choices), payload(choices).into());
     message.qos = qos(choices);
     message.retain = choices.one_in(8);
+    // Some are more urgent, and some less; what earlier choices meant stays.
+    message.priority = match message.payload.len() % 6 {
+        4 => Priority::Low,
+        5 => Priority::High,
+        _ => Priority::Normal,
+    };
     message.properties = properties(choices, version, Spot::Publish(Sender::Client));
     message
 }

@@ -131,8 +131,8 @@ pub(crate) struct Outgoing {
     pushed: Option<u32>,
     /// Where the entry is that the next record speaks of, perhaps.
     hint: Option<u32>,
-    /// The newest entry that waits under each topic, where that was asked for.
-    newest: Option<BTreeMap<TopicName, u32>>,
+    /// The newest entry that waits under each topic and how many do, where that was asked for.
+    newest: Option<BTreeMap<TopicName, (u32, usize)>>,
 }
 
 /// One list for each [`Priority`].
@@ -221,10 +221,16 @@ impl Outgoing {
     /// The newest entry that waits under this topic.
     pub(crate) fn newest_of(&self, topic: &TopicName) -> Option<u32> {
         if let Some(newest) = &self.newest {
-            return newest.get(topic).copied();
+            return newest.get(topic).map(|(slot, _)| *slot);
         }
+        self.find_newest(topic, None)
+    }
+
+    /// The newest entry that waits under this topic, but for one, by looking at all.
+    fn find_newest(&self, topic: &TopicName, but: Option<u32>) -> Option<u32> {
         let under = |slot: &u32| self.message(*slot).is_some_and(|message| message.topic == *topic);
-        self.slots(Stage::Waiting).filter(under).max_by_key(|slot| self.get(*slot).map(|entry| entry.op))
+        let slots = self.slots(Stage::Waiting).filter(|slot| Some(*slot) != but);
+        slots.filter(under).max_by_key(|slot| self.get(*slot).map(|entry| entry.op))
     }
 
     /// Keeps an index of the newest entry of each topic, or none.
@@ -239,20 +245,30 @@ impl Outgoing {
 
     /// The entry waits now, or does not any more.
     fn index(&mut self, slot: u32, waits: bool) {
-        let Some(newest) = &mut self.newest else { return };
-        let Some(entry) = self.slots.get(slot as usize).and_then(Option::as_ref) else { return };
-        let Owed::Waiting(message) = &entry.owed else { return };
-        let known = newest.get(&message.topic).copied();
-        if waits {
+        if self.newest.is_none() {
+            return;
+        }
+        let Some(Entry { op, owed: Owed::Waiting(message), .. }) = self.get(slot) else { return };
+        let (op, topic) = (*op, message.topic.clone());
+        let known = self.newest.as_ref().and_then(|newest| newest.get(&topic).copied());
+        let next = match (known, waits) {
+            (None, true) => Some((slot, 1)),
             // Those that are put back are older than those that wait.
-            let newer = known.and_then(|known| self.slots.get(known as usize)?.as_ref());
-            if newer.is_none_or(|newer| newer.op < entry.op) {
-                // The new key pins no more than its own message does.
-                newest.remove(&message.topic);
-                newest.insert(message.topic.clone(), slot);
+            (Some((newest, count)), true) => {
+                let is_newer = self.get(newest).is_none_or(|newest| newest.op < op);
+                Some((if is_newer { slot } else { newest }, count.saturating_add(1)))
             }
-        } else if known == Some(slot) {
-            newest.remove(&message.topic);
+            (Some((newest, count)), false) if count > 1 => {
+                let left = if newest == slot { self.find_newest(&topic, Some(slot)) } else { Some(newest) };
+                left.map(|newest| (newest, count.saturating_sub(1)))
+            }
+            (_, false) => None,
+        };
+        let Some(newest) = &mut self.newest else { return };
+        // The key pins no more than the message does that it leads to.
+        newest.remove(&topic);
+        if let Some(next) = next {
+            newest.insert(topic, next);
         }
     }
 

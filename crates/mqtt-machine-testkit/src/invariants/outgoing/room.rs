@@ -26,6 +26,7 @@ impl Outgoing {
         if self.certain(findings.now) != held {
             // The machine may have given some up that stand here still: which of the rest goes is not known.
             self.publications.values_mut().for_each(|publication| publication.doubtful = true);
+            self.next_is_doubtful = true;
             return true;
         }
         let victims = match overflow {
