@@ -345,3 +345,70 @@ fn an_older_value_is_known_when_the_newest_has_gone_another_way() {
     let payload = |(_, _, message): &(_, _, Option<Message>)| message.as_ref().map(Message::payload_lossy);
     assert_eq!(snapshot.publications.iter().filter_map(payload).collect::<Vec<_>>(), ["3", "4"]);
 }
+
+/// A message that is worth nothing after so many seconds.
+fn expiring(payload: &str, seconds: u32) -> Message {
+    to("t", payload).property(Property::MessageExpiryInterval(seconds)).unwrap()
+}
+
+#[test]
+fn what_expires_makes_room_without_a_connection() {
+    let mut bench = Bench::new(with(Overflow::Wait, 3));
+    publish(&mut bench, expiring("1", 10));
+    publish(&mut bench, expiring("2", 20).qos(QoS::AtMostOnce));
+    publish(&mut bench, to("t", "3"));
+    assert!(!bench.machine.has_room_for(&to("t", "4")));
+    bench.wake();
+    assert_eq!(bench.now, Instant::from_micros(10_000_000));
+    assert_eq!(bench.outcomes(), [(1, Outcome::Expired)]);
+    publish(&mut bench, expiring("4", 5));
+    bench.wake();
+    assert_eq!(bench.now, Instant::from_micros(15_000_000));
+    assert_eq!(bench.outcomes(), [(4, Outcome::Expired)]);
+    bench.wake();
+    assert_eq!(bench.outcomes(), [(2, Outcome::Expired)]);
+    assert_eq!(bench.machine.poll_timeout(), None, "the last one keeps its worth");
+    assert_eq!(bench.machine.metrics().expired, 3);
+    assert_eq!(connect(&mut bench), ["3"]);
+}
+
+#[test]
+fn many_messages_that_expire_one_after_the_other_are_looked_at_once_a_second() {
+    let mut bench = Bench::new(with(Overflow::Wait, 10_000));
+    for number in 0..5_000_u64 {
+        bench.now = Instant::from_micros(number);
+        publish(&mut bench, expiring("x", 10));
+    }
+    let mut wakes = 0;
+    while bench.machine.poll_timeout().is_some() {
+        bench.wake();
+        wakes += 1;
+    }
+    assert_eq!(bench.outcomes().len(), 5_000);
+    assert_eq!((wakes, bench.now), (2, Instant::from_micros(11_000_000)));
+}
+
+#[test]
+fn what_has_left_does_not_expire_and_what_waited_through_a_restart_does() {
+    let mut bench = Bench::connected(with(Overflow::Wait, 10));
+    publish(&mut bench, expiring("1", 10));
+    assert_eq!(leaving(&mut bench), ["1"]);
+    bench.cut();
+    bench.events();
+    bench.now = Instant::from_micros(60_000_000);
+    bench.machine.handle_timeout(bench.now);
+    assert!(bench.outcomes().is_empty());
+
+    let config = with(Overflow::Wait, 10).durable(true);
+    let mut before = Bench::new(config.clone());
+    publish(&mut before, expiring("1", 10));
+    let mut records = Vec::new();
+    while let Some(action) = before.machine.poll_action() {
+        if let mqtt_machine::Action::Store { record, .. } = action {
+            records.push(record);
+        }
+    }
+    let away = Duration::from_secs(7);
+    let restored = Machine::restore(Arc::new(config), 7, Instant::ZERO, away, records).unwrap();
+    assert_eq!(restored.poll_timeout(), Some(Instant::from_micros(3_000_000)));
+}

@@ -185,6 +185,8 @@ fn a_message_that_has_an_identifier_and_never_left_expires_all_the_same() {
         bench.machine.handle_stored(bench.now, Ok(JournalSeq::new(200)));
         assert_eq!(bench.sent().len(), 1);
         bench.now += Duration::from_secs(60);
+        bench.machine.handle_timeout(bench.now);
+        assert!(bench.outcomes().is_empty());
         bench.reconnect(true);
         let sent = bench.sent();
         assert!(matches!(sent.as_slice(), [line] if line.contains("dup")), "{sent:?}");

@@ -1,5 +1,7 @@
 //! Owns what a caller may ask for, and when it is refused. It must not know how it is then sent.
 
+use core::time::Duration;
+
 use crate::config::{Offline, Overflow, Unsupported};
 use crate::connection::Control;
 use crate::interface::{
@@ -90,6 +92,9 @@ impl Machine {
             let why = if offline { DropReason::Offline } else { DropReason::Overflow };
             self.end_publication(op, Outcome::Dropped(why), gate);
             return Ok(op);
+        }
+        if !message.properties.is_empty() {
+            self.expires(now, &message, Duration::ZERO);
         }
         if message.qos == QoS::AtMostOnce {
             self.session.outgoing.push(op, message);

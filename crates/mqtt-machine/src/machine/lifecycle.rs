@@ -400,10 +400,7 @@ impl Machine {
             }
         };
         let drain = self.drain.as_ref().filter(|_| !self.is_closing()).map(|drain| drain.until);
-        match (deadline, drain) {
-            (Some(deadline), Some(drain)) => Some(deadline.min(drain)),
-            (deadline, drain) => deadline.or(drain),
-        }
+        [deadline, drain, self.next_expiry].into_iter().flatten().min()
     }
 
     fn is_closing(&self) -> bool {
@@ -411,6 +408,7 @@ impl Machine {
     }
 
     pub(super) fn time_passed(&mut self, now: Instant) {
+        self.expire(now);
         match &mut self.state {
             State::Idle => {}
             State::Waiting { until } => {

@@ -2,6 +2,7 @@
 //! It must not know the wire beyond asking for packets, nor any I/O.
 
 mod commands;
+mod expiry;
 mod inbound;
 mod lifecycle;
 mod observe;
@@ -149,6 +150,8 @@ pub struct Machine {
     detached: usize,
     /// Bytes of messages whose receipts are out.
     incoming_bytes: usize,
+    /// When the first of the messages that wait may be worth nothing any more.
+    next_expiry: Option<Instant>,
     /// Messages of QoS 0 that were dropped since the consumer was told so.
     overrun: u64,
     /// What is counted; how much there is now is filled in when somebody asks.
@@ -192,6 +195,7 @@ impl Machine {
             completions: 0,
             detached: 0,
             incoming_bytes: 0,
+            next_expiry: None,
             overrun: 0,
             counters: Metrics::default(),
             resubscribe: Resubscribe::Done,
@@ -231,6 +235,7 @@ impl Machine {
             // Its key may be given to another publication from now on.
             machine.record(Record::Forgotten { op });
         }
+        machine.expires_later(now);
         machine.counters.accepted = machine.session.outgoing.len() as u64;
         Ok(machine)
     }
