@@ -171,7 +171,8 @@ pub(crate) fn run() -> Option<()> {
                     }
                 }
                 Event::Completed { outcome: Outcome::Disconnected(drained), .. } => {
-                    return (drained.undelivered == 0 && returned == MESSAGES && accepted == MESSAGES).then_some(());
+                    return (drained.undelivered == 0 && returned == MESSAGES && accepted == MESSAGES)
+                        .then_some(());
                 }
                 Event::ConnectFailed(_) | Event::Disconnected(_) if returned < MESSAGES => return None,
                 _ => {}
