@@ -3,16 +3,15 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use mqtt_machine_client::threads::Handle;
 use mqtt_machine_client::{
-    self as shared, CommandError, ConnectError, Connected, Delivery, Disconnect, Drained, IntoFilter,
-    Message, Options, QoS, RequestOptions, Subscribe, SubscribeError, block_until,
+    self as shared, CommandError, ConnectError, Disconnect, Drained, IntoOptions, block_until,
 };
 
 use crate::connector::Connector;
 use crate::run::Runner;
-use crate::streams::{Events, Requester, Subscription};
 
 /// The thread that drives a client, until somebody has joined it.
 #[derive(Debug)]
@@ -37,49 +36,41 @@ impl Background {
 /// Clones are cheap and mean the same client. When the last is dropped it disconnects in the background, as every adapter's.
 #[derive(Clone, Debug)]
 pub struct Client {
-    handle: shared::Client,
+    handle: Handle,
     background: Option<Arc<Background>>,
 }
 
 /// The ways to begin.
 impl Client {
     /// Connects, and returns after the first CONNACK. Failures that may pass are retried until the connect deadline
-    /// (30 s unless [`Options::connect_deadline`] says otherwise). The client runs in a thread of its own.
+    /// (30 s unless [`Options::connect_deadline`](crate::Options::connect_deadline) says otherwise). The client runs in a thread of its own.
     ///
     /// # Errors
     /// [`ConnectError::Endpoint`] for a URL that is none, [`ConnectError::GaveUp`] for a permanent refusal,
     /// [`ConnectError::Transport`] for a way to the server that cannot work (a file that is missing, a certificate that is not
     /// trusted), [`ConnectError::Timeout`] at the deadline, [`ConnectError::Runtime`] when the system has no thread or no
     /// descriptor left.
-    pub fn connect<O>(options: O) -> Result<Self, ConnectError>
-    where
-        O: TryInto<Options>,
-        ConnectError: From<O::Error>,
-    {
-        Self::start(options)?.first_connection()
+    pub fn connect<O: IntoOptions>(options: O) -> Result<Self, ConnectError> {
+        let client = Self::start(options)?;
+        client.first_connection()?;
+        Ok(client)
     }
 
     /// As [`connect`](Self::connect), over transports of your own.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
-    pub fn connect_with<O>(options: O, connector: Connector) -> Result<Self, ConnectError>
-    where
-        O: TryInto<Options>,
-        ConnectError: From<O::Error>,
-    {
-        Self::start_with(options, connector)?.first_connection()
+    pub fn connect_with<O: IntoOptions>(options: O, connector: Connector) -> Result<Self, ConnectError> {
+        let client = Self::start_with(options, connector)?;
+        client.first_connection()?;
+        Ok(client)
     }
 
     /// Returns at once and connects in the background, in a thread of its own, without an end of attempts.
     ///
     /// # Errors
     /// As [`connect`](Self::connect), for what can be known at once.
-    pub fn start<O>(options: O) -> Result<Self, ConnectError>
-    where
-        O: TryInto<Options>,
-        ConnectError: From<O::Error>,
-    {
+    pub fn start<O: IntoOptions>(options: O) -> Result<Self, ConnectError> {
         Self::spawn(Self::with_driver(options)?)
     }
 
@@ -87,11 +78,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn start_with<O>(options: O, connector: Connector) -> Result<Self, ConnectError>
-    where
-        O: TryInto<Options>,
-        ConnectError: From<O::Error>,
-    {
+    pub fn start_with<O: IntoOptions>(options: O, connector: Connector) -> Result<Self, ConnectError> {
         Self::spawn(Self::with_driver_and_connector(options, connector)?)
     }
 
@@ -99,11 +86,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn with_driver<O>(options: O) -> Result<(Self, Runner), ConnectError>
-    where
-        O: TryInto<Options>,
-        ConnectError: From<O::Error>,
-    {
+    pub fn with_driver<O: IntoOptions>(options: O) -> Result<(Self, Runner), ConnectError> {
         Self::parts(options, None)
     }
 
@@ -111,25 +94,20 @@ impl Client {
     ///
     /// # Errors
     /// As [`with_driver`](Self::with_driver).
-    pub fn with_driver_and_connector<O>(
+    pub fn with_driver_and_connector<O: IntoOptions>(
         options: O,
         connector: Connector,
-    ) -> Result<(Self, Runner), ConnectError>
-    where
-        O: TryInto<Options>,
-        ConnectError: From<O::Error>,
-    {
+    ) -> Result<(Self, Runner), ConnectError> {
         Self::parts(options, Some(connector))
     }
 
-    fn parts<O>(options: O, connector: Option<Connector>) -> Result<(Self, Runner), ConnectError>
-    where
-        O: TryInto<Options>,
-        ConnectError: From<O::Error>,
-    {
-        let (handle, driver) = shared::Client::new(options.try_into()?)?;
+    fn parts<O: IntoOptions>(
+        options: O,
+        connector: Option<Connector>,
+    ) -> Result<(Self, Runner), ConnectError> {
+        let (handle, driver) = shared::Client::new(options.into_options()?)?;
         let runner = Runner::new(driver, connector).map_err(|error| runtime(&error))?;
-        Ok((Self { handle, background: None }, runner))
+        Ok((Self { handle: Handle::new(handle), background: None }, runner))
     }
 
     fn spawn((mut client, runner): (Self, Runner)) -> Result<Self, ConnectError> {
@@ -142,89 +120,17 @@ impl Client {
         client.background = Some(Arc::new(Background(Mutex::new(Some(thread)))));
         Ok(client)
     }
-
-    fn first_connection(self) -> Result<Self, ConnectError> {
-        let deadline = Instant::now().checked_add(self.connect_deadline());
-        match block_until(self.handle.connected(), deadline) {
-            Some(Ok(_)) => Ok(self),
-            Some(Err(error)) => Err(error),
-            None => Err(self.connect_timeout()),
-        }
-    }
 }
 
-/// The calls that wait. They hold up the thread that makes them, and nothing else; none may be made by the thread that drives the
-/// client.
+/// How it ends. All else is [`Handle`]'s.
 impl Client {
-    /// The handle that all adapters share, with futures instead of calls that block: for [`Runner::until`] and
-    /// [`block_until`].
-    pub const fn handle(&self) -> &shared::Client {
-        &self.handle
-    }
-
-    /// Publishes a message: returns when it is accepted, which it is at once when there is room. What it gives is the way to
-    /// the [`Outcome`](shared::Outcome), to be [waited](Delivery::wait) for or dropped.
-    ///
-    /// # Errors
-    /// [`CommandError`] when it can never be accepted; also [`CommandError::is_full`] while reading is paused, so that a thread that
-    /// publishes from its receive loop always comes back to receiving.
-    pub fn publish(&self, message: Message) -> Result<Delivery, CommandError> {
-        self.handle.publish(message).wait()
-    }
-
-    /// Subscribes to a filter: returns when the server has granted it, with the messages of this filter. Without a connection it waits
-    /// for one, for as long as it takes: [`block_until`] has a deadline.
-    ///
-    /// # Errors
-    /// [`SubscribeError`] when the server refuses it, or the client ends before.
-    pub fn subscribe(&self, filter: impl IntoFilter, qos: QoS) -> Result<Subscription, SubscribeError> {
-        subscribed(self.handle.subscribe(filter, qos))
-    }
-
-    /// Subscribes to several filters at once, or with 5.0 options and properties: one stream for all of them. It is an
-    /// error when the server refuses all filters; [`Subscription::granted`] tells which it granted.
-    ///
-    /// # Errors
-    /// As [`subscribe`](Self::subscribe).
-    pub fn subscribe_with(&self, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        subscribed(self.handle.subscribe_with(request))
-    }
-
-    /// The messages that belong to no other stream, from now on: those of a resumed session, for instance.
-    pub fn messages(&self) -> Subscription {
-        self.handle.messages().into()
-    }
-
-    /// Asks, and gets the answers, of other clients.
-    pub fn requester(&self) -> Requester {
-        self.handle.requester().into()
-    }
-
-    /// As [`requester`](Self::requester), with other options.
-    pub fn requester_with(&self, options: RequestOptions) -> Requester {
-        self.handle.requester_with(options).into()
-    }
-
-    /// What happens to the connection, from now on.
-    pub fn events(&self) -> Events {
-        self.handle.events().into()
-    }
-
-    /// Waits for a connection: returns at once when there is one.
-    ///
-    /// # Errors
-    /// That the client gave up or has ended, or that the way to the server fails in a way that does not pass by itself.
-    pub fn connected(&self) -> Result<Connected, ConnectError> {
-        block_until(self.handle.connected(), None).unwrap_or(Err(ConnectError::Closed))
-    }
-
     /// Ends the client: what was accepted is brought to its end within 5 s, then the server is told. Returns when that is done and
     /// the background thread has ended. Gives what became of the publications that were open.
     ///
     /// # Errors
     /// [`CommandError::Closed`] when the client has ended before.
     pub fn disconnect(&self) -> Result<Drained, CommandError> {
-        self.ended(block_until(self.handle.disconnect(), None))
+        self.ended(block_until(self.handle.handle().disconnect(), None))
     }
 
     /// As [`disconnect`](Self::disconnect), within this time.
@@ -232,7 +138,7 @@ impl Client {
     /// # Errors
     /// As [`disconnect`](Self::disconnect).
     pub fn drain(&self, deadline: Duration) -> Result<Drained, CommandError> {
-        self.ended(block_until(self.handle.drain(deadline), None))
+        self.ended(block_until(self.handle.handle().drain(deadline), None))
     }
 
     /// As [`disconnect`](Self::disconnect), within a time of its own, or with a reason code, a reason and properties (5.0).
@@ -240,7 +146,7 @@ impl Client {
     /// # Errors
     /// As [`disconnect`](Self::disconnect).
     pub fn disconnect_with(&self, request: Disconnect) -> Result<Drained, CommandError> {
-        self.ended(block_until(self.handle.disconnect_with(request), None))
+        self.ended(block_until(self.handle.handle().disconnect_with(request), None))
     }
 
     fn ended(&self, result: Option<Result<Drained, CommandError>>) -> Result<Drained, CommandError> {
@@ -252,18 +158,13 @@ impl Client {
 }
 
 impl Deref for Client {
-    type Target = shared::Client;
+    type Target = Handle;
 
-    fn deref(&self) -> &Self::Target {
+    fn deref(&self) -> &Handle {
         &self.handle
     }
 }
 
 fn runtime(error: &std::io::Error) -> ConnectError {
     ConnectError::Runtime(format!("the system does not let the client run: {error}"))
-}
-
-fn subscribed(subscribing: shared::Subscribing) -> Result<Subscription, SubscribeError> {
-    let closed = SubscribeError::Command(CommandError::Closed);
-    Ok(block_until(subscribing, None).unwrap_or(Err(closed))?.into())
 }

@@ -3,17 +3,13 @@
 use std::ops::ControlFlow;
 
 use mqtt_machine_client::{
-    ConnectError, Incoming, IntoFilter, Message, OneShotError, Options, Outcome, QoS, block_until, one_shot,
+    Incoming, IntoFilter, IntoOptions, Message, OneShotError, Options, Outcome, QoS, block_until, one_shot,
 };
 
 use crate::Client;
 
-fn connect<O>(options: O) -> Result<Client, OneShotError>
-where
-    O: TryInto<Options>,
-    ConnectError: From<O::Error>,
-{
-    let options = options.try_into().map_err(ConnectError::from)?;
+fn connect<O: IntoOptions>(options: O) -> Result<Client, OneShotError> {
+    let options = options.into_options()?;
     Ok(Client::connect::<Options>(one_shot::options(options))?)
 }
 
@@ -35,11 +31,7 @@ fn finished<T>(work: impl Future<Output = Result<T, OneShotError>>) -> Result<T,
 /// # Errors
 /// [`OneShotError::Connect`], or [`OneShotError::Command`] when the message can never be accepted. What the server says to it is
 /// the outcome.
-pub fn publish_single<O>(options: O, message: Message) -> Result<Outcome, OneShotError>
-where
-    O: TryInto<Options>,
-    ConnectError: From<O::Error>,
-{
+pub fn publish_single<O: IntoOptions>(options: O, message: Message) -> Result<Outcome, OneShotError> {
     let outcomes = publish_multiple(options, [message])?;
     Ok(outcomes.into_iter().next().unwrap_or(Outcome::Unknown))
 }
@@ -48,14 +40,10 @@ where
 ///
 /// # Errors
 /// As [`publish_single`]; messages before one that can never be accepted are published all the same.
-pub fn publish_multiple<O>(
+pub fn publish_multiple<O: IntoOptions>(
     options: O,
     messages: impl IntoIterator<Item = Message>,
-) -> Result<Vec<Outcome>, OneShotError>
-where
-    O: TryInto<Options>,
-    ConnectError: From<O::Error>,
-{
+) -> Result<Vec<Outcome>, OneShotError> {
     let client = connect(options)?;
     finished(one_shot::publish(client.handle(), messages))
 }
@@ -74,16 +62,12 @@ where
 /// # Errors
 /// [`OneShotError::Connect`], [`OneShotError::Subscribe`] when no filter is granted, [`OneShotError::Ended`] when the client gives
 /// up connecting again.
-pub fn subscribe_simple<O, F: IntoFilter>(
+pub fn subscribe_simple<O: IntoOptions, F: IntoFilter>(
     options: O,
     filters: impl IntoIterator<Item = F>,
     qos: QoS,
     count: usize,
-) -> Result<Vec<Message>, OneShotError>
-where
-    O: TryInto<Options>,
-    ConnectError: From<O::Error>,
-{
+) -> Result<Vec<Message>, OneShotError> {
     let client = connect(options)?;
     finished(one_shot::take(client.handle(), filters, qos, count))
 }
@@ -93,16 +77,12 @@ where
 ///
 /// # Errors
 /// As [`subscribe_simple`].
-pub fn subscribe_callback<O, F: IntoFilter>(
+pub fn subscribe_callback<O: IntoOptions, F: IntoFilter>(
     options: O,
     filters: impl IntoIterator<Item = F>,
     qos: QoS,
     take: impl FnMut(Incoming) -> ControlFlow<()>,
-) -> Result<(), OneShotError>
-where
-    O: TryInto<Options>,
-    ConnectError: From<O::Error>,
-{
+) -> Result<(), OneShotError> {
     let client = connect(options)?;
     finished(one_shot::receive(client.handle(), filters, qos, take))
 }

@@ -70,7 +70,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Everything that does not wait is [`mqtt_machine_client::Client`], which this crate's [`Client`] dereferences to: the same calls in
+//! Everything that does not wait is [`mqtt_machine_client::Client`], which this crate's [`Client`] dereferences to by way of [`Handle`]: the same calls in
 //! every adapter.
 #![cfg_attr(
     not(test),
@@ -90,12 +90,11 @@ mod helpers;
 mod network;
 mod run;
 mod socket;
-mod streams;
 
 pub use mqtt_machine_client::*;
 
 pub use client::Client;
 pub use connector::Connector;
 pub use helpers::{publish_multiple, publish_single, subscribe_callback, subscribe_simple};
+pub use mqtt_machine_client::threads::{Events, Handle, Requester, Subscription};
 pub use run::{Runner, Step};
-pub use streams::{Events, Requester, Subscription};

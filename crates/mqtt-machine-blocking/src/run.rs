@@ -110,7 +110,7 @@ impl Runner {
     }
 
     /// Steps until `future` is ready, for at most `timeout`: so a thread that drives a client itself waits for what
-    /// [`Client::handle`](crate::Client::handle) gives. `None` when the time is up or the client has ended before; the future is
+    /// [`Client::handle`](crate::Handle::handle) gives. `None` when the time is up or the client has ended before; the future is
     /// dropped then. Lend it, as `&mut future`, to go on waiting.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ impl Write for Dripping {
 
 impl Adapter for InThreads {
     fn start(&self, options: Options) -> Result<Client, ConnectError> {
-        mqtt_machine_blocking::Client::start(options).map(|client| (*client).clone())
+        mqtt_machine_blocking::Client::start(options).map(|client| client.handle().clone())
     }
 
     fn start_dripping(&self, options: Options, drip: Drip) -> Result<Client, ConnectError> {
@@ -42,7 +42,7 @@ impl Adapter for InThreads {
             let [reader, writer] = halves.map(|stream| Dripping { stream, drip: drip.clone() });
             Ok((reader, writer, move || drop(stream.shutdown(Shutdown::Both))))
         });
-        mqtt_machine_blocking::Client::start_with(options, connector).map(|client| (*client).clone())
+        mqtt_machine_blocking::Client::start_with(options, connector).map(|client| client.handle().clone())
     }
 
     fn threads_per_client(&self) -> usize {

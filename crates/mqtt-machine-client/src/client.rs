@@ -102,7 +102,8 @@ impl Client {
     /// again: the future then gives the way to the outcome of the message that was, also when that was accepted, or has ended,
     /// in a process before this one, with a [store](Options::store). So who does not know whether it has published asks again.
     ///
-    /// A key is known until [`forget`](Self::forget); of publications that have ended the newest 10,000 are.
+    /// A key is known until [`forget`](Self::forget); of publications that have ended the newest
+    /// [`keyed_outcomes`](mqtt_machine::Limits::keyed_outcomes) are.
     ///
     /// ```no_run
     /// # async fn example(client: mqtt_machine_client::Client) -> Result<(), Box<dyn std::error::Error>> {

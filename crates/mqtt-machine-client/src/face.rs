@@ -49,11 +49,7 @@ macro_rules! face {
             /// [`ConnectError::Endpoint`](::mqtt_machine_client::ConnectError) for a URL that is none, `GaveUp` for a permanent
             /// refusal, `Transport` for a way to the server that cannot work (a file that is missing, a certificate that is not
             /// trusted), `Timeout` at the deadline, `Runtime` where no task can be spawned.
-            pub async fn connect<O>(options: O) -> Result<Self, $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
-            {
+            pub async fn connect<O: $crate::IntoOptions>(options: O) -> Result<Self, $crate::ConnectError> {
                 Self::first(options, None).await
             }
 
@@ -61,14 +57,10 @@ macro_rules! face {
             ///
             /// # Errors
             /// As [`connect`](Self::connect).
-            pub async fn connect_with<O>(
+            pub async fn connect_with<O: $crate::IntoOptions>(
                 options: O,
                 connector: Connector,
-            ) -> Result<Self, $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
-            {
+            ) -> Result<Self, $crate::ConnectError> {
                 Self::first(options, Some(connector)).await
             }
 
@@ -76,11 +68,7 @@ macro_rules! face {
             ///
             /// # Errors
             /// As [`connect`](Self::connect), for what can be known at once.
-            pub fn start<O>(options: O) -> Result<Self, $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
-            {
+            pub fn start<O: $crate::IntoOptions>(options: O) -> Result<Self, $crate::ConnectError> {
                 Ok(Self::spawned(options, None)?.0)
             }
 
@@ -88,11 +76,10 @@ macro_rules! face {
             ///
             /// # Errors
             /// As [`start`](Self::start).
-            pub fn start_with<O>(options: O, connector: Connector) -> Result<Self, $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
-            {
+            pub fn start_with<O: $crate::IntoOptions>(
+                options: O,
+                connector: Connector,
+            ) -> Result<Self, $crate::ConnectError> {
                 Ok(Self::spawned(options, Some(connector))?.0)
             }
 
@@ -101,12 +88,9 @@ macro_rules! face {
             ///
             /// # Errors
             /// As [`start`](Self::start), but for the runtime.
-            pub fn with_driver<O>(
+            pub fn with_driver<O: $crate::IntoOptions>(
                 options: O,
             ) -> Result<(Self, impl ::std::future::Future<Output = ()> + Send + use<O>), $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
             {
                 let (client, run, _) = Self::parts(options, None)?;
                 Ok((client, run))
@@ -116,50 +100,38 @@ macro_rules! face {
             ///
             /// # Errors
             /// As [`with_driver`](Self::with_driver).
-            pub fn with_driver_and_connector<O>(
+            pub fn with_driver_and_connector<O: $crate::IntoOptions>(
                 options: O,
                 connector: Connector,
             ) -> Result<(Self, impl ::std::future::Future<Output = ()> + Send + use<O>), $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
             {
                 let (client, run, _) = Self::parts(options, Some(connector))?;
                 Ok((client, run))
             }
 
-            async fn first<O>(options: O, connector: Option<Connector>) -> Result<Self, $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
-            {
+            async fn first<O: $crate::IntoOptions>(
+                options: O,
+                connector: Option<Connector>,
+            ) -> Result<Self, $crate::ConnectError> {
                 let (client, runtime) = Self::spawned(options, connector)?;
                 $crate::first_connection(&client.0, &runtime).await?;
                 Ok(client)
             }
 
-            fn spawned<O>(
+            fn spawned<O: $crate::IntoOptions>(
                 options: O,
                 connector: Option<Connector>,
-            ) -> Result<(Self, $runtime), $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
-            {
+            ) -> Result<(Self, $runtime), $crate::ConnectError> {
                 let (client, run, runtime) = Self::parts(options, connector)?;
                 $spawn(run)?;
                 Ok((client, runtime))
             }
 
-            fn parts<O>(
+            fn parts<O: $crate::IntoOptions>(
                 options: O,
                 connector: Option<Connector>,
-            ) -> Result<(Self, $crate::Run<$runtime>, $runtime), $crate::ConnectError>
-            where
-                O: TryInto<$crate::Options>,
-                $crate::ConnectError: From<O::Error>,
-            {
-                let (client, driver) = $crate::Client::new(options.try_into()?)?;
+            ) -> Result<(Self, $crate::Run<$runtime>, $runtime), $crate::ConnectError> {
+                let (client, driver) = $crate::Client::new(options.into_options()?)?;
                 let runtime = $runtime { options: driver.socket_options(), connector };
                 let run = $crate::Run::new(driver, runtime.clone());
                 Ok((Self(client), run, runtime))
@@ -174,12 +146,8 @@ macro_rules! face {
             }
         }
 
-        async fn connect_once<O>(options: O) -> Result<Client, $crate::OneShotError>
-        where
-            O: TryInto<$crate::Options>,
-            $crate::ConnectError: From<O::Error>,
-        {
-            let options = options.try_into().map_err($crate::ConnectError::from)?;
+        async fn connect_once<O: $crate::IntoOptions>(options: O) -> Result<Client, $crate::OneShotError> {
+            let options = options.into_options()?;
             Ok(Client::connect::<$crate::Options>($crate::one_shot::options(options)).await?)
         }
 
@@ -198,14 +166,10 @@ macro_rules! face {
         ///
         /// # Errors
         /// `Connect`, or `Command` when the message can never be accepted. What the server says to it is the outcome.
-        pub async fn publish_single<O>(
+        pub async fn publish_single<O: $crate::IntoOptions>(
             options: O,
             message: $crate::Message,
-        ) -> Result<$crate::Outcome, $crate::OneShotError>
-        where
-            O: TryInto<$crate::Options>,
-            $crate::ConnectError: From<O::Error>,
-        {
+        ) -> Result<$crate::Outcome, $crate::OneShotError> {
             let outcomes = publish_multiple(options, [message]).await?;
             Ok(outcomes.into_iter().next().unwrap_or($crate::Outcome::Unknown))
         }
@@ -215,14 +179,10 @@ macro_rules! face {
         ///
         /// # Errors
         /// As [`publish_single`]; messages before one that can never be accepted are published all the same.
-        pub async fn publish_multiple<O>(
+        pub async fn publish_multiple<O: $crate::IntoOptions>(
             options: O,
             messages: impl IntoIterator<Item = $crate::Message>,
-        ) -> Result<Vec<$crate::Outcome>, $crate::OneShotError>
-        where
-            O: TryInto<$crate::Options>,
-            $crate::ConnectError: From<O::Error>,
-        {
+        ) -> Result<Vec<$crate::Outcome>, $crate::OneShotError> {
             $crate::one_shot::publish(&*connect_once(options).await?, messages).await
         }
 
@@ -241,16 +201,12 @@ macro_rules! face {
         ///
         /// # Errors
         /// `Connect`, `Subscribe` when no filter is granted, `Ended` when the client gives up connecting again.
-        pub async fn subscribe_simple<O, F: $crate::IntoFilter>(
+        pub async fn subscribe_simple<O: $crate::IntoOptions, F: $crate::IntoFilter>(
             options: O,
             filters: impl IntoIterator<Item = F>,
             qos: $crate::QoS,
             count: usize,
-        ) -> Result<Vec<$crate::Message>, $crate::OneShotError>
-        where
-            O: TryInto<$crate::Options>,
-            $crate::ConnectError: From<O::Error>,
-        {
+        ) -> Result<Vec<$crate::Message>, $crate::OneShotError> {
             $crate::one_shot::take(&*connect_once(options).await?, filters, qos, count).await
         }
 
@@ -259,16 +215,12 @@ macro_rules! face {
         ///
         /// # Errors
         /// As [`subscribe_simple`].
-        pub async fn subscribe_callback<O, F: $crate::IntoFilter>(
+        pub async fn subscribe_callback<O: $crate::IntoOptions, F: $crate::IntoFilter>(
             options: O,
             filters: impl IntoIterator<Item = F>,
             qos: $crate::QoS,
             take: impl FnMut($crate::Incoming) -> ::std::ops::ControlFlow<()>,
-        ) -> Result<(), $crate::OneShotError>
-        where
-            O: TryInto<$crate::Options>,
-            $crate::ConnectError: From<O::Error>,
-        {
+        ) -> Result<(), $crate::OneShotError> {
             $crate::one_shot::receive(&*connect_once(options).await?, filters, qos, take).await
         }
     };

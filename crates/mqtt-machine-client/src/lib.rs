@@ -62,7 +62,7 @@ pub use events::{ClientEvent, Events};
 pub use face::first_connection;
 pub use filter_map::FilterMap;
 pub use one_shot::OneShotError;
-pub use options::Options;
+pub use options::{IntoOptions, Options};
 pub use pipe::{HANDSHAKE_READ, News, Pipe};
 pub use prepare::{Attempt, NotNow, Prepared};
 pub use publish::{Delivery, Durable, NotDurable, Publish};

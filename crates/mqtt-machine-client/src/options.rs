@@ -10,6 +10,7 @@ use mqtt_machine::{Authentication, CleanStart, Config, ProtocolVersion, Secret, 
 use mqtt_machine_transport::{self as transport, Destination, Endpoint, EndpointError, RouteOptions};
 
 use crate::authenticate::{Authenticator, Method};
+use crate::error::ConnectError;
 use crate::prepare::{Attempt, NotNow, Prepare, Prepared};
 use crate::record::Record;
 use crate::socket::SocketOptions;
@@ -267,6 +268,25 @@ pub(crate) fn for_handle(config: Config, method: Option<&Method>, asks: bool, du
             Some(Authentication { method: method.method().to_owned(), initial_data: None });
     }
     config
+}
+
+/// What options are made of: a URL, an [`Endpoint`], a [`Config`] or [`Options`].
+pub trait IntoOptions {
+    /// The options.
+    ///
+    /// # Errors
+    /// [`ConnectError::Endpoint`] for a text that is no URL of a server.
+    fn into_options(self) -> Result<Options, ConnectError>;
+}
+
+impl<O> IntoOptions for O
+where
+    O: TryInto<Options>,
+    ConnectError: From<O::Error>,
+{
+    fn into_options(self) -> Result<Options, ConnectError> {
+        Ok(self.try_into()?)
+    }
 }
 
 impl From<Config> for Options {

@@ -7,10 +7,11 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
+use mqtt_machine::journal::PublishKey;
 use mqtt_machine::{
-    Action, Answer, Command, Config, Disconnect, Event, Input, Instant, JournalSeq, Machine, Message, OpId,
-    Output, ReasonCode, Receipt, Refused, Reply, Server, StoreError, Subscribe, TransportEvent, TransportId,
-    Unsubscribe,
+    Action, Answer, Command, Config, Disconnect, Event, Input, Instant, JournalSeq, KeyedPublication,
+    Machine, Message, OpId, Output, ReasonCode, Receipt, Refused, Reply, Server, StoreError, Subscribe,
+    TransportEvent, TransportId, Unsubscribe,
 };
 use mqtt_machine_transport::LayerError;
 
@@ -363,6 +364,24 @@ impl Stack {
     /// As [`Machine::publish`].
     pub fn publish(&mut self, now: Instant, message: Message) -> Result<OpId, Refused> {
         self.machine.publish(now, message)
+    }
+
+    /// As [`Machine::publish_keyed`].
+    ///
+    /// # Errors
+    /// As [`Machine::publish_keyed`].
+    pub fn publish_keyed(
+        &mut self,
+        now: Instant,
+        key: PublishKey,
+        message: Message,
+    ) -> Result<KeyedPublication, Refused> {
+        self.machine.publish_keyed(now, key, message)
+    }
+
+    /// As [`Machine::forget`].
+    pub fn forget(&mut self, now: Instant, key: &PublishKey) {
+        self.machine.forget(now, key);
     }
 
     /// As [`Machine::subscribe`].

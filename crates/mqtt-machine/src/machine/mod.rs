@@ -336,7 +336,8 @@ impl Machine {
     /// again: what comes back tells how far the one that was is. With a store that holds across restarts, so that a caller who
     /// does not know whether it has published asks again.
     ///
-    /// A key is known from here until [`forget`](Self::forget); of publications that have ended the newest 10,000 are. A server
+    /// A key is known from here until [`forget`](Self::forget); of publications that have ended the newest
+    /// [`keyed_outcomes`](crate::Limits::keyed_outcomes) are. A server
     /// that takes only QoS 0 ends that: what is lowered to it has no key.
     ///
     /// # Errors

@@ -4,19 +4,23 @@ use std::future::poll_fn;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use mqtt_machine_client::{
-    self as shared, ClientEvent, Codes, CommandError, Incoming, Message, RequestError, StreamLimit,
-    SubscribeError, TryRecvError, block_until,
-};
+use mqtt_machine::{Codes, Message};
 
-/// The messages of some filters, in the order of their arrival: [`mqtt_machine_client::Subscription`] for threads.
+use crate::backlog::StreamLimit;
+use crate::error::{CommandError, SubscribeError, TryRecvError};
+use crate::events::ClientEvent;
+use crate::request::RequestError;
+use crate::subscription::Incoming;
+use crate::wake::block_until;
+
+/// The messages of some filters, in the order of their arrival: [`crate::Subscription`] for threads.
 ///
 /// An iterator over what arrives, which waits for every message and ends with the client. Each message is acknowledged when it is
 /// dropped, so at the end of its turn of a `for` loop. `for message in &mut subscription` can be left with the subscription
 /// kept; dropping the subscription unsubscribes.
 #[derive(Debug)]
 #[must_use = "dropping it unsubscribes"]
-pub struct Subscription(shared::Subscription);
+pub struct Subscription(crate::Subscription);
 
 impl Subscription {
     /// The answer of the server to the request: one code for each filter, in the order of the request; those of 0x80
@@ -75,27 +79,27 @@ impl Iterator for Subscription {
     }
 }
 
-impl From<shared::Subscription> for Subscription {
-    fn from(subscription: shared::Subscription) -> Self {
+impl From<crate::Subscription> for Subscription {
+    fn from(subscription: crate::Subscription) -> Self {
         Self(subscription)
     }
 }
 
-impl From<Subscription> for shared::Subscription {
+impl From<Subscription> for crate::Subscription {
     fn from(subscription: Subscription) -> Self {
         subscription.0
     }
 }
 
-/// What happens to the connection: [`mqtt_machine_client::Events`] for threads. An iterator that waits for every event and ends
+/// What happens to the connection: [`crate::Events`] for threads. An iterator that waits for every event and ends
 /// with the client.
 #[derive(Debug)]
 #[must_use = "events are kept for nobody else"]
-pub struct Events(shared::Events);
+pub struct Events(crate::Events);
 
 impl Events {
     /// How many unread events are kept.
-    pub const CAPACITY: usize = shared::Events::CAPACITY;
+    pub const CAPACITY: usize = crate::Events::CAPACITY;
 
     /// Waits for the next event; `None` when the client has ended.
     pub fn recv(&mut self) -> Option<ClientEvent> {
@@ -124,16 +128,16 @@ impl Iterator for Events {
     }
 }
 
-impl From<shared::Events> for Events {
-    fn from(events: shared::Events) -> Self {
+impl From<crate::Events> for Events {
+    fn from(events: crate::Events) -> Self {
         Self(events)
     }
 }
 
-/// Asks, and gets the answers: [`mqtt_machine_client::Requester`] for threads, which it dereferences to. Clones are cheap and mean
+/// Asks, and gets the answers: [`crate::Requester`] for threads, which it dereferences to. Clones are cheap and mean
 /// the same requester.
 #[derive(Clone, Debug)]
-pub struct Requester(shared::Requester);
+pub struct Requester(crate::Requester);
 
 impl Requester {
     /// Publishes a request and waits for its answer, for as long as the requester's options say.
@@ -146,15 +150,15 @@ impl Requester {
 }
 
 impl Deref for Requester {
-    type Target = shared::Requester;
+    type Target = crate::Requester;
 
     fn deref(&self) -> &Self::Target {
         &self.0
     }
 }
 
-impl From<shared::Requester> for Requester {
-    fn from(requester: shared::Requester) -> Self {
+impl From<crate::Requester> for Requester {
+    fn from(requester: crate::Requester) -> Self {
         Self(requester)
     }
 }
