@@ -78,9 +78,9 @@ impl Policies {
         config
     }
 
-    /// Whether there may be no room for a message.
-    pub(super) fn may_refuse(self) -> bool {
-        self.most < usize::MAX && self.overflow != Overflow::DropNewest
+    /// Whether there may be no room for a message; under every policy where outcomes wait to be taken.
+    pub(super) const fn may_refuse(self) -> bool {
+        self.most < usize::MAX
     }
 
     const fn drops(self) -> bool {
