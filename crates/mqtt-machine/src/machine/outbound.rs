@@ -349,7 +349,7 @@ impl Machine {
         if let Some(highest) = self.highest_qos()
             && message.qos > highest
         {
-            self.session.outgoing.expect(slot);
+            self.session.outgoing.point_at(slot);
             let gate = self.record(Record::Downgraded { op, qos: highest });
             if let Some(entry) = self.session.outgoing.get_mut(slot) {
                 entry.gate = gate;
@@ -360,7 +360,7 @@ impl Machine {
             return false;
         }
         let Some(packet_id) = self.session.free_id() else { return false };
-        self.session.outgoing.expect(slot);
+        self.session.outgoing.point_at(slot);
         let gate = self.record(Record::Assigned { op, packet_id });
         if let Some(entry) = self.session.outgoing.get_mut(slot) {
             entry.gate = gate;
@@ -374,7 +374,7 @@ impl Machine {
         let (op, ended) = (entry.op, entry.ended);
         let journaled = !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce);
         if journaled {
-            self.session.outgoing.expect(slot);
+            self.session.outgoing.point_at(slot);
             return self.conclude(op, Record::Discarded { op }, outcome, ended);
         }
         self.session.outgoing.remove(slot);

@@ -133,7 +133,7 @@ impl Session {
                 self.outgoing.push(op, message);
             }
             Record::Assigned { op, packet_id } => {
-                let slot = self.first_waiting(op);
+                let slot = self.outgoing.find_waiting(op);
                 if let Some(slot) = slot {
                     self.outgoing.assign(slot, packet_id);
                     self.ids.insert(packet_id, IdUse::Publication(slot));
@@ -161,13 +161,13 @@ impl Session {
                 }
             }
             Record::Discarded { op } => {
-                if let Some(slot) = self.first_waiting(op) {
+                if let Some(slot) = self.outgoing.find_waiting(op) {
                     self.outgoing.remove(slot);
                     self.keyed.ended(op);
                 }
             }
             Record::Downgraded { op, qos } => {
-                if let Some(slot) = self.first_waiting(op) {
+                if let Some(slot) = self.outgoing.find_waiting(op) {
                     self.outgoing.downgrade(slot, qos);
                 }
                 if qos == QoS::AtMostOnce {
@@ -209,11 +209,11 @@ impl Session {
                 ensure(message.qos != QoS::AtMostOnce, "a publication of QoS 0 is not kept")
             }
             Record::Assigned { op, packet_id } => {
-                ensure(self.first_waiting(*op).is_some(), "no publication of this name waits")?;
+                ensure(self.outgoing.find_waiting(*op).is_some(), "no publication of this name waits")?;
                 ensure(!self.ids.contains(*packet_id), "the packet identifier is in use")
             }
             Record::Discarded { op } | Record::Downgraded { op, .. } => {
-                ensure(self.first_waiting(*op).is_some(), "no publication of this name waits")
+                ensure(self.outgoing.find_waiting(*op).is_some(), "no publication of this name waits")
             }
             Record::Ended { op, packet_id } => {
                 ensure(self.owner(*packet_id) == Some(*op), "no publication has this packet identifier")
@@ -284,10 +284,6 @@ impl Session {
             IdUse::Publication(slot) => Some(slot),
             IdUse::Request => None,
         }
-    }
-
-    fn first_waiting(&self, op: OpId) -> Option<u32> {
-        self.outgoing.find_waiting(op)
     }
 
     fn keep(&mut self, subscription: Subscription, identifier: Option<u32>) {

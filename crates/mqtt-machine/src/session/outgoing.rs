@@ -196,7 +196,7 @@ impl Outgoing {
     }
 
     /// The next record speaks of the entry in this slot: it need not be looked for.
-    pub(crate) const fn expect(&mut self, slot: u32) {
+    pub(crate) const fn point_at(&mut self, slot: u32) {
         self.hint = Some(slot);
     }
 
