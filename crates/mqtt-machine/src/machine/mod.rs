@@ -555,7 +555,7 @@ impl Machine {
         self.session.snapshot()
     }
 
-    /// What has been counted, and how much there is now. It costs no more however much there is.
+    /// What has been counted, and how much there is now. It costs no more however many messages there are.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         let outgoing = &self.session.outgoing;
