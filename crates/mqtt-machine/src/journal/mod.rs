@@ -103,7 +103,7 @@ pub enum Record {
         /// How it ended; its 5.0 properties are not kept.
         outcome: Option<Outcome>,
     },
-    /// The key of a publication that has ended is no longer known.
+    /// The key of a publication that has ended, or whose message a crash did not keep, is no longer known.
     Forgotten {
         /// Which.
         op: OpId,
