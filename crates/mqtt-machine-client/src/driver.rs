@@ -109,6 +109,15 @@ pub struct Turn {
     pub done: bool,
 }
 
+/// What became of the input.
+#[derive(Clone, Copy, Default)]
+struct Left {
+    /// Some was taken, and some is left.
+    more: bool,
+    /// What is left may hold whole packets, of which no more may be taken.
+    stopped: bool,
+}
+
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, sink: Sink, routes: Routes, keeper: Option<Keeper>) -> Self {
         let preparer = Preparer::new(shared.prepare.clone());
@@ -162,7 +171,8 @@ impl Driver {
                 }
             }
             self.start(state, now);
-            let more = self.transport.is_some_and(|id| self.tell(state, id, now));
+            let Left { more, stopped } =
+                self.transport.map_or(Left::default(), |id| self.tell(state, id, now));
             let due = state.machine.poll_timeout().is_some_and(|deadline| deadline <= now);
             if due {
                 state.machine.handle_timeout(now);
@@ -183,15 +193,17 @@ impl Driver {
             // What was transmitted, or could not be, may have ended commands.
             state.dispatch(now, &shared.clock, &mut self.wakes);
             self.act(state, now);
+            // What the machine stopped at it has not been offered since: nothing is read before it has.
+            let resumed = stopped && state.machine.read_capacity() > 0;
             let read_capacity = match (&self.transport, &self.pipe) {
                 (None, _) => 0,
-                _ if self.ending.is_some() => 0,
+                _ if resumed || self.ending.is_some() => 0,
                 (_, Some(pipe)) if !pipe.is_open() => HANDSHAKE_READ,
                 _ => state.machine.read_capacity(),
             };
-            state.reads_blocked = read_capacity == 0;
+            state.reads_blocked = read_capacity == 0 && !resumed;
             let deadline = state.deadline().map(|deadline| shared.clock.to_std(deadline));
-            let turn = Turn { read_capacity, deadline, due, more, done: state.is_closed() };
+            let turn = Turn { read_capacity, deadline, due, more: more || resumed, done: state.is_closed() };
             (turn, Recorded::take(state))
         };
         self.wakes.wake();
@@ -282,14 +294,14 @@ impl Driver {
         }
     }
 
-    /// Tells the machine what was written and read. True when input was taken and some is left.
-    fn tell(&mut self, state: &mut State, id: TransportId, now: mqtt_machine::Instant) -> bool {
+    /// Tells the machine what was written and read.
+    fn tell(&mut self, state: &mut State, id: TransportId, now: mqtt_machine::Instant) -> Left {
         let written = std::mem::take(&mut self.written);
         if written > 0 {
             state.machine.handle_sent(now, id, written);
         }
         if self.input.is_empty() {
-            return false;
+            return Left::default();
         }
         let before = self.input.len();
         state.machine.handle_input(now, id, &mut self.input);
@@ -300,7 +312,8 @@ impl Driver {
             // What was read may have come up as it was: its room serves the next read.
             std::mem::swap(&mut pipe.raw, &mut self.input);
         }
-        !self.input.is_empty() && self.input.len() < before
+        let left = !self.input.is_empty();
+        Left { more: left && self.input.len() < before, stopped: left && state.machine.read_capacity() == 0 }
     }
 
     /// Collects the tasks for the adapter.

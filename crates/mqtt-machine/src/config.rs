@@ -259,7 +259,8 @@ pub struct Limits {
     pub requests: usize,
     /// Subscriptions kept for restoring. Default 100,000.
     pub subscriptions: usize,
-    /// Bytes of delivered messages whose receipts are still out; reading stops at the bound. Default 32 MiB.
+    /// Bytes of delivered messages whose receipts are still out, and 32 for each acknowledgement that waits for an earlier one;
+    /// reading stops at the bound. Default 32 MiB.
     pub incoming_bytes: usize,
     /// Publications of QoS 1 and 2 in flight at once, within the server's Receive Maximum. Default 65,535.
     pub in_flight: u16,

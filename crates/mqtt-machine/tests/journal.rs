@@ -379,6 +379,52 @@ fn a_message_of_another_session_has_another_key() {
 }
 
 #[test]
+fn a_message_of_qos_1_under_the_identifier_of_an_abandoned_one_has_a_key_of_its_own() {
+    for settled in [false, true] {
+        let (mut bench, mut all) = begin(durable());
+        bench.receive(&incoming(QoS::ExactlyOnce, 9));
+        let (receipt, first) = delivery(&mut bench);
+        if settled {
+            bench.machine.settle(bench.now, receipt.clone(), ReasonCode::Success);
+            all.extend(records_of(&mut bench));
+        }
+        // The server loses the session, and the CONNACK that says so is lost with its connection: the next one resumes what began then.
+        for accepts in [false, true] {
+            bench.cut();
+            bench.wake();
+            bench.open();
+            bench.events();
+            if accepts {
+                bench.accept(true, Properties::EMPTY);
+            }
+        }
+        bench.receive(&incoming(QoS::AtLeastOnce, 9));
+        let (_, other) = delivery(&mut bench);
+        assert_ne!(other, first, "settled: {settled}");
+        assert_eq!(bench.machine.session().received, []);
+        // A process that dies before, or after, that is durable names it the same when it comes again.
+        let before = restored(durable(), rows(&all));
+        all.extend(records_of(&mut bench));
+        let after = restored(durable(), rows(&all));
+        for (mut bench, what) in [(before, "before"), (after, "after")] {
+            if !settled && what == "before" {
+                // Nothing is known of a message whose receipt had not come back.
+                continue;
+            }
+            bench.machine.connect(bench.now).unwrap();
+            bench.open();
+            bench.accept(true, Properties::EMPTY);
+            bench.receive(&incoming(QoS::AtLeastOnce, 9));
+            assert_eq!(delivery(&mut bench).1, other, "settled: {settled}, restored from {what}");
+        }
+        // The receipt of the abandoned one acknowledges nothing.
+        bench.sent();
+        bench.machine.settle(bench.now, receipt, ReasonCode::Success);
+        assert!(bench.sent().is_empty());
+    }
+}
+
+#[test]
 fn nothing_is_subscribed_to_before_the_name_of_the_session_is_durable() {
     let (mut bench, _) = begin(durable());
     bench.cut();

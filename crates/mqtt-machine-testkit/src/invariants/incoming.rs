@@ -79,6 +79,8 @@ pub(super) struct Incoming {
     due: VecDeque<(AckKind, PacketId, ReasonCode)>,
     aliases: BTreeMap<u16, Vec<u8>>,
     unacknowledged: BTreeSet<PacketId>,
+    /// Identifiers whose QoS 2 message ended because the server uses them anew: the journal is to be told of each.
+    abandoned: BTreeSet<PacketId>,
     /// The most that was held at once.
     pub(super) most: usize,
 }
@@ -107,9 +109,9 @@ impl Incoming {
         let Some(topic) = self.topic(publish, terms) else { return false };
         let mut serial = None;
         if let Some(packet_id) = publish.packet_id {
-            let known = self.unacknowledged.contains(&packet_id);
+            let awaited = self.unacknowledged.contains(&packet_id);
             if terms.version == ProtocolVersion::V5
-                && !known
+                && !awaited
                 && self.unacknowledged.len() >= terms.receive_maximum
             {
                 return false;
@@ -130,6 +132,10 @@ impl Incoming {
                     }
                     None => {}
                 }
+            }
+            // A server that uses the identifier anew has forgotten what it was of.
+            if publish.qos == QoS::AtLeastOnce && !awaited && self.known.remove(&packet_id).is_some() {
+                self.abandoned.insert(packet_id);
             }
             let next = self.first + self.unsettled.len() as u64;
             serial = Some(next);
@@ -156,6 +162,16 @@ impl Incoming {
         self.expected.push_back(expected);
         self.most = self.most.max(self.held());
         true
+    }
+
+    /// The journal is told that a message under this identifier has ended. True when that is of one that the server abandoned.
+    pub(super) fn recorded_end(&mut self, packet_id: PacketId) -> bool {
+        self.abandoned.remove(&packet_id)
+    }
+
+    /// Whether the journal is yet to be told of a message that the server abandoned.
+    pub(super) fn is_abandoned(&self, packet_id: PacketId) -> bool {
+        self.abandoned.contains(&packet_id)
     }
 
     /// Bytes of the topics that aliases of the server stand for.
@@ -213,6 +229,11 @@ impl Incoming {
         findings.ensure(self.expected.is_empty(), Invariant::Delivery, || {
             format!("{} messages that came are not told", self.expected.len())
         });
+    }
+
+    /// What is held of the inbound budget: an acknowledgement that waits for an earlier one costs 32 bytes.
+    pub(super) fn budget(&self) -> usize {
+        self.credit + 32 * self.unsettled.iter().filter(|entry| entry.reason.is_some()).count()
     }
 
     /// A receipt came back. `v5` tells whether the present connection is one of 5.0, if there is any, `open` whether it still

@@ -162,6 +162,13 @@ impl Journal {
         }
     }
 
+    /// The server uses this identifier for another message: nothing that leaves depends on what was recorded of the one before.
+    pub(super) fn starts_over(&mut self, packet_id: PacketId) {
+        for step in [Step::Received, Step::Completed] {
+            self.steps.remove(&(step, packet_id));
+        }
+    }
+
     /// What had not left does not leave any more: the next connection depends on the latest records.
     pub(super) fn connection_ended(&mut self) {
         for seqs in self.steps.values_mut() {

@@ -338,7 +338,7 @@ impl Model {
         self.findings.ensure(!(broken && vitals.is_connected), Invariant::Peer, || {
             "a packet broke a rule, and the connection stands".into()
         });
-        let credit = self.incoming.credit;
+        let credit = self.incoming.budget();
         let bound = |config: &Config| credit >= config.limits.incoming_bytes;
         let paused = bound(&self.config);
         let either = self.next.as_ref().is_some_and(|next| bound(next) != paused);

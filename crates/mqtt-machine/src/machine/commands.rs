@@ -304,14 +304,14 @@ impl Machine {
     pub(super) fn take_receipt(&mut self, now: Instant, receipt: &Receipt, reason: ReasonCode) {
         let paused = self.is_paused();
         self.incoming_bytes = self.incoming_bytes.saturating_sub(receipt.bytes);
-        if paused && !self.is_paused() {
-            self.reading_resumed(now);
-        }
-        self.tell_overrun();
         if receipt.acknowledges {
             self.session.incoming.settle(receipt.serial, reason);
             self.queue_acknowledgements();
         }
+        if paused && !self.is_paused() {
+            self.reading_resumed(now);
+        }
+        self.tell_overrun();
     }
 }
 

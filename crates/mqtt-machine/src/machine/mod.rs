@@ -292,7 +292,8 @@ impl Machine {
     }
 
     /// Takes whole frames from the front of `input` until a bound; what it leaves is the rest of a frame or, while
-    /// [`read_capacity`](Self::read_capacity) is 0, more than may be taken: call again when reading resumes.
+    /// [`read_capacity`](Self::read_capacity) is 0, more than may be taken: call again when reading resumes,
+    /// before more is read.
     ///
     /// Where the bytes are split never matters. Bytes of another transport than the present one are dropped.
     pub fn handle_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
@@ -525,7 +526,12 @@ impl Machine {
     /// for the server must not wait.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.incoming_bytes >= self.config.limits.incoming_bytes
+        self.held_bytes() >= self.config.limits.incoming_bytes
+    }
+
+    /// What is held of the inbound budget.
+    fn held_bytes(&self) -> usize {
+        self.incoming_bytes.saturating_add(self.session.incoming.waiting_bytes())
     }
 
     /// True between CONNACK and the end of that connection.
@@ -564,7 +570,7 @@ impl Machine {
             waiting,
             in_flight: outgoing.len().saturating_sub(waiting),
             outgoing_bytes: outgoing.bytes(),
-            incoming_bytes: self.incoming_bytes,
+            incoming_bytes: self.held_bytes(),
             memory_used: self.memory_used(),
             ..self.counters
         }

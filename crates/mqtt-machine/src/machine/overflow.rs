@@ -87,7 +87,7 @@ impl Machine {
     }
 
     fn is_behind(&self) -> bool {
-        self.incoming_bytes >= self.config.limits.incoming_bytes / 2
+        self.held_bytes() >= self.config.limits.incoming_bytes / 2
     }
 
     /// Whether a message of QoS 0 is dropped because the consumer is behind.

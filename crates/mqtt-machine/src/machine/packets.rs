@@ -288,9 +288,9 @@ impl Machine {
         let PublishHead { dup, qos, retain, packet_id } = head;
         let mut serial = 0;
         if let Some(packet_id) = packet_id {
-            let known = connection.unacknowledged.contains(packet_id);
+            let awaited = connection.unacknowledged.contains(packet_id);
             if connection.version == ProtocolVersion::V5
-                && !known
+                && !awaited
                 && connection.unacknowledged.len() >= usize::from(maximum)
             {
                 let what = "more unacknowledged publications than the client's Receive Maximum";
@@ -301,6 +301,9 @@ impl Machine {
             if qos == QoS::ExactlyOnce && self.is_duplicate(packet_id) {
                 self.counters.duplicates = self.counters.duplicates.saturating_add(1);
                 return Ok(());
+            }
+            if qos == QoS::AtLeastOnce && !awaited {
+                self.end_abandoned(packet_id);
             }
             let refusable = self.version() == ProtocolVersion::V5;
             serial = self.session.incoming.deliver(packet_id, qos, refusable);
@@ -322,6 +325,16 @@ impl Machine {
         let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some(), key };
         self.events.push_back(Event::Message { message, receipt });
         Ok(())
+    }
+
+    /// A QoS 1 message comes under an identifier whose QoS 2 message has not ended, and which this connection does not use: the
+    /// server has lost the session that it was of without our being told. The new message is not to have its name. A crash
+    /// before the record is durable changes nothing: the same arrival does the same again.
+    fn end_abandoned(&mut self, packet_id: PacketId) {
+        if self.session.incoming.known(packet_id).is_some() {
+            let generation = self.next_generation(packet_id);
+            self.record(Record::Completed { packet_id, generation });
+        }
     }
 
     /// Whether a QoS 2 message was delivered before `[MQTT-4.3.3-10]`; if so, it is acknowledged as far as it is settled.

@@ -44,11 +44,17 @@ pub(crate) struct Due {
     pub(crate) live: bool,
 }
 
+/// What an acknowledgement costs in [`Limits::incoming_bytes`](crate::Limits) while it waits for an earlier one.
+const WAITING: usize = 32;
+const _: () = assert!(size_of::<Unsettled>() <= WAITING);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Incoming {
     /// Serials are consecutive: the front has this one.
     first: u64,
     unsettled: VecDeque<Unsettled>,
+    /// How many of them are settled, and wait for an earlier one.
+    waiting: usize,
     known: PacketIdMap<Known>,
     /// How many messages have ended under an identifier, where the journal knows of any.
     generations: PacketIdMap<u32>,
@@ -59,6 +65,7 @@ impl Incoming {
         Self {
             first: 1,
             unsettled: VecDeque::new(),
+            waiting: 0,
             known: PacketIdMap::new(),
             generations: PacketIdMap::new(),
         }
@@ -103,15 +110,23 @@ impl Incoming {
 
     /// A receipt came back.
     pub(crate) fn settle(&mut self, serial: u64, reason: ReasonCode) {
-        if let Some(entry) = self.entry(serial) {
-            entry.settled.get_or_insert(reason);
+        if let Some(entry) = self.entry(serial).filter(|entry| entry.settled.is_none()) {
+            entry.settled = Some(reason);
+            self.waiting = self.waiting.saturating_add(1);
         }
+    }
+
+    /// The bytes of acknowledgements that wait for an earlier one. Without them a server that goes on sending, to a consumer that
+    /// settles all but one message, would find no bound.
+    pub(crate) const fn waiting_bytes(&self) -> usize {
+        self.waiting.saturating_mul(WAITING)
     }
 
     /// The next acknowledgement, in the order of arrival `[MQTT-4.6.0-2] [MQTT-4.6.0-3]`.
     pub(crate) fn next_due(&mut self) -> Option<Due> {
         let reason = self.unsettled.front()?.settled?;
         let entry = self.unsettled.pop_front()?;
+        self.waiting = self.waiting.saturating_sub(1);
         let serial = self.first;
         self.first = self.first.saturating_add(1);
         if self.unsettled.is_empty() && self.unsettled.capacity() > 1_024 {

@@ -79,6 +79,11 @@ impl Model {
                 self.journal.leaves(step, ack.packet_id, &mut self.findings);
             }
         }
+        if ack.kind == AckKind::PubAck && self.journal.keeps() {
+            self.findings.ensure(!self.incoming.is_abandoned(ack.packet_id), Invariant::Durable, || {
+                format!("PUBACK of {} left, and no record says that its QoS 2 message ended", ack.packet_id)
+            });
+        }
         if is_receivers(ack.kind) {
             self.incoming.acknowledged(ack.kind, ack.packet_id, ack.reason, &mut self.findings);
         } else {
@@ -185,6 +190,11 @@ impl Model {
                     _ => {}
                 }
                 self.journal.stored(*seq, record, &mut self.findings);
+                if let Record::Completed { packet_id, .. } = record
+                    && self.incoming.recorded_end(*packet_id)
+                {
+                    self.journal.starts_over(*packet_id);
+                }
             }
             _ => {}
         }

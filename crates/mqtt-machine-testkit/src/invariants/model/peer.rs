@@ -51,7 +51,7 @@ impl Model {
                     receive_maximum: usize::from(self.config.receive_maximum.max(1)),
                     alias_maximum: self.config.topic_alias_maximum,
                     drops_qos_0: self.config.behind == Behind::DropQoS0
-                        && self.incoming.credit >= self.config.limits.incoming_bytes / 2,
+                        && self.incoming.budget() >= self.config.limits.incoming_bytes / 2,
                 };
                 self.incoming.publish(publish, terms)
             }
