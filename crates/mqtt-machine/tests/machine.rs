@@ -314,6 +314,32 @@ fn reading_stops_at_the_inbound_budget_and_goes_on_when_receipts_come_back() {
 }
 
 #[test]
+fn acknowledgements_that_wait_for_an_earlier_one_cost_32_bytes_of_the_inbound_budget() {
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut config = config();
+        config.limits.incoming_bytes = 20_000;
+        let mut bench = Bench::connected(config);
+        bench.receive(&incoming(qos, 1, b"first"));
+        let first = bench.receipts().pop().unwrap();
+        let of_first = bench.machine.metrics().incoming_bytes;
+        // All but the first are settled at once.
+        let mut count = 0;
+        while bench.machine.read_capacity() > 0 {
+            assert_eq!(bench.machine.metrics().incoming_bytes, of_first + 32 * count);
+            bench.receive(&incoming(qos, 2 + count as u16, b"next"));
+            bench.settle_all(ReasonCode::Success);
+            count += 1;
+        }
+        assert!(of_first + 32 * count >= 20_000 && of_first + 32 * (count - 1) < 20_000, "{count}");
+        assert!(bench.machine.is_paused() && bench.sent().is_empty());
+        bench.machine.settle(bench.now, first, ReasonCode::Success);
+        assert!(bench.machine.read_capacity() > 0);
+        assert_eq!(bench.machine.metrics().incoming_bytes, 0);
+        assert_eq!(bench.sent().len(), count + 1);
+    }
+}
+
+#[test]
 fn a_driver_that_never_writes_makes_at_most_4096_control_packets_wait() {
     let mut bench = Bench::connected(config());
     let before = bench.machine.memory_used();
