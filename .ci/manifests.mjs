@@ -1,6 +1,6 @@
 // Reads `cargo metadata` from standard input. Checks that every published crate says what a registry wants to know, that all
 // dependencies have licences that go with ours, and prints the order in which the crates can be published. With --unpublished it
-// prints the names of the crates that are not.
+// prints the names of the crates that are not, with --libraries of those that are and can be used by others.
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -12,6 +12,12 @@ if (process.argv.includes("--unpublished")) {
     for (const { name } of members) {
         if (!isPublished(members.find((member) => member.name === name))) console.log(name);
     }
+    process.exit(0);
+}
+
+if (process.argv.includes("--libraries")) {
+    const isLibrary = ({ targets }) => targets.some(({ kind }) => kind.includes("lib"));
+    for (const { name } of members.filter(isPublished).filter(isLibrary)) console.log(name);
     process.exit(0);
 }
 
