@@ -21,11 +21,7 @@ fn carry_out(name: &str, arguments: &str) -> Result<String, String> {
 
 async fn serve(client: &Client) -> Result<(), Box<dyn Error>> {
     let filters = request_filters(&"commands/+".parse()?)?;
-    let mut request = Subscribe::new(Vec::new());
-    for filter in filters {
-        request = request.and(filter, QoS::AtLeastOnce);
-    }
-    let mut requests = client.subscribe_with(request).await?;
+    let mut requests = client.subscribe_with(Subscribe::to_all(filters, QoS::AtLeastOnce)).await?;
     println!("serving");
     while let Some(request) = requests.recv().await {
         let name = requested_topic(&request).trim_start_matches("commands/");

@@ -17,10 +17,7 @@ fn piece(offset: u64, payload: Vec<u8>) -> Result<Message, Box<dyn Error>> {
 }
 
 fn offset_of(message: &Message) -> Option<u64> {
-    message.properties.as_properties().iter().find_map(|property| match property {
-        Property::UserProperty("offset", text) => text.parse().ok(),
-        _ => None,
-    })
+    message.user_property("offset")?.parse().ok()
 }
 
 async fn send(client: &Client, mut file: File) -> Result<u64, Box<dyn Error>> {

@@ -135,6 +135,20 @@ impl Message {
         self.properties.as_properties().subscription_identifiers()
     }
 
+    /// The value of the first 5.0 user property of this name.
+    ///
+    /// ```
+    /// use mqtt_machine::{Message, packet::Property};
+    ///
+    /// let message = Message::to("files/one", "...")?.property(Property::UserProperty("offset", "65536"))?;
+    /// assert_eq!(message.user_property("offset"), Some("65536"));
+    /// assert_eq!(message.user_property("size"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn user_property(&self, name: &str) -> Option<&str> {
+        self.properties.as_properties().user_property(name)
+    }
+
     /// A copy that shares no memory with the buffer it was read from.
     #[must_use]
     pub fn detached(&self) -> Self {

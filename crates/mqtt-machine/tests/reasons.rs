@@ -163,11 +163,9 @@ fn before_5_0_an_acknowledgement_says_success_and_nothing_else() {
 #[test]
 fn what_suback_and_unsuback_say_comes_with_the_outcome_filter_by_filter() {
     let mut bench = connected(config(V5), []);
-    let mut request = Subscribe::new(Vec::new());
     let granted = [0x00, 0x01, 0x02, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2];
-    for place in 0..granted.len() {
-        request = request.and(TopicFilter::new(&format!("f/{place}")).unwrap(), QoS::ExactlyOnce);
-    }
+    let numbered = (0..granted.len()).map(|place| TopicFilter::new(&format!("f/{place}")).unwrap());
+    let request = Subscribe::to_all(numbered, QoS::ExactlyOnce);
     bench.machine.subscribe(bench.now, request).unwrap();
     bench.sent();
     bench.suback_with(1, &granted, words().as_properties());
@@ -207,10 +205,7 @@ fn what_suback_says_of_subscriptions_that_are_made_again_comes_with_the_event() 
 #[test]
 fn a_suback_of_3_1_1_tells_its_failures_filter_by_filter() {
     let mut bench = connected(config(V3_1_1), []);
-    let request = Subscribe::new(Vec::new());
-    let request = filters(["a", "b", "c", "d"])
-        .into_iter()
-        .fold(request, |it, filter| it.and(filter, QoS::ExactlyOnce));
+    let request = Subscribe::to_all(filters(["a", "b", "c", "d"]), QoS::ExactlyOnce);
     bench.machine.subscribe(bench.now, request).unwrap();
     bench.sent();
     bench.suback(1, &[2, 0x80, 0, 1]);

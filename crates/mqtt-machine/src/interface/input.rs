@@ -137,6 +137,11 @@ impl Subscribe {
         Self::new(alloc::vec![Subscription::new(filter, qos)])
     }
 
+    /// A request for all of these filters, in one packet. Without any it is refused.
+    pub fn to_all(filters: impl IntoIterator<Item = TopicFilter>, qos: QoS) -> Self {
+        Self::new(filters.into_iter().map(|filter| Subscription::new(filter, qos)).collect())
+    }
+
     /// With these 5.0 properties.
     #[must_use]
     pub fn properties(mut self, properties: PropertiesBuf) -> Self {

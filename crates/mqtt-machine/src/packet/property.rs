@@ -231,6 +231,11 @@ impl<'a> Properties<'a> {
             _ => None,
         })
     }
+
+    /// The value of the first user property of this name.
+    pub fn user_property(self, name: &str) -> Option<&'a str> {
+        self.user_properties().find_map(|(known, value)| (known == name).then_some(value))
+    }
 }
 
 impl<'a> IntoIterator for Properties<'a> {
