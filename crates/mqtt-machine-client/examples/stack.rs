@@ -43,13 +43,13 @@ fn drive<T>(stack: &mut Stack, mut tell: impl FnMut(&mut Stack, Instant, Event) 
         let moved = copy(&mut (&mut output).reader(), stream).and_then(|sent| {
             stack.handle_sent(now(), *id, sent as usize);
             stream.set_read_timeout(Some(TICK))?;
-            let count = stream.read(&mut buffer[..stack.read_capacity().min(4096)])?;
+            let room = stack.read_capacity().min(4096);
+            let count = stream.read(&mut buffer[..room])?;
             input.extend_from_slice(&buffer[..count]);
             stack.handle_input(now(), *id, &mut input);
-            if count == 0 && stack.read_capacity() > 0 { Err(UnexpectedEof.into()) } else { Ok(()) }
+            if count == 0 && room > 0 { Err(UnexpectedEof.into()) } else { Ok(()) }
         });
-        let over = moved.err().filter(|why| !matches!(why.kind(), WouldBlock | TimedOut));
-        if let Some(why) = over {
+        if let Some(why) = moved.err().filter(|why| !matches!(why.kind(), WouldBlock | TimedOut)) {
             stack.handle_transport(now(), *id, TransportEvent::Closed(Some(why.to_string())));
             socket = None;
         }

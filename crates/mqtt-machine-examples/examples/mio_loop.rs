@@ -60,9 +60,10 @@ impl Link {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             self.input.extend_from_slice(&buffer[..count]);
-            machine.handle_input(now, self.id, &mut self.input);
             moved = true;
         }
+        // Also what was left when there was no room.
+        machine.handle_input(now, self.id, &mut self.input);
         Ok(moved)
     }
 }

@@ -120,9 +120,10 @@ impl Node {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             self.input.extend_from_slice(&buffer[..count]);
-            self.machine.handle_input(now, link.id, &mut self.input);
             moved = true;
         }
+        // Also what was left when there was no room.
+        self.machine.handle_input(now, link.id, &mut self.input);
         Ok(moved)
     }
 }

@@ -66,16 +66,16 @@
 //!         machine.handle_sent(now(), *id, sent);
 //!     }
 //!     stream.set_read_timeout(Some(wait.clamp(Duration::from_millis(1), Duration::from_millis(100))))?;
-//!     let mut buffer = vec![0; machine.read_capacity().min(64 << 10)];
+//!     let room = machine.read_capacity().min(64 << 10);
+//!     let mut buffer = vec![0; room];
 //!     match stream.read(&mut buffer) {
-//!         Ok(0) => machine.handle_transport(now(), *id, TransportEvent::Closed(None)),
-//!         Ok(count) => {
-//!             input.extend_from_slice(&buffer[..count]);
-//!             machine.handle_input(now(), *id, &mut input);
-//!         }
+//!         Ok(0) if room > 0 => machine.handle_transport(now(), *id, TransportEvent::Closed(None)),
+//!         Ok(count) => input.extend_from_slice(&buffer[..count]),
 //!         Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
 //!         Err(e) => machine.handle_transport(now(), *id, TransportEvent::Closed(Some(e.to_string()))),
 //!     }
+//!     // Also what was left in it when there was no room.
+//!     machine.handle_input(now(), *id, &mut input);
 //!     machine.handle_timeout(now());
 //! }
 //! # #[allow(unreachable_code)]
