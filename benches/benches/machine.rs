@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mqtt_machine::{PacketId, ProtocolVersion, QoS};
-use mqtt_machine_benches::Rig;
+use mqtt_machine_benches::{Acknowledgements, Rig};
 
 /// How many messages are on their way at once.
 const BATCH: u16 = 100;
@@ -13,13 +13,14 @@ fn machine(criterion: &mut Criterion) {
         publish.throughput(Throughput::Elements(u64::from(BATCH)));
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
             let mut rig = Rig::new(version);
+            let answers = Acknowledgements::new(qos, version, BATCH);
             let mut next = PacketId::MIN;
             publish.bench_function(format!("QoS {qos}"), |bencher| {
                 bencher.iter(|| {
                     rig.publish(qos, BATCH);
                     let mut ended = 0;
-                    for bytes in rig.acknowledgements(qos, next, BATCH) {
-                        ended += rig.receive(&bytes);
+                    for bytes in answers.of(next, BATCH) {
+                        ended += rig.receive(bytes);
                     }
                     if qos == QoS::AtMostOnce {
                         ended += rig.receive(&[]);

@@ -7,4 +7,4 @@ mod rig;
 
 pub use callgrind::{Failure, instructions};
 pub use packets::{Case, cases};
-pub use rig::Rig;
+pub use rig::{Acknowledgements, Rig};

@@ -1,12 +1,13 @@
 //! Owns a connected machine, and the server's part as bytes made beforehand.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish};
 use mqtt_machine::{
     Action, Config, Event, Instant, Machine, Message, Output, PacketId, ProtocolVersion, QoS, ReasonCode,
-    Server, TransportEvent, TransportId, wire,
+    Receipt, Server, TransportEvent, TransportId, wire,
 };
 
 /// A machine that is connected.
@@ -70,6 +71,23 @@ impl Rig {
         count
     }
 
+    /// Gives the machine these bytes and takes every event, without settling: the receipts of the messages go behind `receipts`.
+    pub fn hold(&mut self, bytes: &[u8], receipts: &mut VecDeque<Receipt>) {
+        self.input.extend_from_slice(bytes);
+        self.machine.handle_input(Instant::ZERO, self.transport, &mut self.input);
+        while let Some(event) = self.machine.poll_event() {
+            if let Event::Message { receipt, .. } = event {
+                receipts.push_back(receipt);
+            }
+        }
+    }
+
+    /// Settles one message, and writes its acknowledgement out.
+    pub fn settle(&mut self, receipt: Receipt) {
+        self.machine.settle(Instant::ZERO, receipt, ReasonCode::Success);
+        self.flush();
+    }
+
     /// Publishes `count` messages of 64 bytes and writes them out.
     ///
     /// # Panics
@@ -81,31 +99,13 @@ impl Rig {
         self.flush();
     }
 
-    /// The acknowledgements that end `count` publications whose identifiers begin at `first`, packet by packet: PUBACK, or
-    /// all PUBRECs and then all PUBCOMPs.
-    pub fn acknowledgements(&self, qos: QoS, first: PacketId, count: u16) -> Vec<BytesMut> {
-        let kinds: &[AckKind] = match qos {
-            QoS::AtMostOnce => &[],
-            QoS::AtLeastOnce => &[AckKind::PubAck],
-            QoS::ExactlyOnce => &[AckKind::PubRec, AckKind::PubComp],
-        };
-        let frames = |kind: &AckKind| {
-            let mut bytes = BytesMut::new();
-            let mut packet_id = first;
-            for _ in 0..count {
-                write(&Packet::Ack(Ack::new(*kind, packet_id)), self.version, &mut bytes);
-                packet_id = packet_id.next();
-            }
-            bytes
-        };
-        kinds.iter().map(frames).collect()
-    }
-
     /// `count` publications of 64 bytes from the server; those of QoS 1 and 2 have the identifiers from 1 on.
     pub fn publications(&self, qos: QoS, count: u16) -> BytesMut {
         let mut bytes = BytesMut::new();
-        for id in 1..=count {
-            let packet_id = if qos == QoS::AtMostOnce { None } else { PacketId::new(id) };
+        let mut id = PacketId::MIN;
+        for _ in 0..count {
+            let packet_id = (qos != QoS::AtMostOnce).then_some(id);
+            id = id.next();
             let publish = Publish {
                 dup: false,
                 qos,
@@ -121,9 +121,61 @@ impl Rig {
     }
 }
 
+/// What a server says to publications of one QoS, whatever their identifiers are: made beforehand, since it is no work of a client's.
+#[derive(Debug)]
+pub struct Acknowledgements {
+    /// PUBACK, or PUBREC and PUBCOMP: of every identifier, and those of the first again behind the last, for batches that go round.
+    kinds: Vec<BytesMut>,
+}
+
+/// All identifiers.
+const IDS: usize = u16::MAX as usize;
+/// The bytes of one acknowledgement that says success.
+const ACK: usize = 4;
+
+impl Acknowledgements {
+    /// For publications of this QoS, in batches of `most` at most.
+    ///
+    /// # Panics
+    /// When an acknowledgement is longer than it needs to be.
+    pub fn new(qos: QoS, version: ProtocolVersion, most: u16) -> Self {
+        let kinds: &[AckKind] = match qos {
+            QoS::AtMostOnce => &[],
+            QoS::AtLeastOnce => &[AckKind::PubAck],
+            QoS::ExactlyOnce => &[AckKind::PubRec, AckKind::PubComp],
+        };
+        let frames = |kind: &AckKind| {
+            let mut bytes = BytesMut::new();
+            let mut packet_id = PacketId::MIN;
+            for _ in 0..IDS + usize::from(most) {
+                write(&Packet::Ack(Ack::new(*kind, packet_id)), version, &mut bytes);
+                packet_id = packet_id.next();
+            }
+            assert_eq!(bytes.len(), (IDS + usize::from(most)) * ACK);
+            bytes
+        };
+        Self { kinds: kinds.iter().map(frames).collect() }
+    }
+
+    /// What ends `count` publications whose identifiers begin at `first`, packet by packet: PUBACK, or all PUBRECs and then all PUBCOMPs.
+    pub fn of(&self, first: PacketId, count: u16) -> impl Iterator<Item = &[u8]> {
+        let start = (usize::from(first.to_u16()) - 1) * ACK;
+        let end = start + usize::from(count) * ACK;
+        self.kinds.iter().map(move |bytes| &bytes[start..end])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn acknowledgements_go_round_as_identifiers_do() {
+        let answers = Acknowledgements::new(QoS::ExactlyOnce, ProtocolVersion::V5, 3);
+        let said: Vec<&[u8]> = answers.of(PacketId::new(65_534).expect("not zero"), 3).collect();
+        let of = |first: u8| [[first, 2, 0xFF, 0xFE], [first, 2, 0xFF, 0xFF], [first, 2, 0, 1]].concat();
+        assert_eq!(said, [of(0x50), of(0x70)]);
+    }
 
     #[test]
     fn what_is_measured_happens() {
@@ -132,8 +184,8 @@ mod tests {
             let mut first = PacketId::MIN;
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
                 rig.publish(qos, 10);
-                let answers = rig.acknowledgements(qos, first, 10);
-                let ended: usize = answers.iter().map(|bytes| rig.receive(bytes)).sum();
+                let answers = Acknowledgements::new(qos, version, 10);
+                let ended: usize = answers.of(first, 10).map(|bytes| rig.receive(bytes)).sum();
                 // QoS 0 ends with the next reading of events.
                 let ended = ended + rig.receive(&[]);
                 assert_eq!(ended, 10, "{qos}");

@@ -9,7 +9,7 @@
 //! cargo run --release --bin instructions -- --write # records the counts in instructions.tsv
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use bytes::BytesMut;
 use mqtt_machine::packet::Sender;
 use mqtt_machine::{PacketId, ProtocolVersion, QoS, wire};
-use mqtt_machine_benches::{Failure, Rig, cases, instructions};
+use mqtt_machine_benches::{Acknowledgements, Failure, Rig, cases, instructions};
 
 /// Repetitions of the shorter run and of the longer one.
 const RUNS: [u64; 2] = [2_000, 12_000];
@@ -70,17 +70,67 @@ fn works() -> Vec<Work> {
             }));
         }
     }
+    // From one to all: what a message costs does not depend on how many there are.
+    for window in [1, 1_000, u16::MAX] {
+        works.push(publish_within(QoS::AtLeastOnce, window));
+        works.push(publish_within(QoS::ExactlyOnce, window));
+        works.push(receive_within(window));
+    }
     works
+}
+
+/// One publication after another with its complete exchange, while `window` are in flight.
+fn publish_within(qos: QoS, window: u16) -> Work {
+    let mut oldest = PacketId::MIN;
+    let mut filled = None;
+    Work::new(format!("machine publish QoS {qos}, one by one, {window} in flight"), 1, move || {
+        let (rig, answers) = filled.get_or_insert_with(|| {
+            let mut rig = Rig::new(ProtocolVersion::V5);
+            rig.publish(qos, window);
+            (rig, Acknowledgements::new(qos, ProtocolVersion::V5, 1))
+        });
+        for bytes in answers.of(oldest, 1) {
+            black_box(rig.receive(bytes));
+        }
+        rig.publish(qos, 1);
+        oldest = oldest.next();
+    })
+}
+
+/// One message after another, while `window` are not acknowledged.
+fn receive_within(window: u16) -> Work {
+    let qos = QoS::AtLeastOnce;
+    let mut next = usize::from(window);
+    let mut receipts = VecDeque::new();
+    let mut filled = None;
+    Work::new(format!("machine receive QoS {qos}, one by one, {window} unsettled"), 1, move || {
+        let (rig, frames) = filled.get_or_insert_with(|| {
+            let mut rig = Rig::new(ProtocolVersion::V5);
+            rig.hold(&rig.publications(qos, window), &mut receipts);
+            // One of every identifier, all of one length.
+            let frames = rig.publications(qos, u16::MAX);
+            (rig, frames)
+        });
+        if let Some(receipt) = receipts.pop_front() {
+            rig.settle(receipt);
+        }
+        let length = frames.len() / usize::from(u16::MAX);
+        let start = next % usize::from(u16::MAX) * length;
+        rig.hold(&frames[start..start + length], &mut receipts);
+        next += 1;
+    })
 }
 
 /// Publications with the complete exchange.
 fn publish(version: ProtocolVersion, qos: QoS) -> Work {
     let mut rig = Rig::new(version);
+    let mut made = None;
     let mut first = PacketId::MIN;
     Work::new(format!("machine publish QoS {qos}, {version}"), BATCH.into(), move || {
+        let answers = made.get_or_insert_with(|| Acknowledgements::new(qos, version, BATCH));
         rig.publish(qos, BATCH);
-        for bytes in rig.acknowledgements(qos, first, BATCH) {
-            black_box(rig.receive(&bytes));
+        for bytes in answers.of(first, BATCH) {
+            black_box(rig.receive(bytes));
         }
         if qos == QoS::AtMostOnce {
             black_box(rig.receive(&[]));
