@@ -247,7 +247,7 @@ pub struct Authentication {
 /// The caps of memory, each a hard bound. Bytes count topic, properties and payload of a message and its entry.
 ///
 /// Beside them stand a packet that is being read (at most [`Config::maximum_packet_size`]) and 4,096 packets without a payload
-/// that wait to be written, about 650 KB: while a driver does not write, a server that goes on sending fills these, and then no
+/// that wait to be written, about 100 KB: while a driver does not write, a server that goes on sending fills these, and then no
 /// more is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -94,6 +94,11 @@ impl OutgoingAliases {
         Self { maximum, automatic, ..Self::default() }
     }
 
+    /// Whether no topic has an alias, nor gets one.
+    pub(super) const fn is_unused(&self) -> bool {
+        self.maximum == 0
+    }
+
     /// How a PUBLISH to `topic` would name it, when the caller asks for the alias `wanted`. Nothing changes until
     /// [`used`](Self::used).
     pub(super) fn naming(&self, topic: &TopicName, wanted: Option<u16>) -> Naming {

@@ -19,11 +19,12 @@ use aliases::{IncomingAliases, OutgoingAliases};
 
 use crate::config::{Config, Unsupported};
 use crate::interface::{Capabilities, EndReason, ProtocolViolation};
-use crate::packet::{AckKind, ConnAck, PropertiesBuf, Property};
+use crate::packet::{Ack, AckKind, ConnAck, PropertiesBuf, Property};
 use crate::reason::ReasonCode;
 use crate::session::PacketIdMap;
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, PacketId, ProtocolVersion, Secret, Server, TopicName, TransportId};
+use crate::wire::reasons;
 
 /// Control packets that may be queued at once before no further input is taken.
 pub(crate) const CONTROL_LIMIT: usize = 4_096;
@@ -47,14 +48,15 @@ pub(crate) enum Phase {
     },
 }
 
-/// A packet without a payload that goes before all publications.
+/// A packet without a payload that goes before all publications. Almost all are acknowledgements, so the others take no room of
+/// theirs.
 #[derive(Clone, Debug)]
 pub(crate) enum Control {
-    Connect(Presented),
+    Connect(Box<Presented>),
     Ack { kind: AckKind, packet_id: PacketId, reason: ReasonCode },
     PingReq,
-    Disconnect { reason: ReasonCode, properties: PropertiesBuf },
-    Auth { reason: ReasonCode, data: Option<Secret> },
+    Disconnect { reason: ReasonCode, properties: Box<PropertiesBuf> },
+    Auth { reason: ReasonCode, data: Option<Box<Secret>> },
 }
 
 #[derive(Clone, Debug)]
@@ -159,8 +161,18 @@ impl Connection {
     }
 
     /// Queues a control packet behind those that are queued.
+    #[inline]
     pub(crate) fn queue(&mut self, gate: JournalSeq, control: Control) {
         self.control.push_back((gate, control));
+    }
+
+    /// Queues the PUBACK of a message of this connection, of which no record is kept. 3.x has no way to refuse a message.
+    #[inline]
+    pub(crate) fn queue_puback(&mut self, packet_id: PacketId, reason: ReasonCode) {
+        let refuses = self.version == ProtocolVersion::V5 && reason != ReasonCode::Success;
+        let reason = if refuses { reasons::of_acknowledgement(reason) } else { ReasonCode::Success };
+        self.unacknowledged.remove(packet_id);
+        self.queue(JournalSeq::ZERO, Control::Ack { kind: AckKind::PubAck, packet_id, reason });
     }
 
     /// Queues a PINGREQ before everything else: it depends on nothing.
@@ -184,10 +196,26 @@ impl Connection {
             return None;
         }
         let (_, control) = self.control.pop_front()?;
-        if self.control.is_empty() && self.control.capacity() > 256 {
+        self.shrink_control();
+        Some(control)
+    }
+
+    /// The next control packet that may be written, if it is an acknowledgement.
+    #[inline]
+    pub(crate) fn next_ack(&mut self, durable: JournalSeq) -> Option<Ack<'static>> {
+        let (gate, Control::Ack { .. }) = self.control.front()? else { return None };
+        if *gate > durable {
+            return None;
+        }
+        let (_, Control::Ack { kind, packet_id, reason }) = self.control.pop_front()? else { return None };
+        self.shrink_control();
+        Some(Ack { reason, ..Ack::new(kind, packet_id) })
+    }
+
+    fn shrink_control(&mut self) {
+        if self.control.is_empty() && self.control.capacity() > 1_024 {
             self.control = VecDeque::new();
         }
-        Some(control)
     }
 
     /// The longest that a packet to the server may be.

@@ -3,6 +3,8 @@
 
 use core::time::Duration;
 
+use bytes::Buf;
+
 use crate::interface::DropReason;
 use crate::message::Message;
 use crate::output::Output;
@@ -54,6 +56,36 @@ impl Connection {
         Ok(())
     }
 
+    /// Writes a message without properties for the first time. It has been [found](crate::Machine::publish) that the server takes it.
+    ///
+    /// # Errors
+    /// As [`write_publish`](Self::write_publish).
+    #[inline]
+    pub(crate) fn write_plain(
+        &mut self,
+        message: &Message,
+        packet_id: Option<PacketId>,
+        out: &mut Output,
+    ) -> Result<(), DropReason> {
+        let before = out.remaining();
+        let sending = Sending { packet_id, dup: false, waited: Duration::ZERO };
+        if self.outgoing_aliases.is_unused() {
+            let properties = &message.properties;
+            self.write(message, message.retain, sending, Naming::Topic, properties, out)?;
+        } else {
+            self.write_publish(message, sending, out)?;
+        }
+        self.wrote(before, out);
+        Ok(())
+    }
+
+    /// Notes how far the output has got.
+    #[inline]
+    pub(crate) fn wrote(&mut self, before: usize, out: &Output) {
+        let bytes = out.remaining().saturating_sub(before) as u64;
+        self.written = self.written.saturating_add(bytes);
+    }
+
     /// Whether the message, its properties grown by `more` bytes, surely fits the server's Maximum Packet Size.
     fn has_room_for(&self, message: &Message, more: usize) -> bool {
         // Fixed header, topic length, packet identifier and property length take at most 13 bytes.
@@ -66,6 +98,7 @@ impl Connection {
         most.saturating_add(13).saturating_add(more) <= self.maximum_packet_size()
     }
 
+    #[inline]
     fn write(
         &self,
         message: &Message,

@@ -44,21 +44,6 @@ pub struct RoundTrip {
     pub smoothed: Duration,
 }
 
-impl RoundTrip {
-    pub(crate) fn add(&mut self, taken: Duration) {
-        self.last = taken;
-        if self.count == 0 {
-            (self.shortest, self.longest, self.smoothed) = (taken, taken, taken);
-        } else {
-            self.shortest = self.shortest.min(taken);
-            self.longest = self.longest.max(taken);
-            let sum = self.smoothed.saturating_mul(7).saturating_add(taken);
-            self.smoothed = sum.checked_div(8).unwrap_or(taken);
-        }
-        self.count = self.count.saturating_add(1);
-    }
-}
-
 /// The numbers of a machine, as [`Machine::metrics`](crate::Machine::metrics) gives them: counters since it was made, which only grow,
 /// and how much there is now. A restored machine begins at zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

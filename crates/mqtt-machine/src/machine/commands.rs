@@ -1,8 +1,9 @@
 //! Owns what a caller may ask for, and when it is refused. It must not know how it is then sent.
 
+use alloc::boxed::Box;
 use core::time::Duration;
 
-use crate::config::{Offline, Overflow, Unsupported};
+use crate::config::{Limits, Offline, Overflow, Unsupported};
 use crate::connection::Control;
 use crate::interface::{
     DropReason, KeyedPublication, Misuse, NotSupported, Outcome, Receipt, Refused, SizeBound, Subscribe,
@@ -14,7 +15,9 @@ use crate::packet::{Packet, PacketType, Property, PropertyId, SubscribeFilter};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, KnownKey, Request};
 use crate::time::Instant;
-use crate::types::{JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, Secret, TopicFilter};
+use crate::types::{
+    JournalSeq, MAX_FIELD, OpId, PacketId, Priority, ProtocolVersion, QoS, Secret, TopicFilter,
+};
 use crate::wire::EncodeError;
 use crate::{packet, wire};
 
@@ -51,6 +54,7 @@ impl Machine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn accept_publish(
         &mut self,
         now: Instant,
@@ -76,7 +80,7 @@ impl Machine {
         let offline = message.qos == QoS::AtMostOnce
             && self.config.offline == Offline::Drop
             && !self.is_connected()
-            && self.completions < limits.outgoing_messages;
+            && self.completions() < limits.outgoing_messages;
         self.session.outgoing.index_topics(self.config.overflow == Overflow::LastValue);
         let room = if offline { Room::ForOthers } else { self.room_for(&message).ok_or(Refused::Full)? };
         self.counters.accepted = self.counters.accepted.saturating_add(1);
@@ -102,7 +106,11 @@ impl Machine {
             if let Some(key) = key {
                 self.record(Record::Keyed { op, key, outcome: None });
             }
-            gate = self.record(Record::Queued { op, message });
+            if self.keeps_records() {
+                gate = self.record(Record::Queued { op, message });
+            } else {
+                self.session.outgoing.push(op, message);
+            }
         }
         let slot = self.session.outgoing.pushed();
         if let Some(entry) = slot.and_then(|slot| self.session.outgoing.get_mut(slot)) {
@@ -113,6 +121,39 @@ impl Machine {
             self.fill_window(now);
         }
         Ok(op)
+    }
+
+    /// Whether a message is like most: the server takes it, there is room, and it need not be looked at again before it is written.
+    #[inline]
+    pub(super) fn may_pass(&self, message: &Message) -> bool {
+        let State::Live(connection) = &self.state else { return false };
+        if !connection.is_established() || self.accepting().is_err() || !message.properties.is_empty() {
+            return false;
+        }
+        let Limits { outgoing_messages, outgoing_bytes, .. } = self.config.limits;
+        let capabilities = &connection.capabilities;
+        let outgoing = &self.session.outgoing;
+        let count = outgoing.len().saturating_add(self.completions());
+        let packet = longest(message);
+        message.priority == Priority::Normal
+            && message.qos <= capabilities.maximum_qos
+            && (message.qos == QoS::AtMostOnce || !self.journal.enabled)
+            && (!message.retain || capabilities.retain_available)
+            && packet < connection.maximum_packet_size().min(wire::MAX_REMAINING_LENGTH as usize)
+            && matches!(self.config.overflow, Overflow::Wait | Overflow::Refuse)
+            && outgoing.may_pass()
+            && count < outgoing_messages
+            && outgoing.bytes().saturating_add(message.cost()) <= outgoing_bytes
+    }
+
+    /// Accepts a message that [may pass](Self::may_pass).
+    #[inline]
+    pub(super) fn pass(&mut self, mut message: Message) -> OpId {
+        message.dup = false;
+        self.counters.accepted = self.counters.accepted.saturating_add(1);
+        let op = self.session.next_op();
+        self.session.outgoing.pass(op, message);
+        op
     }
 
     /// What can be known of a message now: its properties, and what the connected server does.
@@ -129,15 +170,8 @@ impl Machine {
             }
         }
         let limit = capabilities.map_or(usize::MAX, |capabilities| capabilities.maximum_packet_size as usize);
-        // Fixed header, topic with its length, packet identifier, property length: at most 5 + 2 + 2 + 4 around the rest.
-        let most = message
-            .topic
-            .as_bytes()
-            .len()
-            .saturating_add(message.properties.len())
-            .saturating_add(message.payload.len())
-            .saturating_add(13);
-        if message.properties.is_empty() && most < limit.min(wire::MAX_REMAINING_LENGTH as usize) {
+        if message.properties.is_empty() && longest(message) < limit.min(wire::MAX_REMAINING_LENGTH as usize)
+        {
             return Ok(());
         }
         for property in message.properties.as_properties() {
@@ -296,14 +330,14 @@ impl Machine {
         if let State::Live(connection) = &mut self.state {
             connection.reauthenticating = true;
             let reason = ReasonCode::ReAuthenticate;
-            connection.queue(JournalSeq::ZERO, Control::Auth { reason, data });
+            connection.queue(JournalSeq::ZERO, Control::Auth { reason, data: data.map(Box::new) });
         }
         Ok(())
     }
 
-    pub(super) fn take_receipt(&mut self, now: Instant, receipt: &Receipt, reason: ReasonCode) {
-        let paused = self.is_paused();
-        self.incoming_bytes = self.incoming_bytes.saturating_sub(receipt.bytes);
+    /// What follows from a receipt beside the room that it gives back, which was used up before when the machine was `paused`.
+    #[inline(never)]
+    pub(super) fn take_receipt(&mut self, now: Instant, receipt: &Receipt, reason: ReasonCode, paused: bool) {
         if receipt.acknowledges {
             self.session.incoming.settle(receipt.serial, reason);
             self.queue_acknowledgements();
@@ -311,8 +345,22 @@ impl Machine {
         if paused && !self.is_paused() {
             self.reading_resumed(now);
         }
-        self.tell_overrun();
+        if self.overrun > 0 {
+            self.tell_overrun();
+        }
     }
+}
+
+/// No less than the bytes of the PUBLISH of this message.
+fn longest(message: &Message) -> usize {
+    // Fixed header, topic with its length, packet identifier, property length: at most 5 + 2 + 2 + 4 around the rest.
+    message
+        .topic
+        .as_bytes()
+        .len()
+        .saturating_add(message.properties.len())
+        .saturating_add(message.payload.len())
+        .saturating_add(13)
 }
 
 /// The filters of a SUBSCRIBE packet.

@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::interface::Outcome;
 use crate::journal::Record;
 use crate::message::Message;
-use crate::session::{Owed, Stage};
+use crate::session::Owed;
 use crate::time::Instant;
 
 use super::Machine;
@@ -26,7 +26,7 @@ impl Machine {
     /// After a restore.
     pub(super) fn expires_later(&mut self, now: Instant) {
         let outgoing = &self.session.outgoing;
-        let slots: Vec<u32> = outgoing.slots(Stage::Waiting).chain(outgoing.slots(Stage::Ready)).collect();
+        let slots: Vec<u32> = outgoing.waiting_slots().chain(outgoing.ready_slots()).collect();
         for slot in slots {
             let Some(entry) = self.session.outgoing.get(slot) else { continue };
             let waited = entry.waited(now);
@@ -44,7 +44,7 @@ impl Machine {
         }
         self.next_expiry = None;
         let outgoing = &self.session.outgoing;
-        let slots: Vec<u32> = outgoing.slots(Stage::Waiting).chain(outgoing.slots(Stage::Ready)).collect();
+        let slots: Vec<u32> = outgoing.waiting_slots().chain(outgoing.ready_slots()).collect();
         for slot in slots {
             let Some(entry) = self.session.outgoing.get(slot) else { continue };
             let Some(interval) = self.session.outgoing.message(slot).and_then(Message::expiry_interval)

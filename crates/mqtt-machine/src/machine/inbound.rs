@@ -3,16 +3,16 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::connection::{CONTROL_LIMIT, Connection, KeepAliveDue};
-use crate::interface::{EndReason, Event};
+use crate::interface::EndReason;
 use crate::packet::{PacketType, PropertiesBuf, Sender};
 use crate::time::Instant;
-use crate::types::TransportId;
+use crate::types::{ProtocolVersion, TransportId};
 use crate::wire::{self, DecodeError};
 
 use super::{Machine, State};
 
-/// Messages smaller than this are copied out of a read buffer that they would otherwise keep alive.
-const DETACH_BELOW: usize = 16 << 10;
+/// The bytes of an acknowledgement that is a packet identifier and nothing else.
+const BARE_ACK: usize = 4;
 
 /// Where the parts of a PUBLISH stand in its frame.
 pub(super) struct Layout {
@@ -72,7 +72,7 @@ impl Machine {
     }
 
     pub(super) fn take_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
-        self.detach_events();
+        self.events.detach();
         if let State::Live(connection) = &mut self.state
             && connection.id == id
         {
@@ -93,8 +93,14 @@ impl Machine {
     }
 
     fn take_frames(&mut self, now: Instant, input: &mut BytesMut) {
+        // How many bytes at the front are done with: to let go of them costs more than to read an acknowledgement.
+        let mut done = 0_usize;
+        if let State::Live(connection) = &mut self.state {
+            connection.lacking = 0;
+        }
         loop {
-            let State::Live(connection) = &self.state else {
+            let paused = self.is_paused();
+            let State::Live(connection) = &mut self.state else {
                 input.clear();
                 return;
             };
@@ -102,55 +108,91 @@ impl Machine {
                 input.clear();
                 return;
             }
-            if !self.takes_input(connection) {
-                return;
+            if paused || connection.queued() >= CONTROL_LIMIT {
+                break;
             }
-            let State::Live(connection) = &mut self.state else { return };
-            let header = match wire::frame_header(input, self.config.maximum_packet_size) {
+            let rest = input.get(done..).unwrap_or_default();
+            let header = match wire::frame_header(rest, self.config.maximum_packet_size) {
                 Ok(Some(header)) => header,
-                Ok(None) => {
-                    connection.lacking = 0;
-                    return;
-                }
+                Ok(None) => break,
                 Err(error) => return self.malformed(now, error, input),
             };
-            let length = header.frame_len();
-            if input.len() < length {
-                connection.lacking = length.saturating_sub(input.len());
-                return;
+            let (version, length) = (connection.version, header.frame_len());
+            let Some(frame) = rest.get(..length) else {
+                connection.lacking = length.saturating_sub(rest.len());
+                break;
+            };
+            if length == BARE_ACK {
+                let taken = self.take_plain_acks(now, rest);
+                if taken > 0 {
+                    done = done.saturating_add(taken);
+                    continue;
+                }
             }
-            connection.lacking = 0;
-            if let Err(end) = self.take_frame(now, input, length, header.header_len) {
+            let result = if header.packet_type() == Some(PacketType::Publish) {
+                input.advance(core::mem::take(&mut done));
+                self.take_publish(version, input, length, header.header_len)
+            } else {
+                done = done.saturating_add(length);
+                self.take_other(now, version, frame)
+            };
+            if let Err(end) = result {
                 self.fail(now, end);
             }
         }
+        input.advance(done);
     }
 
-    fn take_frame(
+    /// Takes the acknowledgements at the front of the input that are as most are: of publications that wait for them, with no more to
+    /// say of them than that, and no record to make. Returns how many bytes they were; what is left is not looked at.
+    ///
+    /// It is most of what a publisher is told, so that nothing is asked twice that they cannot change: nothing of them is delivered,
+    /// and none of them ends the connection.
+    #[inline(never)]
+    fn take_plain_acks(&mut self, now: Instant, input: &[u8]) -> usize {
+        if self.keeps_records() || !self.session.keyed.is_empty() {
+            return 0;
+        }
+        let mut rest = input;
+        while let Some((frame, behind)) = rest.split_at_checked(BARE_ACK)
+            && let Some(ack) = wire::bare_ack(frame)
+            && matches!(&self.state, State::Live(connection) if connection.queued() < CONTROL_LIMIT)
+            && self.on_plain_ack(now, ack.kind, ack.packet_id)
+        {
+            rest = behind;
+        }
+        let taken = input.len().saturating_sub(rest.len());
+        if taken > 0 {
+            self.advanced(now);
+        }
+        taken
+    }
+
+    /// A PUBLISH is the first `length` bytes of the input.
+    fn take_publish(
         &mut self,
-        now: Instant,
+        version: ProtocolVersion,
         input: &mut BytesMut,
         length: usize,
         header: usize,
     ) -> Result<(), EndReason> {
-        let State::Live(connection) = &self.state else { return Ok(()) };
         let frame = input.get(..length).unwrap_or_default();
-        let version = connection.version;
-        if frame.first().copied().and_then(PacketType::from_first_byte) == Some(PacketType::Publish) {
-            let publish = wire::decode_publish(frame, version).map_err(EndReason::Malformed)?;
-            let layout = Layout::of(length, header, &publish);
-            let head = PublishHead {
-                dup: publish.dup,
-                qos: publish.qos,
-                retain: publish.retain,
-                packet_id: publish.packet_id,
-            };
-            return self.on_publish(take(input, length), &layout, head).map_err(EndReason::Protocol);
-        }
+        let publish = wire::decode_publish(frame, version).map_err(EndReason::Malformed)?;
+        let layout = Layout::of(length, header, &publish);
+        let head = PublishHead {
+            dup: publish.dup,
+            qos: publish.qos,
+            retain: publish.retain,
+            packet_id: publish.packet_id,
+        };
+        self.on_publish(take(input, length), &layout, head).map_err(EndReason::Protocol)
+    }
+
+    /// Any other packet.
+    #[inline(never)]
+    fn take_other(&mut self, now: Instant, version: ProtocolVersion, frame: &[u8]) -> Result<(), EndReason> {
         let packet = wire::decode(frame, version, Sender::Server).map_err(EndReason::Malformed)?;
-        let result = self.on_packet(now, &packet);
-        input.advance(length);
-        result
+        self.on_packet(now, &packet)
     }
 
     fn malformed(&mut self, now: Instant, error: DecodeError, input: &mut BytesMut) {
@@ -185,21 +227,6 @@ impl Machine {
             // A dead server reads no DISCONNECT, and a client has no reason code for it.
             KeepAliveDue::Dead => self.end(now, EndReason::PingTimeout),
         }
-    }
-
-    /// Messages that nobody took since the last read no longer pin its buffer.
-    fn detach_events(&mut self) {
-        if self.detached == self.events.len() {
-            return;
-        }
-        for event in self.events.iter_mut().skip(self.detached) {
-            if let Event::Message { message, .. } = event
-                && message.payload.len() < DETACH_BELOW
-            {
-                *message = message.detached();
-            }
-        }
-        self.detached = self.events.len();
     }
 }
 

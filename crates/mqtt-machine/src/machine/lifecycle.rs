@@ -141,7 +141,8 @@ impl Machine {
                 match data {
                     Some(data) => {
                         let reason = ReasonCode::ContinueAuthentication;
-                        connection.queue(JournalSeq::ZERO, Control::Auth { reason, data: Some(data) });
+                        connection
+                            .queue(JournalSeq::ZERO, Control::Auth { reason, data: Some(Box::new(data)) });
                     }
                     None => self.close(
                         now,
@@ -176,7 +177,7 @@ impl Machine {
                     // Who connects, and to which session, is known after a crash.
                     let gate = self.journal.last;
                     if let State::Live(connection) = &mut self.state {
-                        connection.queue(gate, Control::Connect(presented));
+                        connection.queue(gate, Control::Connect(Box::new(presented)));
                     }
                 }
                 TransportEvent::OpenFailed(why) => self.end(now, EndReason::OpenFailed(why)),
@@ -250,7 +251,8 @@ impl Machine {
         if !normal {
             connection.drop_queue();
         }
-        connection.queue(JournalSeq::ZERO, Control::Disconnect { reason: code, properties });
+        connection
+            .queue(JournalSeq::ZERO, Control::Disconnect { reason: code, properties: Box::new(properties) });
         let deadline = now + self.config.close_timeout;
         connection.phase = Phase::Closing { reason: Box::new(reason), deadline };
     }
@@ -304,7 +306,7 @@ impl Machine {
             }
         };
         self.session.connection_ended();
-        let place = self.events.len();
+        let place = self.events.mark();
         let retry_at = self.schedule(now, &reason, reached);
         let requested = matches!(reason, EndReason::Requested);
         let ended = Ended { id, reason, retry_at };
@@ -323,13 +325,7 @@ impl Machine {
 
     /// A caller that takes no events does not make the machine grow: of the news of connections only the latest are kept.
     pub(super) fn forget_old_news(&mut self) {
-        let is_news = |event: &Event| !matches!(event, Event::Message { .. } | Event::Completed { .. });
-        let count = self.events.iter().filter(|event| is_news(event)).count();
-        for _ in MOST_NEWS..count {
-            let Some(place) = self.events.iter().position(is_news) else { return };
-            self.events.remove(place);
-            self.detached = self.detached.saturating_sub(usize::from(place < self.detached));
-        }
+        self.events.forget_news(MOST_NEWS);
     }
 
     pub(super) fn stored(&mut self, now: Instant, result: Result<JournalSeq, StoreError>) {
@@ -341,7 +337,7 @@ impl Machine {
                         self.journal.held.push_front((gate, op, outcome));
                         break;
                     }
-                    self.events.push_back(Event::Completed { op, outcome });
+                    self.events.complete(op, outcome);
                 }
             }
             Err(error) => {
@@ -349,7 +345,7 @@ impl Machine {
                 // Nothing is sent any more; what is known of the commands is told all the same.
                 self.journal.durable = JournalSeq::new(u64::MAX);
                 for (_, op, outcome) in core::mem::take(&mut self.journal.held) {
-                    self.events.push_back(Event::Completed { op, outcome });
+                    self.events.complete(op, outcome);
                 }
                 match &self.state {
                     State::Live(connection) if connection.is_closing() => {}
@@ -363,17 +359,18 @@ impl Machine {
 
     /// The store has failed: nothing is sent any more, and every command ends.
     fn end_for_want_of_a_store(&mut self) {
+        self.session.outgoing.hold_passing();
         let slots: Vec<u32> = self
             .session
             .outgoing
             .owed_slots()
             .into_iter()
-            .chain(self.session.outgoing.slots(Stage::Waiting))
+            .chain(self.session.outgoing.waiting_slots())
             .collect();
         for slot in slots {
-            let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
+            let Some(entry) = self.session.outgoing.get(slot) else { continue };
             let op = entry.op;
-            if !core::mem::replace(&mut entry.ended, true) {
+            if !self.session.outgoing.tell(slot) {
                 self.session.keyed.tell(op);
                 self.end_publication(op, Outcome::StoreFailed, JournalSeq::ZERO);
             }
@@ -437,7 +434,16 @@ impl Machine {
 
     /// What follows from the present state without any further input: the steps of a disconnect, the end of a flushed
     /// connection, the records of publications that may now enter the window.
+    #[inline]
     pub(super) fn progress(&mut self, now: Instant) {
+        // Nothing does while a connection is as most are, and this is asked for every receipt.
+        if self.journal.enabled || self.drain.is_some() || self.is_closing() {
+            self.progress_on(now);
+        }
+    }
+
+    #[inline(never)]
+    fn progress_on(&mut self, now: Instant) {
         if self.journal.enabled {
             self.fill_window(now);
         }
@@ -467,10 +473,8 @@ impl Machine {
     /// Whether everything that was accepted has ended.
     fn is_drained(&self) -> bool {
         let outgoing = &self.session.outgoing;
-        let open = |slot: u32| outgoing.get(slot).is_some_and(|entry| !entry.ended);
-        let owed = [Stage::InFlight, Stage::Resumed, Stage::Ready];
-        !owed.into_iter().flat_map(|stage| outgoing.slots(stage)).any(open)
-            && outgoing.count(Stage::Waiting) == 0
+        outgoing.count(Stage::Waiting) == 0
+            && outgoing.len() == outgoing.told()
             && self.session.requests.len() == 0
             && match &self.state {
                 State::Live(connection) => !connection.is_established() || connection.unsent.is_empty(),
@@ -485,10 +489,10 @@ impl Machine {
         }
         let keeps = self.journal.enabled && !self.journal.failed;
         for slot in self.session.outgoing.owed_slots() {
-            let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
-            let told = core::mem::replace(&mut entry.ended, true);
+            let Some(entry) = self.session.outgoing.get(slot) else { continue };
             let (op, gate) = (entry.op, entry.gate);
             let packet_id = entry.owed.packet_id().filter(|_| !entry.sent);
+            let told = self.session.outgoing.tell(slot);
             if keeps {
                 self.tell_kept(op, gate, told);
                 continue;
@@ -505,12 +509,12 @@ impl Machine {
                 }
             }
         }
-        let waiting: Vec<u32> = self.session.outgoing.slots(Stage::Waiting).collect();
+        let waiting: Vec<u32> = self.session.outgoing.waiting_slots().collect();
         for slot in waiting {
-            let Some(entry) = self.session.outgoing.get_mut(slot) else { continue };
+            let Some(entry) = self.session.outgoing.get(slot) else { continue };
             if keeps && !entry.owed.is_qos_0() {
-                let told = core::mem::replace(&mut entry.ended, true);
                 let (op, gate) = (entry.op, entry.gate);
+                let told = self.session.outgoing.tell(slot);
                 self.tell_kept(op, gate, told);
             } else {
                 self.discard(slot, Outcome::NotSent);

@@ -2,6 +2,7 @@
 //! It must not know the wire beyond asking for packets, nor any I/O.
 
 mod commands;
+mod events;
 mod expiry;
 mod inbound;
 mod lifecycle;
@@ -12,6 +13,7 @@ mod overflow;
 mod packets;
 mod requests;
 mod rng;
+mod round_trip;
 mod route;
 mod watchdog;
 
@@ -36,7 +38,9 @@ use crate::reason::ReasonCode;
 use crate::session::{KnownKey, Session, SessionSnapshot, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, Secret, Server, TopicFilter, TransportId};
+use events::Events;
 use rng::Rng;
+use round_trip::Trips;
 use route::Route;
 
 /// The most that is read at once when nothing larger is awaited, in bytes.
@@ -143,11 +147,7 @@ pub struct Machine {
     journal: Journal,
     drain: Option<Drain>,
     actions: VecDeque<Action>,
-    events: VecDeque<Event>,
-    /// How many of the events are completions: they count against the caps until they are taken.
-    completions: usize,
-    /// How many events at the front hold no view of a read buffer.
-    detached: usize,
+    events: Events,
     /// Bytes of messages whose receipts are out.
     incoming_bytes: usize,
     /// When the first of the messages that wait may be worth nothing any more.
@@ -156,6 +156,7 @@ pub struct Machine {
     overrun: u64,
     /// What is counted; how much there is now is filled in when somebody asks.
     counters: Metrics,
+    round_trip: Trips,
     resubscribe: Resubscribe,
     route: Route,
     ever_connected: bool,
@@ -191,13 +192,12 @@ impl Machine {
             },
             drain: None,
             actions: VecDeque::new(),
-            events: VecDeque::new(),
-            completions: 0,
-            detached: 0,
+            events: Events::default(),
             incoming_bytes: 0,
             next_expiry: None,
             overrun: 0,
             counters: Metrics::default(),
+            round_trip: Trips::default(),
             resubscribe: Resubscribe::Done,
             route: Route::default(),
             ever_connected: false,
@@ -316,8 +316,10 @@ impl Machine {
     /// Time has passed. Calls before [`poll_timeout`](Self::poll_timeout), or repeated ones, change nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
         // It has been quiet: what a burst needed is given back.
-        if self.events.is_empty() && self.events.capacity() > 32 {
-            self.events = VecDeque::new();
+        self.events.shrink();
+        self.session.shrink();
+        if let State::Live(connection) = &mut self.state {
+            connection.unacknowledged.shrink();
         }
         self.time_passed(now);
         self.progress(now);
@@ -330,6 +332,9 @@ impl Machine {
     /// [`Refused`], with nothing changed: no room, too large, not supported by the connected server, or a property that
     /// does not belong into a PUBLISH from a client.
     pub fn publish(&mut self, now: Instant, message: Message) -> Result<OpId, Refused> {
+        if self.may_pass(&message) {
+            return Ok(self.pass(message));
+        }
         self.accept_publish(now, message, None)
     }
 
@@ -414,7 +419,11 @@ impl Machine {
         reason = "a receipt is credit: whoever gives it back has it no more"
     )]
     pub fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode) {
-        self.take_receipt(now, &receipt, reason);
+        let paused = self.is_paused();
+        self.incoming_bytes = self.incoming_bytes.saturating_sub(receipt.bytes);
+        if receipt.acknowledges || paused || self.overrun > 0 {
+            self.take_receipt(now, &receipt, reason, paused);
+        }
         self.progress(now);
     }
 
@@ -488,15 +497,7 @@ impl Machine {
     /// The next thing to tell.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        if matches!(self.events.front()?, Event::Completed { .. }) {
-            self.completions = self.completions.saturating_sub(1);
-        }
-        self.detached = self.detached.saturating_sub(1);
-        // An event is large, so it is moved once.
-        if self.events.len() == 1 && self.events.capacity() > 1_024 {
-            return core::mem::take(&mut self.events).pop_front();
-        }
-        self.events.pop_front()
+        self.events.pop()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due: one deadline for everything.
@@ -572,6 +573,7 @@ impl Machine {
             outgoing_bytes: outgoing.bytes(),
             incoming_bytes: self.held_bytes(),
             memory_used: self.memory_used(),
+            round_trip: self.round_trip.told(),
             ..self.counters
         }
     }
@@ -583,22 +585,26 @@ impl Machine {
             State::Live(connection) => connection.memory_used().saturating_add(size_of::<Connection>()),
             _ => 0,
         };
-        let events = self.events.capacity().saturating_mul(size_of::<Event>());
         let actions = self.actions.capacity().saturating_mul(size_of::<Action>());
         let held = self.journal.held.capacity().saturating_mul(size_of::<(JournalSeq, OpId, Outcome)>());
         self.session
             .memory_used()
             .saturating_add(connection)
-            .saturating_add(events)
+            .saturating_add(self.events.memory_used())
             .saturating_add(actions)
             .saturating_add(held)
             .saturating_add(self.incoming_bytes)
     }
 
+    /// Whether what changes the session is kept: only then a record need be made of it.
+    const fn keeps_records(&self) -> bool {
+        self.journal.enabled && !self.journal.failed
+    }
+
     /// Changes the session, and has the change kept. Returns the position that must be durable before anything that
     /// depends on the change leaves.
     fn record(&mut self, record: Record) -> JournalSeq {
-        if !self.journal.enabled || self.journal.failed {
+        if !self.keeps_records() {
             self.session.apply(record);
             return JournalSeq::ZERO;
         }

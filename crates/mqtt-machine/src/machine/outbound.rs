@@ -12,12 +12,13 @@ use crate::message::Message;
 use crate::output::Output;
 use crate::packet::{self, Ack, AckKind, Packet, PropertiesBuf, Property, PropertyId};
 use crate::reason::ReasonCode;
-use crate::session::{Ask, Entry, Owed, Request, Stage};
+use crate::session::{Ask, Entry, Next, Owed, Request, Stage};
 use crate::time::Instant;
-use crate::types::{JournalSeq, QoS, Subscription, TopicFilter, TransportId};
+use crate::types::{JournalSeq, OpId, QoS, Subscription, TopicFilter, TransportId};
 use crate::wire;
 
 use super::commands::filters_of;
+use super::events::Plainly;
 use super::packets::client_id_of;
 use super::{Machine, Resubscribe, State};
 
@@ -30,18 +31,28 @@ impl Machine {
         if connection.id != id {
             return;
         }
-        let handed = connection.handed.saturating_add(bytes as u64).min(connection.written);
-        connection.handed = handed;
-        loop {
-            let State::Live(connection) = &mut self.state else { return };
-            match connection.unsent.front() {
-                Some((end, op)) if *end <= handed => {
-                    let op = *op;
-                    connection.unsent.pop_front();
-                    self.end_publication(op, Outcome::Sent, JournalSeq::ZERO);
+        connection.handed = connection.handed.saturating_add(bytes as u64).min(connection.written);
+        let handed = connection.handed;
+        let mut count = 0_usize;
+        // Those whose names follow each other are told as one.
+        let mut run: Option<(OpId, OpId)> = None;
+        for (_, op) in connection.unsent.iter().take_while(|(end, _)| *end <= handed) {
+            count = count.saturating_add(1);
+            match &mut run {
+                Some((_, last)) if last.to_u64().checked_add(1) == Some(op.to_u64()) => *last = *op,
+                _ => {
+                    if let Some((first, last)) = run.replace((*op, *op)) {
+                        self.events.complete_run(first, last, Plainly::Sent);
+                    }
                 }
-                _ => return,
             }
+        }
+        let Some((first, last)) = run else { return };
+        self.events.complete_run(first, last, Plainly::Sent);
+        connection.unsent.drain(..count);
+        self.counters.sent = self.counters.sent.saturating_add(count as u64);
+        if let Some(drain) = &mut self.drain {
+            drain.report.delivered = drain.report.delivered.saturating_add(count);
         }
     }
 
@@ -60,7 +71,19 @@ impl Machine {
     /// Writes one packet, or takes one step that makes way for one. False when there is nothing to do.
     fn write_next(&mut self, now: Instant, out: &mut Output) -> bool {
         let State::Live(connection) = &mut self.state else { return false };
-        if let Some(control) = connection.next_control(self.journal.durable) {
+        let durable = self.journal.durable;
+        while let Some(ack) = connection.next_ack(durable) {
+            let before = out.remaining();
+            if let Err(error) = wire::encode(&Packet::Ack(ack), connection.version, out.tail()) {
+                self.end(now, EndReason::Config(error));
+                return false;
+            }
+            connection.wrote(before, out);
+            if out.is_full() {
+                return true;
+            }
+        }
+        if let Some(control) = connection.next_control(durable) {
             return self.write_control(now, control, out);
         }
         let State::Live(connection) = &self.state else { return false };
@@ -74,11 +97,12 @@ impl Machine {
         if may_ask && self.session.requests.waiting().is_some() {
             return self.write_request(now, out);
         }
-        if let Some(slot) = self.session.outgoing.first(Stage::Ready) {
+        if let Some(slot) = self.session.outgoing.first_ready() {
             return self.write_owed(now, slot, out);
         }
-        match self.session.outgoing.first(Stage::Waiting) {
-            Some(slot) => self.write_waiting(now, slot, out),
+        match self.session.outgoing.next_waiting() {
+            Some(Next::Passing) => self.write_passing(now, out),
+            Some(Next::Slot(slot)) => self.write_waiting(now, slot, out),
             None => false,
         }
     }
@@ -100,7 +124,7 @@ impl Machine {
             }
             Control::PingReq => wire::encode(&Packet::PingReq, version, out.tail()),
             Control::Disconnect { reason, properties } => {
-                let properties = fitting(connection, reason, properties);
+                let properties = fitting(connection, reason, *properties);
                 let disconnect = packet::Disconnect { reason, properties: properties.as_properties() };
                 wire::encode(&Packet::Disconnect(disconnect), version, out.tail())
             }
@@ -122,7 +146,7 @@ impl Machine {
         };
         match result {
             Ok(()) => {
-                wrote(connection, before, out);
+                connection.wrote(before, out);
                 true
             }
             Err(error) => {
@@ -192,7 +216,7 @@ impl Machine {
             .is_ok_and(|bytes| bytes <= connection.maximum_packet_size());
         let before = out.remaining();
         if fits && wire::encode(&packet, connection.version, out.tail()).is_ok() {
-            wrote(connection, before, out);
+            connection.wrote(before, out);
             self.session.assign_request(packet_id);
         } else if let Some(Request { op, ask, .. }) = self.session.requests.discard_waiting() {
             match (op, ask) {
@@ -202,7 +226,7 @@ impl Machine {
                 (None, Ask::Subscribe(lost)) => {
                     let code = ReasonCode::PacketTooLarge;
                     let codes = lost.into_iter().map(|subscription| (subscription.filter, code)).collect();
-                    self.events.push_back(Event::Resubscribed { codes, properties: PropertiesBuf::new() });
+                    self.events.push(Event::Resubscribed { codes, properties: PropertiesBuf::new() });
                     self.check_restored();
                 }
                 (None, Ask::Unsubscribe(_)) => {}
@@ -226,7 +250,7 @@ impl Machine {
         let lacks = |filter: &TopicFilter| capabilities.as_ref().and_then(|it| it.lacks(filter));
         let lost = subscriptions.iter().filter_map(|it| Some((it.filter.clone(), lacks(&it.filter)?)));
         let codes = lost.collect();
-        self.events.push_back(Event::Resubscribed { codes, properties: PropertiesBuf::new() });
+        self.events.push(Event::Resubscribed { codes, properties: PropertiesBuf::new() });
         let rest: Vec<Subscription> =
             subscriptions.into_iter().filter(|it| lacks(&it.filter).is_none()).collect();
         if !rest.is_empty() {
@@ -277,7 +301,7 @@ impl Machine {
         };
         match result {
             Ok(stage) => {
-                wrote(connection, before, out);
+                connection.wrote(before, out);
                 self.session.outgoing.advance(slot, stage);
             }
             Err((packet_id, outcome)) => {
@@ -293,7 +317,9 @@ impl Machine {
         let Some(entry) = self.session.outgoing.get(slot) else { return false };
         let Owed::Waiting(message) = &entry.owed else { return false };
         if message.qos != QoS::AtMostOnce {
-            return self.enter_window(now, slot);
+            // What enters the window while nothing else is ready is the next to be written.
+            return self.enter_window(now, slot)
+                && (self.session.outgoing.first_ready() != Some(slot) || self.write_owed(now, slot, out));
         }
         if entry.gate > self.journal.durable {
             return false;
@@ -307,7 +333,7 @@ impl Machine {
         let sending = Sending { packet_id: None, dup: false, waited: waited(message, entry, now) };
         match connection.write_publish(message, sending, out) {
             Ok(()) => {
-                wrote(connection, before, out);
+                connection.wrote(before, out);
                 // One whose command a disconnect has ended may have been lowered to QoS 0 since.
                 if !entry.ended {
                     connection.unsent.push_back((connection.written, entry.op));
@@ -319,6 +345,60 @@ impl Machine {
         true
     }
 
+    /// Writes those that pass, one after another: nothing else can become next meanwhile. False when the window is full.
+    fn write_passing(&mut self, now: Instant, out: &mut Output) -> bool {
+        let window = self.window();
+        loop {
+            let Some((op, message)) = self.session.outgoing.first_passing().filter(|_| !out.is_full()) else {
+                return true;
+            };
+            if message.qos == QoS::AtMostOnce {
+                self.write_passing_qos_0(out);
+                continue;
+            }
+            if self.session.outgoing.count(Stage::InFlight) >= window {
+                return false;
+            }
+            let Some(packet_id) = self.session.free_id() else { return false };
+            let State::Live(connection) = &mut self.state else { return false };
+            match connection.write_plain(message, Some(packet_id), out) {
+                Ok(()) => {
+                    self.owes(now);
+                    self.session.passes(packet_id, now);
+                }
+                Err(reason) => {
+                    let cost = message.cost();
+                    self.session.outgoing.passed(1, cost);
+                    self.end_publication(op, Outcome::Dropped(reason), JournalSeq::ZERO);
+                }
+            }
+        }
+    }
+
+    /// Writes those of QoS 0 that pass before the first of another QoS.
+    fn write_passing_qos_0(&mut self, out: &mut Output) {
+        let State::Live(connection) = &mut self.state else { return };
+        let (mut count, mut cost) = (0_usize, 0_usize);
+        let mut failed = None;
+        for (op, message) in self.session.outgoing.passing() {
+            if message.qos != QoS::AtMostOnce || out.is_full() {
+                break;
+            }
+            (count, cost) = (count.saturating_add(1), cost.saturating_add(message.cost()));
+            match connection.write_plain(message, None, out) {
+                Ok(()) => connection.unsent.push_back((connection.written, op)),
+                Err(reason) => {
+                    failed = Some((op, reason));
+                    break;
+                }
+            }
+        }
+        self.session.outgoing.passed(count, cost);
+        if let Some((op, reason)) = failed {
+            self.end_publication(op, Outcome::Dropped(reason), JournalSeq::ZERO);
+        }
+    }
+
     /// Publications that may be in flight at once.
     fn window(&self) -> usize {
         let server = self.capabilities().map_or(0, |capabilities| capabilities.receive_maximum);
@@ -328,7 +408,7 @@ impl Machine {
     /// With a store: everything that fits enters the window now, so that its records share a sync.
     pub(super) fn fill_window(&mut self, now: Instant) {
         while self.is_connected()
-            && let Some(slot) = self.session.outgoing.first(Stage::Waiting)
+            && let Some(Next::Slot(slot)) = self.session.outgoing.next_waiting()
             && self.session.outgoing.get(slot).is_some_and(
                 |entry| !matches!(&entry.owed, Owed::Waiting(message) if message.qos == QoS::AtMostOnce),
             )
@@ -360,6 +440,10 @@ impl Machine {
             return false;
         }
         let Some(packet_id) = self.session.free_id() else { return false };
+        if !self.keeps_records() {
+            self.session.assign(slot, packet_id);
+            return true;
+        }
         self.session.outgoing.point_at(slot);
         let gate = self.record(Record::Assigned { op, packet_id });
         if let Some(entry) = self.session.outgoing.get_mut(slot) {
@@ -408,10 +492,4 @@ fn fitting(connection: &Connection, reason: ReasonCode, properties: PropertiesBu
         let _ = kept.push(expiry);
     }
     kept
-}
-
-/// Notes how far the output has got.
-fn wrote(connection: &mut Connection, before: usize, out: &Output) {
-    let bytes = out.remaining().saturating_sub(before) as u64;
-    connection.written = connection.written.saturating_add(bytes);
 }

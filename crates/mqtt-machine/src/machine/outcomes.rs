@@ -1,11 +1,12 @@
 //! Owns how commands end: the record of it, what is told, and what is counted. It must not know why they end.
 
-use crate::interface::{Acknowledgement, DropReason, Event, Outcome};
+use crate::interface::{Acknowledgement, DropReason, Outcome};
 use crate::journal::Record;
 use crate::packet::PropertiesBuf;
 use crate::types::{JournalSeq, OpId};
 
 use super::Machine;
+use super::events::Plainly;
 
 impl Machine {
     /// Records the end of a publication, with its outcome if it has a key, and tells it unless it was told before.
@@ -29,6 +30,18 @@ impl Machine {
         if !told {
             self.end_publication(op, outcome, gate);
         }
+    }
+
+    /// Counts and tells that a publication was acknowledged, unless it was told before. There is nothing to say of it, and no record.
+    pub(super) fn acknowledged_plainly(&mut self, op: OpId, told: bool) {
+        if told {
+            return;
+        }
+        self.counters.acknowledged = self.counters.acknowledged.saturating_add(1);
+        if let Some(drain) = &mut self.drain {
+            drain.report.delivered = drain.report.delivered.saturating_add(1);
+        }
+        self.events.complete_plainly(op, Plainly::Acknowledged);
     }
 
     /// Counts and tells how a publication ended.
@@ -62,13 +75,17 @@ impl Machine {
         self.end_publication(op, Outcome::Dropped(DropReason::ConnectionLost), JournalSeq::ZERO);
     }
 
+    /// Outcomes that the caller has not taken: they count against the caps.
+    pub(super) fn completions(&self) -> usize {
+        self.events.completions().saturating_add(self.journal.held.len())
+    }
+
     /// Tells how a command ended, once the record `gate` is durable.
     pub(super) fn complete(&mut self, op: OpId, outcome: Outcome, gate: JournalSeq) {
-        self.completions = self.completions.saturating_add(1);
         if gate > self.journal.durable {
             self.journal.held.push_back((gate, op, outcome));
         } else {
-            self.events.push_back(Event::Completed { op, outcome });
+            self.events.complete(op, outcome);
         }
     }
 }

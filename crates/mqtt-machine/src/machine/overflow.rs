@@ -33,9 +33,9 @@ impl Machine {
         let cost = message.cost();
         let fits = |count: usize, bytes: usize| count < most && bytes.saturating_add(cost) <= most_bytes;
         if matches!(overflow, Overflow::Wait | Overflow::Refuse) {
-            return fits(count.saturating_add(self.completions), bytes).then_some(Room::There);
+            return fits(count.saturating_add(self.completions()), bytes).then_some(Room::There);
         }
-        if self.completions >= most {
+        if self.completions() >= most {
             return None;
         }
         if overflow == Overflow::LastValue {
@@ -104,7 +104,7 @@ impl Machine {
     pub(super) fn tell_overrun(&mut self) {
         if self.overrun > 0 && !self.is_behind() {
             let messages = core::mem::take(&mut self.overrun);
-            self.events.push_back(Event::Overrun { messages });
+            self.events.push(Event::Overrun { messages });
             self.forget_old_news();
         }
     }

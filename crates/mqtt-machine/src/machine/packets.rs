@@ -179,7 +179,7 @@ impl Machine {
             known if known.is_empty() => self.config.client_id.clone(),
             known => known.clone(),
         };
-        self.events.push_back(Event::Connected(Connected {
+        self.events.push(Event::Connected(Connected {
             id,
             server,
             session_present: connack.session_present,
@@ -254,7 +254,7 @@ impl Machine {
         let explains = |id| matches!(id, PropertyId::ReasonString | PropertyId::UserProperty);
         let properties = PropertiesBuf::copy_from(auth.properties).retain(|property| explains(property.id()));
         if !properties.is_empty() {
-            self.events.push_back(Event::Auth { reason: auth.reason, properties });
+            self.events.push(Event::Auth { reason: auth.reason, properties });
             self.forget_old_news();
         }
         Ok(())
@@ -323,7 +323,7 @@ impl Machine {
             DeliveryKey { identity, packet_id, generation }
         });
         let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some(), key };
-        self.events.push_back(Event::Message { message, receipt });
+        self.events.push(Event::Message { message, receipt });
         Ok(())
     }
 
@@ -372,6 +372,15 @@ impl Machine {
     /// Queues every acknowledgement whose turn has come.
     pub(super) fn queue_acknowledgements(&mut self) {
         while let Some(due) = self.session.incoming.next_due() {
+            if due.kind == AckKind::PubAck
+                && due.live
+                && !self.journal.enabled
+                && let State::Live(connection) = &mut self.state
+                && !connection.is_closing()
+            {
+                connection.queue_puback(due.packet_id, due.reason);
+                continue;
+            }
             // 3.x has no way to refuse a message. Without a connection a refusal is for the next one to tell: the server sends
             // the message again, and it is a new one then.
             let refuses = match &self.state {
@@ -406,6 +415,31 @@ impl Machine {
         }
     }
 
+    /// An acknowledgement that says no more than what it is, where no record is made of it. False, with nothing changed, unless a
+    /// publication of this connection waits for it.
+    #[inline]
+    pub(super) fn on_plain_ack(&mut self, now: Instant, kind: AckKind, packet_id: PacketId) -> bool {
+        match kind {
+            AckKind::PubAck | AckKind::PubComp => {
+                let Some(ended) = self.session.end_written(packet_id, kind) else { return false };
+                if let Some(written_at) = ended.written_at {
+                    self.round_trip.measure(written_at, now);
+                }
+                self.acknowledged_plainly(ended.op, ended.told);
+            }
+            AckKind::PubRec => {
+                if !self.session.release_written(packet_id) {
+                    return false;
+                }
+                let State::Live(connection) = &mut self.state else { return true };
+                let (kind, reason) = (AckKind::PubRel, ReasonCode::Success);
+                connection.queue(JournalSeq::ZERO, Control::Ack { kind, packet_id, reason });
+            }
+            AckKind::PubRel => return false,
+        }
+        true
+    }
+
     fn on_ack(&mut self, now: Instant, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
         if ack.kind != AckKind::PubRel {
             self.advanced(now);
@@ -421,11 +455,15 @@ impl Machine {
         }
     }
 
+    #[inline]
     fn on_puback(&mut self, now: Instant, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
         let Some(slot) = self.in_flight(ack.packet_id) else { return Ok(()) };
-        match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
-            Some(Owed::Publish(_, message)) if message.qos == QoS::AtLeastOnce => {
-                self.measure(now, slot);
+        let Some(entry) = self.session.outgoing.get(slot) else { return Ok(()) };
+        match &entry.owed {
+            Owed::Publish(_, message) if message.qos == QoS::AtLeastOnce => {
+                if entry.is_in_flight() {
+                    self.round_trip.measure(entry.written_at, now);
+                }
                 self.acknowledged(slot, ack, ack.reason.is_failure());
                 Ok(())
             }
@@ -471,8 +509,13 @@ impl Machine {
                     self.acknowledged(slot, ack, true);
                 } else {
                     let room = message.cost();
-                    let record = self.session.released(op, packet_id);
-                    let gate = self.record(record);
+                    let gate = if self.keeps_records() {
+                        let record = self.session.released(op, packet_id);
+                        self.record(record)
+                    } else {
+                        self.session.release(slot);
+                        JournalSeq::ZERO
+                    };
                     self.session.outgoing.taken(slot, ack.reason, ack.properties, room);
                     if let Some(entry) = self.session.outgoing.get_mut(slot) {
                         entry.gate = gate;
@@ -510,9 +553,12 @@ impl Machine {
 
     fn on_pubcomp(&mut self, now: Instant, ack: &Ack<'_>) -> Result<(), ProtocolViolation> {
         let Some(slot) = self.in_flight(ack.packet_id) else { return Ok(()) };
-        match self.session.outgoing.get(slot).map(|entry| &entry.owed) {
-            Some(Owed::Release(..)) => {
-                self.measure(now, slot);
+        let Some(entry) = self.session.outgoing.get(slot) else { return Ok(()) };
+        match &entry.owed {
+            Owed::Release(..) => {
+                if entry.is_in_flight() {
+                    self.round_trip.measure(entry.written_at, now);
+                }
                 self.acknowledged(slot, ack, false);
                 Ok(())
             }
@@ -526,20 +572,12 @@ impl Machine {
 
     /// The publication that was written on this connection under this identifier. An acknowledgement of anything else
     /// is ignored: a server that repeats itself is no reason to reconnect.
+    #[inline]
     fn in_flight(&self, packet_id: PacketId) -> Option<u32> {
         let slot = self.session.publication(packet_id)?;
         match self.session.outgoing.stage(slot)? {
             Stage::InFlight | Stage::Resumed => Some(slot),
             Stage::Waiting | Stage::Ready => None,
-        }
-    }
-
-    /// Notes how long an acknowledgement took, when the message left on this connection.
-    fn measure(&mut self, now: Instant, slot: u32) {
-        if let Some(entry) = self.session.outgoing.get(slot)
-            && self.session.outgoing.stage(slot) == Some(Stage::InFlight)
-        {
-            self.counters.round_trip.add(now - entry.written_at);
         }
     }
 

@@ -49,7 +49,7 @@ impl Machine {
                 let filters = subscriptions.into_iter().map(|subscription| subscription.filter);
                 let (codes, properties) =
                     (filters.zip(codes).collect(), PropertiesBuf::copy_from(properties));
-                self.events.push_back(Event::Resubscribed { codes, properties });
+                self.events.push(Event::Resubscribed { codes, properties });
                 self.check_restored();
             }
         }

@@ -210,7 +210,7 @@ impl Machine {
         if !matches!(self.route.fallback, Fallback::Trying(_)) {
             self.route.fallback = Fallback::Trying(wanted);
         }
-        self.events.push_back(Event::FellBack { version, without });
+        self.events.push(Event::FellBack { version, without });
         true
     }
 

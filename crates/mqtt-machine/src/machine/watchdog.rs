@@ -52,7 +52,7 @@ impl Machine {
         }
         let (waited, unacknowledged) = (now - connection.advanced_at, self.unacknowledged());
         self.advanced(now);
-        self.events.push_back(Event::Stalled { waited, unacknowledged });
+        self.events.push(Event::Stalled { waited, unacknowledged });
         self.forget_old_news();
     }
 }

@@ -86,6 +86,7 @@ impl Incoming {
     }
 
     /// A new message of QoS 1 or 2, in a version that can refuse it or not; returns its serial.
+    #[inline]
     pub(crate) fn deliver(&mut self, packet_id: PacketId, qos: QoS, refusable: bool) -> u64 {
         let serial = self.first.saturating_add(self.unsettled.len() as u64);
         self.unsettled.push_back(Unsettled { packet_id, qos, settled: None, refusable, live: true });
@@ -109,6 +110,7 @@ impl Incoming {
     }
 
     /// A receipt came back.
+    #[inline]
     pub(crate) fn settle(&mut self, serial: u64, reason: ReasonCode) {
         if let Some(entry) = self.entry(serial).filter(|entry| entry.settled.is_none()) {
             entry.settled = Some(reason);
@@ -123,6 +125,7 @@ impl Incoming {
     }
 
     /// The next acknowledgement, in the order of arrival `[MQTT-4.6.0-2] [MQTT-4.6.0-3]`.
+    #[inline]
     pub(crate) fn next_due(&mut self) -> Option<Due> {
         let reason = self.unsettled.front()?.settled?;
         let entry = self.unsettled.pop_front()?;
@@ -173,6 +176,11 @@ impl Incoming {
     /// Identifiers whose PUBREL is awaited, ascending: what the journal keeps.
     pub(crate) fn received(&self) -> impl Iterator<Item = PacketId> {
         self.known.iter().filter(|(_, known)| *known == Known::Received).map(|(packet_id, _)| packet_id)
+    }
+
+    /// It has been quiet: what a burst needed is given back.
+    pub(crate) fn shrink(&mut self) {
+        self.known.shrink();
     }
 
     pub(crate) fn memory_used(&self) -> usize {

@@ -28,6 +28,11 @@ pub(crate) struct Keyed {
 }
 
 impl Keyed {
+    /// Whether no key is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
     pub(crate) fn op_of(&self, key: &PublishKey) -> Option<OpId> {
         self.ops.get(key).copied()
     }

@@ -16,13 +16,14 @@ use core::time::Duration;
 pub(crate) use ids::PacketIdMap;
 pub(crate) use incoming::{Incoming, Known};
 pub(crate) use keyed::{Keyed, Known as KnownKey};
-pub(crate) use outgoing::{Entry, Outgoing, Owed, Stage};
+pub(crate) use outgoing::{Ended, Entry, Next, Outgoing, Owed, Stage};
 pub(crate) use requests::{Ask, Request, Requests};
 
 use crate::config::LostSession;
 use crate::interface::Outcome;
 use crate::journal::{PublishKey, Record};
 use crate::message::Message;
+use crate::packet::AckKind;
 use crate::time::Instant;
 use crate::types::{OpId, PacketId, QoS, Subscription, SubscriptionOptions, TopicFilter};
 
@@ -133,11 +134,8 @@ impl Session {
                 self.outgoing.push(op, message);
             }
             Record::Assigned { op, packet_id } => {
-                let slot = self.outgoing.find_waiting(op);
-                if let Some(slot) = slot {
-                    self.outgoing.assign(slot, packet_id);
-                    self.ids.insert(packet_id, IdUse::Publication(slot));
-                    self.next_id = packet_id.next();
+                if let Some(slot) = self.outgoing.find_waiting(op) {
+                    self.assign(slot, packet_id);
                 }
             }
             Record::Released { op, packet_id, after, turn } => {
@@ -189,6 +187,52 @@ impl Session {
             Record::Unsubscribed { filter } => self.drop_subscription(&filter),
             Record::SessionBegan { identity } => self.apply_session_began(identity),
         }
+    }
+
+    /// The publication that waits in this slot enters the window.
+    pub(crate) fn assign(&mut self, slot: u32, packet_id: PacketId) {
+        self.outgoing.assign(slot, packet_id);
+        self.ids.insert(packet_id, IdUse::Publication(slot));
+        self.next_id = packet_id.next();
+    }
+
+    /// The first of the publications that pass was written under this packet identifier.
+    #[inline]
+    pub(crate) fn passes(&mut self, packet_id: PacketId, now: Instant) {
+        if let Some(slot) = self.outgoing.passes(packet_id, now) {
+            self.ids.insert(packet_id, IdUse::Publication(slot));
+            self.next_id = packet_id.next();
+        }
+    }
+
+    /// PUBREC has come for the publication in this slot.
+    pub(crate) fn release(&mut self, slot: u32) {
+        self.turns = self.turns.saturating_add(1);
+        self.outgoing.release(slot, (self.last_op, self.turns));
+    }
+
+    /// PUBREC has come under this identifier. False, with nothing changed, unless a message of QoS 2 waits for it on this connection.
+    #[inline]
+    pub(crate) fn release_written(&mut self, packet_id: PacketId) -> bool {
+        let Some(slot) = self.publication(packet_id) else { return false };
+        let waits = self.outgoing.get(slot).is_some_and(|entry| {
+            let is_qos_2 = matches!(&entry.owed, Owed::Publish(_, it) if it.qos == QoS::ExactlyOnce);
+            is_qos_2 && entry.is_in_flight()
+        });
+        if waits {
+            self.release(slot);
+        }
+        waits
+    }
+
+    /// An acknowledgement of this kind has come: takes out the publication that it ends, if that was written on this connection and
+    /// nothing more is to be said of it.
+    #[inline]
+    pub(crate) fn end_written(&mut self, packet_id: PacketId, kind: AckKind) -> Option<Ended> {
+        let slot = self.publication(packet_id)?;
+        let ended = self.outgoing.end_written(slot, kind)?;
+        self.ids.remove(packet_id);
+        Some(ended)
     }
 
     /// The record of a PUBREC.
@@ -248,7 +292,7 @@ impl Session {
     pub(crate) fn restored(&mut self, now: Instant, away: Duration) -> Vec<OpId> {
         self.outgoing.connection_ended();
         self.last_op = self.last_op.max(self.reserved);
-        let waiting: Vec<u32> = self.outgoing.slots(Stage::Waiting).collect();
+        let waiting: Vec<u32> = self.outgoing.waiting_slots().collect();
         for slot in &waiting {
             // Downgraded to QoS 0: the session does not owe it.
             if self.outgoing.get(*slot).is_some_and(|entry| entry.owed.is_qos_0()) {
@@ -279,6 +323,7 @@ impl Session {
         Some(request)
     }
 
+    #[inline]
     pub(crate) fn publication(&self, packet_id: PacketId) -> Option<u32> {
         match self.ids.get(packet_id)? {
             IdUse::Publication(slot) => Some(slot),
@@ -384,19 +429,15 @@ impl Session {
     /// The durable part, as plain values.
     pub(crate) fn snapshot(&self) -> SessionSnapshot {
         let owed = self.outgoing.owed_slots();
-        let publications = owed
-            .into_iter()
-            .chain(self.outgoing.slots(Stage::Waiting))
-            .filter_map(|slot| self.outgoing.get(slot))
-            .filter_map(|entry| match &entry.owed {
-                owed if owed.is_qos_0() => None,
-                Owed::Waiting(message) => Some((entry.op, None, Some(message.clone()))),
-                Owed::Publish(packet_id, message) => {
-                    Some((entry.op, Some(*packet_id), Some(message.clone())))
-                }
-                Owed::Release(packet_id, _) => Some((entry.op, Some(*packet_id), None)),
-            })
-            .collect();
+        let owed = owed.into_iter().filter_map(|slot| self.outgoing.get(slot));
+        let owed = owed.filter_map(|entry| match &entry.owed {
+            Owed::Waiting(_) => None,
+            Owed::Publish(packet_id, message) => Some((entry.op, Some(*packet_id), Some(message.clone()))),
+            Owed::Release(packet_id, _) => Some((entry.op, Some(*packet_id), None)),
+        });
+        let waiting = self.outgoing.waiting().filter(|(_, message)| message.qos != QoS::AtMostOnce);
+        let waiting = waiting.map(|(op, message)| (op, None, Some(message.clone())));
+        let publications = owed.chain(waiting).collect();
         SessionSnapshot {
             client_id: self.client_id.clone(),
             publications,
@@ -412,6 +453,12 @@ impl Session {
             identity: self.identity,
             generations: self.incoming.generations().collect(),
         }
+    }
+
+    /// It has been quiet: what a burst needed is given back.
+    pub(crate) fn shrink(&mut self) {
+        self.ids.shrink();
+        self.incoming.shrink();
     }
 
     pub(crate) fn memory_used(&self) -> usize {

@@ -1,12 +1,15 @@
 //! Owns the publications that are owed to the server: waiting, to be written, in flight, in that order of life.
 //! It must not know bytes, nor why one moves on.
 
-use alloc::collections::BTreeMap;
+mod newest;
+mod passing;
+
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::message::Message;
-use crate::packet::{Properties, PropertiesBuf};
+use crate::packet::{AckKind, Properties, PropertiesBuf};
 use crate::reason::ReasonCode;
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, PacketId, Priority, QoS, TopicName};
@@ -24,7 +27,7 @@ impl Taken {
     const PLAINLY: Self = Self { reason: ReasonCode::Success, properties: PropertiesBuf::new() };
 
     pub(crate) fn is_plain(&self) -> bool {
-        *self == Self::PLAINLY
+        self.reason == ReasonCode::Success && self.properties.is_empty()
     }
 }
 
@@ -73,6 +76,15 @@ pub(crate) enum Stage {
     Resumed,
 }
 
+/// The publication that goes first of those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The oldest of those that [pass](Outgoing::pass).
+    Passing,
+    /// The one in this slot.
+    Slot(u32),
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) op: OpId,
@@ -95,37 +107,72 @@ pub(crate) struct Entry {
     /// The server has answered it as if it were of QoS 1.
     pub(crate) misanswered: bool,
     stage: Stage,
-    previous: Option<u32>,
-    next: Option<u32>,
+    previous: u32,
+    next: u32,
 }
 
 impl Entry {
+    /// Whether its PUBLISH was written on the present connection.
+    pub(crate) const fn is_in_flight(&self) -> bool {
+        matches!(self.stage, Stage::InFlight)
+    }
+
     /// How long it has been with us.
     pub(crate) fn waited(&self, now: Instant) -> Duration {
         self.away.saturating_add(now - self.accepted_at)
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// Slots in an order, threaded through their entries.
+#[derive(Clone, Copy, Debug)]
 struct List {
-    first: Option<u32>,
-    last: Option<u32>,
+    first: u32,
+    last: u32,
     len: usize,
 }
 
 impl List {
-    const EMPTY: Self = Self { first: None, last: None, len: 0 };
+    const EMPTY: Self = Self { first: NONE, last: NONE, len: 0 };
+
+    const fn first(&self) -> Option<u32> {
+        if self.first == NONE { None } else { Some(self.first) }
+    }
 }
 
-/// A slab of entries threaded by lists: every move costs the same however many there are.
+impl Default for List {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+/// A publication that has ended, as far as that is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) op: OpId,
+    /// Its command had ended before.
+    pub(crate) told: bool,
+    /// When its PUBLISH was written, if that was on the present connection.
+    pub(crate) written_at: Option<Instant>,
+}
+
+/// A slab of entries: every move costs the same however many there are. What waits and what is ready is threaded by lists; what was
+/// written is found by its packet identifier, and is put in order when its connection ends.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outgoing {
     slots: Vec<Option<Entry>>,
     free: Vec<u32>,
     waiting: Waiting,
     ready: List,
-    in_flight: List,
-    resumed: List,
+    in_flight: usize,
+    resumed: usize,
+    /// How many entries of commands that have ended there are.
+    told: usize,
+    /// Messages of normal priority without properties that are written when their turn comes, without another look at them. They go
+    /// before the others of their priority that wait.
+    passing: VecDeque<(OpId, Message)>,
     bytes: usize,
     /// The one that came last.
     pushed: Option<u32>,
@@ -153,11 +200,13 @@ impl Waiting {
     }
 }
 
-/// What a topic in the index of the newest costs beside its text, about.
-const INDEXED: usize = 64;
-
 impl Outgoing {
     pub(crate) fn len(&self) -> usize {
+        self.entries().saturating_add(self.passing.len())
+    }
+
+    /// How many have a slot.
+    const fn entries(&self) -> usize {
         self.slots.len().saturating_sub(self.free.len())
     }
 
@@ -170,24 +219,32 @@ impl Outgoing {
         match stage {
             Stage::Waiting => {
                 let Waiting { high, normal, low } = &self.waiting;
-                high.len.saturating_add(normal.len).saturating_add(low.len)
+                let entries = high.len.saturating_add(normal.len).saturating_add(low.len);
+                entries.saturating_add(self.passing.len())
             }
             Stage::Ready => self.ready.len,
-            Stage::InFlight => self.in_flight.len,
-            Stage::Resumed => self.resumed.len,
+            Stage::InFlight => self.in_flight,
+            Stage::Resumed => self.resumed,
         }
     }
 
-    pub(crate) fn first(&self, stage: Stage) -> Option<u32> {
-        match stage {
-            Stage::Waiting => {
-                let Waiting { high, normal, low } = &self.waiting;
-                high.first.or(normal.first).or(low.first)
-            }
-            Stage::Ready => self.ready.first,
-            Stage::InFlight => self.in_flight.first,
-            Stage::Resumed => self.resumed.first,
+    /// The first of those that are to be written on this connection.
+    pub(crate) const fn first_ready(&self) -> Option<u32> {
+        self.ready.first()
+    }
+
+    /// The most urgent and oldest entry that waits. Those that [pass](Self::pass) are none.
+    fn first_waiting(&self) -> Option<u32> {
+        let Waiting { high, normal, low } = &self.waiting;
+        high.first().or(normal.first()).or(low.first())
+    }
+
+    /// Which publication of those that wait goes first.
+    pub(crate) fn next_waiting(&self) -> Option<Next> {
+        if self.waiting.high.first == NONE && !self.passing.is_empty() {
+            return Some(Next::Passing);
         }
+        self.first_waiting().map(Next::Slot)
     }
 
     /// The entry that came last, if it is still there.
@@ -205,8 +262,9 @@ impl Outgoing {
         let is_it = |slot: &u32| {
             self.get(*slot).is_some_and(|entry| entry.op == op && matches!(entry.stage, Stage::Waiting))
         };
-        let near = [self.hint, self.waiting.high.first, self.waiting.normal.first, self.waiting.low.first];
-        near.into_iter().flatten().find(is_it).or_else(|| self.slots(Stage::Waiting).find(is_it))
+        let Waiting { high, normal, low } = &self.waiting;
+        let near = [self.hint, high.first(), normal.first(), low.first()];
+        near.into_iter().flatten().find(is_it).or_else(|| self.waiting_slots().find(is_it))
     }
 
     /// The waiting entries that are no more urgent than this, the least urgent and oldest first.
@@ -215,79 +273,17 @@ impl Outgoing {
             .into_iter()
             .rev()
             .take_while(move |it| *it <= priority)
-            .flat_map(|priority| self.along(self.waiting.of(priority).first))
+            .flat_map(|priority| self.along(*self.waiting.of(priority)))
     }
 
-    /// The newest entry that waits under this topic.
-    pub(crate) fn newest_of(&self, topic: &TopicName) -> Option<u32> {
-        if let Some(newest) = &self.newest {
-            return newest.get(topic).map(|(slot, _)| *slot);
-        }
-        self.find_newest(topic, None)
-    }
-
-    /// The newest entry that waits under this topic, but for one, by looking at all.
-    fn find_newest(&self, topic: &TopicName, but: Option<u32>) -> Option<u32> {
-        let under = |slot: &u32| self.message(*slot).is_some_and(|message| message.topic == *topic);
-        let slots = self.slots(Stage::Waiting).filter(|slot| Some(*slot) != but);
-        slots.filter(under).max_by_key(|slot| self.get(*slot).map(|entry| entry.op))
-    }
-
-    /// Keeps an index of the newest entry of each topic, or none.
-    pub(crate) fn index_topics(&mut self, wanted: bool) {
-        if wanted == self.newest.is_some() {
-            return;
-        }
-        self.newest = wanted.then(BTreeMap::new);
-        let waiting: Vec<u32> = if wanted { self.slots(Stage::Waiting).collect() } else { Vec::new() };
-        waiting.into_iter().for_each(|slot| self.index(slot, true));
-    }
-
-    /// The entry waits now, or does not any more.
-    fn index(&mut self, slot: u32, waits: bool) {
-        if self.newest.is_none() {
-            return;
-        }
-        let Some(Entry { op, owed: Owed::Waiting(message), .. }) = self.get(slot) else { return };
-        let (op, topic) = (*op, message.topic.clone());
-        let known = self.newest.as_ref().and_then(|newest| newest.get(&topic).copied());
-        let next = match (known, waits) {
-            (None, true) => Some((slot, 1)),
-            // Those that are put back are older than those that wait.
-            (Some((newest, count)), true) => {
-                let is_newer = self.get(newest).is_none_or(|newest| newest.op < op);
-                Some((if is_newer { slot } else { newest }, count.saturating_add(1)))
-            }
-            (Some((newest, count)), false) if count > 1 => {
-                let left = if newest == slot { self.find_newest(&topic, Some(slot)) } else { Some(newest) };
-                left.map(|newest| (newest, count.saturating_sub(1)))
-            }
-            (_, false) => None,
-        };
-        let Some(newest) = &mut self.newest else { return };
-        // The key pins no more than the message does that it leads to.
-        newest.remove(&topic);
-        if let Some(next) = next {
-            newest.insert(topic, next);
-        }
-    }
-
+    #[inline]
     pub(crate) fn get(&self, slot: u32) -> Option<&Entry> {
         self.slots.get(slot as usize)?.as_ref()
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut Entry> {
         self.slots.get_mut(slot as usize)?.as_mut()
-    }
-
-    /// The lists of a stage, the most urgent first.
-    const fn lists(&self, stage: Stage) -> [List; 3] {
-        match stage {
-            Stage::Waiting => [self.waiting.high, self.waiting.normal, self.waiting.low],
-            Stage::Ready => [self.ready, List::EMPTY, List::EMPTY],
-            Stage::InFlight => [self.in_flight, List::EMPTY, List::EMPTY],
-            Stage::Resumed => [self.resumed, List::EMPTY, List::EMPTY],
-        }
     }
 
     /// The message of an entry that still has it.
@@ -298,17 +294,6 @@ impl Outgoing {
         }
     }
 
-    const fn list_mut(&mut self, stage: Stage, priority: Priority) -> &mut List {
-        match (stage, priority) {
-            (Stage::Waiting, Priority::High) => &mut self.waiting.high,
-            (Stage::Waiting, Priority::Normal) => &mut self.waiting.normal,
-            (Stage::Waiting, Priority::Low) => &mut self.waiting.low,
-            (Stage::Ready, _) => &mut self.ready,
-            (Stage::InFlight, _) => &mut self.in_flight,
-            (Stage::Resumed, _) => &mut self.resumed,
-        }
-    }
-
     /// The commands of all entries.
     pub(crate) fn ops(&self) -> impl Iterator<Item = OpId> {
         self.slots.iter().flatten().map(|entry| entry.op)
@@ -316,10 +301,11 @@ impl Outgoing {
 
     /// Whether `is` holds for a message that is kept.
     pub(crate) fn any_message(&self, is: impl Fn(&Message) -> bool) -> bool {
-        self.slots.iter().flatten().any(|entry| match &entry.owed {
-            Owed::Waiting(message) | Owed::Publish(_, message) => is(message),
-            Owed::Release(..) => false,
-        })
+        self.passing.iter().any(|(_, message)| is(message))
+            || self.slots.iter().flatten().any(|entry| match &entry.owed {
+                Owed::Waiting(message) | Owed::Publish(_, message) => is(message),
+                Owed::Release(..) => false,
+            })
     }
 
     /// A waiting publication gets a lower QoS.
@@ -342,17 +328,21 @@ impl Outgoing {
         self.insert(op, Owed::Release(packet_id, Taken::PLAINLY), order, Stage::Ready)
     }
 
+    fn free_slot(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+            self.slots.push(None);
+            slot
+        })
+    }
+
     fn insert(&mut self, op: OpId, owed: Owed, order: (u64, u64), stage: Stage) -> u32 {
         self.bytes = self.bytes.saturating_add(owed.cost());
         let priority = match &owed {
             Owed::Waiting(message) | Owed::Publish(_, message) => message.priority,
             Owed::Release(..) => Priority::Normal,
         };
-        let slot = self.free.pop().unwrap_or_else(|| {
-            let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-            self.slots.push(None);
-            slot
-        });
+        let slot = self.free_slot();
         if let Some(place) = self.slots.get_mut(slot as usize) {
             // An entry is large, so it is made where it stays.
             *place = Some(Entry {
@@ -368,44 +358,89 @@ impl Outgoing {
                 ended: false,
                 misanswered: false,
                 stage,
-                previous: None,
-                next: None,
+                previous: NONE,
+                next: NONE,
             });
         }
         self.link(slot, stage);
         slot
     }
 
+    /// The list that an entry of this stage and priority stands in, if it does in any, with how many there are.
+    const fn list(&mut self, stage: Stage, priority: Priority) -> Result<&mut List, &mut usize> {
+        match (stage, priority) {
+            (Stage::Waiting, Priority::Normal) => Ok(&mut self.waiting.normal),
+            (Stage::Waiting, Priority::High) => Ok(&mut self.waiting.high),
+            (Stage::Waiting, Priority::Low) => Ok(&mut self.waiting.low),
+            (Stage::Ready, _) => Ok(&mut self.ready),
+            (Stage::InFlight, _) => Err(&mut self.in_flight),
+            (Stage::Resumed, _) => Err(&mut self.resumed),
+        }
+    }
+
+    /// Puts an entry that stands in no list at the end of a stage.
     fn link(&mut self, slot: u32, stage: Stage) {
-        let Some(priority) = self.get(slot).map(|entry| entry.priority) else { return };
-        let last = self.list_mut(stage, priority).last;
+        let Some(entry) = self.get_mut(slot) else { return };
+        entry.stage = stage;
+        let priority = entry.priority;
+        let last = match self.list(stage, priority) {
+            Ok(list) => {
+                list.len = list.len.saturating_add(1);
+                if list.first == NONE {
+                    list.first = slot;
+                }
+                core::mem::replace(&mut list.last, slot)
+            }
+            Err(count) => {
+                *count = count.saturating_add(1);
+                return;
+            }
+        };
         if let Some(entry) = self.get_mut(slot) {
-            entry.stage = stage;
-            entry.previous = last;
-            entry.next = None;
+            (entry.previous, entry.next) = (last, NONE);
         }
-        match last.and_then(|last| self.get_mut(last)) {
-            Some(before) => before.next = Some(slot),
-            None => self.list_mut(stage, priority).first = Some(slot),
+        if let Some(before) = self.get_mut(last) {
+            before.next = slot;
         }
-        let list = self.list_mut(stage, priority);
-        list.last = Some(slot);
-        list.len = list.len.saturating_add(1);
     }
 
     fn unlink(&mut self, slot: u32) {
         let Some(entry) = self.get(slot) else { return };
         let (stage, priority, previous, next) = (entry.stage, entry.priority, entry.previous, entry.next);
-        match previous.and_then(|previous| self.get_mut(previous)) {
-            Some(before) => before.next = next,
-            None => self.list_mut(stage, priority).first = next,
+        match self.list(stage, priority) {
+            Ok(list) => {
+                list.len = list.len.saturating_sub(1);
+                if list.first == slot {
+                    list.first = next;
+                }
+                if list.last == slot {
+                    list.last = previous;
+                }
+            }
+            Err(count) => {
+                *count = count.saturating_sub(1);
+                return;
+            }
         }
-        match next.and_then(|next| self.get_mut(next)) {
-            Some(after) => after.previous = previous,
-            None => self.list_mut(stage, priority).last = previous,
+        if let Some(before) = self.get_mut(previous) {
+            before.next = next;
         }
-        let list = self.list_mut(stage, priority);
-        list.len = list.len.saturating_sub(1);
+        if let Some(after) = self.get_mut(next) {
+            after.previous = previous;
+        }
+    }
+
+    /// How many entries have been [told](Self::tell).
+    pub(crate) const fn told(&self) -> usize {
+        self.told
+    }
+
+    /// The command of this entry has ended, though the session still owes it. Returns whether that was so before.
+    pub(crate) fn tell(&mut self, slot: u32) -> bool {
+        let Some(entry) = self.get_mut(slot) else { return true };
+        let before = core::mem::replace(&mut entry.ended, true);
+        self.told = self.told.saturating_add(usize::from(!before));
+        before
     }
 
     pub(crate) fn stage(&self, slot: u32) -> Option<Stage> {
@@ -453,14 +488,56 @@ impl Outgoing {
     }
 
     pub(crate) fn remove(&mut self, slot: u32) {
-        self.index(slot, false);
-        self.pushed.take_if(|pushed| *pushed == slot);
-        self.unlink(slot);
-        let Some(place) = self.slots.get_mut(slot as usize) else { return };
-        let Some(entry) = place else { return };
+        if self.newest.is_some() {
+            self.index(slot, false);
+        }
+        if self.pushed == Some(slot) {
+            self.pushed = None;
+        }
+        let Some(Some(Entry { stage, owed, ended, .. })) = self.slots.get(slot as usize) else { return };
+        self.bytes = self.bytes.saturating_sub(owed.cost());
+        self.told = self.told.saturating_sub(usize::from(*ended));
+        match stage {
+            Stage::InFlight => self.in_flight = self.in_flight.saturating_sub(1),
+            _ => self.unlink(slot),
+        }
+        if let Some(place) = self.slots.get_mut(slot as usize) {
+            *place = None;
+        }
+        self.freed(slot);
+    }
+
+    /// Takes out what an acknowledgement of this kind ends, if it was written on this connection and nothing more is to be said of it.
+    #[inline]
+    pub(crate) fn end_written(&mut self, slot: u32, kind: AckKind) -> Option<Ended> {
+        let place = self.slots.get_mut(slot as usize)?;
+        let entry = place.as_ref()?;
+        let ends = match &entry.owed {
+            Owed::Publish(_, message) => kind == AckKind::PubAck && message.qos == QoS::AtLeastOnce,
+            Owed::Release(_, taken) => kind == AckKind::PubComp && taken.is_plain(),
+            Owed::Waiting(_) => false,
+        };
+        let (count, written_at) = match entry.stage {
+            Stage::InFlight if ends => (&mut self.in_flight, Some(entry.written_at)),
+            Stage::Resumed if ends => (&mut self.resumed, None),
+            _ => return None,
+        };
+        *count = count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(entry.owed.cost());
+        self.told = self.told.saturating_sub(usize::from(entry.ended));
+        let ended = Ended { op: entry.op, told: entry.ended, written_at };
+        if self.pushed == Some(slot) {
+            self.pushed = None;
+        }
         *place = None;
-        if self.len() > 1 {
+        self.freed(slot);
+        Some(ended)
+    }
+
+    /// Nothing is in this slot any more.
+    #[inline]
+    fn freed(&mut self, slot: u32) {
+        if self.entries() > 1 {
             self.free.push(slot);
             return;
         }
@@ -473,16 +550,34 @@ impl Outgoing {
         }
     }
 
-    /// The slots of a stage, in order.
-    pub(crate) fn slots(&self, stage: Stage) -> impl Iterator<Item = u32> {
-        self.lists(stage).into_iter().flat_map(|list| self.along(list.first))
+    /// The entries that wait, the most urgent first, in order.
+    pub(crate) fn waiting_slots(&self) -> impl Iterator<Item = u32> {
+        let Waiting { high, normal, low } = self.waiting;
+        [high, normal, low].into_iter().flat_map(|list| self.along(list))
     }
 
-    /// From this slot to the end of its list.
-    fn along(&self, first: Option<u32>) -> impl Iterator<Item = u32> {
-        let mut next = first;
+    /// The messages that wait, in the order in which they are sent.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (OpId, &Message)> {
+        let Waiting { high, normal, low } = self.waiting;
+        let under = |slot| {
+            let entry = self.get(slot)?;
+            Some((entry.op, self.message(slot)?))
+        };
+        let passing = self.passing.iter().map(|(op, message)| (*op, message));
+        let later = [normal, low].into_iter().flat_map(|list| self.along(list)).filter_map(under);
+        self.along(high).filter_map(under).chain(passing).chain(later)
+    }
+
+    /// The entries that are to be written on this connection, in order.
+    pub(crate) fn ready_slots(&self) -> impl Iterator<Item = u32> {
+        self.along(self.ready)
+    }
+
+    /// The slots of a list, in order.
+    fn along(&self, list: List) -> impl Iterator<Item = u32> {
+        let mut next = list.first;
         core::iter::from_fn(move || {
-            let slot = next?;
+            let slot = next;
             next = self.get(slot)?.next;
             Some(slot)
         })
@@ -490,10 +585,9 @@ impl Outgoing {
 
     /// Everything with a packet identifier, in the order in which it is resent.
     pub(crate) fn owed_slots(&self) -> Vec<u32> {
-        let mut slots: Vec<u32> = [Stage::InFlight, Stage::Resumed, Stage::Ready]
-            .into_iter()
-            .flat_map(|stage| self.slots(stage))
-            .collect();
+        let owed = |entry: &Option<Entry>| entry.as_ref().is_some_and(|entry| entry.stage != Stage::Waiting);
+        let numbered = (0_u32..).zip(&self.slots);
+        let mut slots: Vec<u32> = numbered.filter(|(_, entry)| owed(entry)).map(|(slot, _)| slot).collect();
         slots.sort_by_key(|slot| self.get(*slot).map(|entry| entry.order));
         slots
     }
@@ -501,6 +595,7 @@ impl Outgoing {
     /// The connection is gone: all that is owed is ready to be written on the next one, in its original order
     /// `[MQTT-4.4.0-1] [MQTT-4.6.0-1]`.
     pub(crate) fn connection_ended(&mut self) {
+        self.hold_passing();
         for slot in self.owed_slots() {
             self.advance(slot, Stage::Ready);
         }
@@ -508,7 +603,7 @@ impl Outgoing {
 
     /// Back to the front of the waiting ones, as if never sent.
     pub(crate) fn unassign(&mut self, slots: &[u32]) {
-        let waiting: Vec<u32> = self.slots(Stage::Waiting).collect();
+        let waiting: Vec<u32> = self.waiting_slots().collect();
         for slot in slots {
             if let Some(entry) = self.get_mut(*slot) {
                 let owed = core::mem::replace(&mut entry.owed, Owed::Release(PacketId::MIN, Taken::PLAINLY));
@@ -531,7 +626,8 @@ impl Outgoing {
             .capacity()
             .saturating_mul(size_of::<Option<Entry>>())
             .saturating_add(self.free.capacity().saturating_mul(size_of::<u32>()))
+            .saturating_add(self.passing.capacity().saturating_mul(size_of::<(OpId, Message)>()))
             .saturating_add(self.bytes)
-            .saturating_add(self.newest.as_ref().map_or(0, |newest| newest.len().saturating_mul(INDEXED)))
+            .saturating_add(self.index_memory())
     }
 }

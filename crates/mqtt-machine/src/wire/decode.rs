@@ -423,3 +423,17 @@ fn auth(body: &[u8], sender: Sender) -> Parsed<'_, Packet<'_>> {
     }
     Ok((rest, Packet::Auth(Auth { reason, properties })))
 }
+
+/// An acknowledgement that is a packet identifier and nothing else: nearly every one, and the same in all versions.
+#[inline]
+pub(crate) fn bare_ack(frame: &[u8]) -> Option<Ack<'_>> {
+    let &[first_byte, 2, high, low] = frame else { return None };
+    let kind = match first_byte {
+        0x40 => AckKind::PubAck,
+        0x50 => AckKind::PubRec,
+        0x62 => AckKind::PubRel,
+        0x70 => AckKind::PubComp,
+        _ => return None,
+    };
+    PacketId::new(u16::from_be_bytes([high, low])).map(|packet_id| Ack::new(kind, packet_id))
+}
