@@ -250,6 +250,14 @@ impl Connection {
         self.control.is_empty() && self.handed >= self.written
     }
 
+    /// It has been quiet: what a burst needed is given back.
+    pub(crate) fn shrink(&mut self) {
+        if self.unsent.is_empty() {
+            self.unsent = VecDeque::new();
+        }
+        self.unacknowledged.shrink();
+    }
+
     pub(crate) fn memory_used(&self) -> usize {
         self.control
             .capacity()

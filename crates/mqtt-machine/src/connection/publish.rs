@@ -56,7 +56,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes a message without properties for the first time. It has been [found](crate::Machine::publish) that the server takes it.
+    /// Writes a message without properties for the first time. When it was accepted, on this connection, it was found that the server
+    /// takes it: its QoS, its retain flag and its size.
     ///
     /// # Errors
     /// As [`write_publish`](Self::write_publish).
@@ -71,7 +72,7 @@ impl Connection {
         let sending = Sending { packet_id, dup: false, waited: Duration::ZERO };
         if self.outgoing_aliases.is_unused() {
             let properties = &message.properties;
-            self.write(message, message.retain, sending, Naming::Topic, properties, out)?;
+            self.put(message, message.retain, sending, false, properties, out)?;
         } else {
             self.write_publish(message, sending, out)?;
         }
@@ -124,6 +125,20 @@ impl Connection {
                 return Err(DropReason::PacketTooLarge);
             }
         }
+        self.put(message, retain, sending, by_alias, properties, out)
+    }
+
+    /// Writes a PUBLISH that the server takes.
+    #[inline]
+    fn put(
+        &self,
+        message: &Message,
+        retain: bool,
+        sending: Sending,
+        by_alias: bool,
+        properties: &PropertiesBuf,
+        out: &mut Output,
+    ) -> Result<(), DropReason> {
         let head = wire::RawPublish {
             dup: sending.dup,
             qos: message.qos,

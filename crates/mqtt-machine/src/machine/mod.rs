@@ -319,7 +319,7 @@ impl Machine {
         self.events.shrink();
         self.session.shrink();
         if let State::Live(connection) = &mut self.state {
-            connection.unacknowledged.shrink();
+            connection.shrink();
         }
         self.time_passed(now);
         self.progress(now);

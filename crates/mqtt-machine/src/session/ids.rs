@@ -66,6 +66,8 @@ impl<T: Copy> PacketIdMap<T> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn open_page(&mut self, page: usize) {
         if self.pages.len() <= page {
             self.pages.resize_with(page.saturating_add(1), || None);
@@ -98,6 +100,8 @@ impl<T: Copy> PacketIdMap<T> {
     }
 
     /// Takes a page out if nothing is in it.
+    #[cold]
+    #[inline(never)]
     fn close_page(&mut self, number: usize) {
         if let Some(slot) = self.pages.get_mut(number)
             && let Some(page) = slot.take_if(|page| page.used == 0)

@@ -457,6 +457,7 @@ impl Session {
 
     /// It has been quiet: what a burst needed is given back.
     pub(crate) fn shrink(&mut self) {
+        self.outgoing.shrink();
         self.ids.shrink();
         self.incoming.shrink();
     }

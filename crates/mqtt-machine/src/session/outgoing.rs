@@ -541,10 +541,27 @@ impl Outgoing {
             self.free.push(slot);
             return;
         }
-        // Nothing is left: an idle session holds no memory of its busiest day.
+        self.emptied();
+    }
+
+    /// Nothing is left: an idle session holds no memory of its busiest day.
+    #[cold]
+    #[inline(never)]
+    fn emptied(&mut self) {
         self.slots.clear();
         self.free.clear();
         if self.slots.capacity() > 1_024 {
+            self.slots = Vec::new();
+            self.free = Vec::new();
+        }
+    }
+
+    /// It has been quiet: where nothing is, nothing is held.
+    pub(crate) fn shrink(&mut self) {
+        if self.passing.is_empty() {
+            self.passing = VecDeque::new();
+        }
+        if self.entries() == 0 {
             self.slots = Vec::new();
             self.free = Vec::new();
         }
