@@ -40,12 +40,14 @@ struct Blast {
     next: u16,
 }
 
+/// What the broker knows of one client.
 #[derive(Default)]
-struct Session {
+pub struct Session {
     v5: bool,
     received: u64,
     blast: Option<Blast>,
-    out: Vec<u8>,
+    /// For the client.
+    pub out: Vec<u8>,
 }
 
 impl Session {
@@ -78,7 +80,7 @@ impl Session {
     }
 
     /// Answers one packet; false when the client takes its leave.
-    fn packet(&mut self, first: u8, body: &[u8]) -> bool {
+    pub fn packet(&mut self, first: u8, body: &[u8]) -> bool {
         match first >> 4 {
             1 => {
                 self.v5 = body.get(6) == Some(&5);

@@ -6,11 +6,13 @@
 //! cargo run --release -p mqtt-machine-bench-peers -- try         # runs everything for a moment
 //! cargo run --release -p mqtt-machine-bench-peers -- decoders    # the decoders alone
 //! cargo run --release -p mqtt-machine-bench-peers -- publish-1   # one case; a client's name does too
+//! cargo run --release -p mqtt-machine-bench-peers -- idle        # the memory of idle clients of mqtt-machine-tokio
 //! ```
 
 mod broker;
 mod clients;
 mod codecs;
+mod idle;
 mod report;
 
 use std::process::ExitCode;
@@ -36,6 +38,9 @@ fn main() -> ExitCode {
     let result = match arguments[..] {
         ["broker"] => broker::serve(),
         ["client", name, case, port, count] => client(name, case, port, count),
+        ["idle-broker", way] => idle::serve(way),
+        ["idle-clients", way, port, count, authority] => idle::rest(way, port, count, authority),
+        ["idle"] => idle::table(),
         ["decode", codec, case, count] => {
             count.parse().map_err(Failure::from).and_then(|count| codecs::run(codec, case, count))
         }
@@ -43,7 +48,7 @@ fn main() -> ExitCode {
         ["decoders"] => report::decoders(),
         [] => report::decoders().and_then(|()| report::clients("")),
         [filter] => report::clients(filter),
-        _ => Err("usage: mqtt-machine-bench-peers [try | decoders | PART_OF_A_NAME]".into()),
+        _ => Err("usage: mqtt-machine-bench-peers [try | decoders | idle | PART_OF_A_NAME]".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -313,7 +313,7 @@ impl Client {
 
     /// How many outcomes are kept for deliveries that are still there.
     pub fn pending(&self) -> usize {
-        self.shared().lock().pending_len()
+        self.shared().lock().outcomes.len()
     }
 }
 
@@ -382,13 +382,13 @@ impl Future for Disconnecting {
                 DisconnectStep::Begin(request) => {
                     let op = this.shared.with(|state, now, wakes| {
                         let op = state.disconnect(now, request, wakes)?;
-                        state.expect(op);
+                        state.outcomes.expect(op);
                         Ok::<_, CommandError>(op)
                     })?;
                     this.step = DisconnectStep::Wait(op);
                 }
                 DisconnectStep::Wait(op) => {
-                    let outcome = this.shared.lock().poll_outcome(op, context);
+                    let outcome = this.shared.lock().outcomes.poll(op, context);
                     return match outcome {
                         Poll::Ready(Outcome::Disconnected(drained)) => Poll::Ready(Ok(drained)),
                         Poll::Ready(_) => Poll::Ready(Err(CommandError::Closed)),
@@ -407,7 +407,7 @@ impl Future for Disconnecting {
 impl Drop for Disconnecting {
     fn drop(&mut self) {
         if let DisconnectStep::Wait(op) = self.step {
-            self.shared.lock().forget(op);
+            self.shared.lock().outcomes.forget(op);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::transcript::StopReason;
@@ -24,6 +24,12 @@ use crate::socket::SocketOptions;
 use crate::store::Keeper;
 use crate::transport::{Routes, TransportError};
 use crate::wake::Wakes;
+
+/// How much may wait for readers who were woken before they are waited for, in bytes as [`Message::cost`](mqtt_machine::Message::cost)
+/// counts them.
+const UNFETCHED: usize = 128 << 10;
+/// How long they are waited for at most.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What an adapter holds to drive a client. It runs
 ///
@@ -60,6 +66,8 @@ pub struct Driver {
     written: usize,
     tasks: VecDeque<Task>,
     started: bool,
+    /// Until when readers are waited for.
+    patience: Option<mqtt_machine::Instant>,
     wakes: Wakes,
     sink: Sink,
     preparer: Preparer,
@@ -135,6 +143,7 @@ impl Driver {
             written: 0,
             tasks: VecDeque::new(),
             started: false,
+            patience: None,
             wakes: Wakes::default(),
             sink,
             preparer,
@@ -155,6 +164,7 @@ impl Driver {
         let mut stale = None;
         let (turn, recorded) = {
             let state = &mut *shared.lock();
+            let now = state.see(now);
             match &mut state.driver {
                 Some(known) => known.clone_from(waker),
                 None => state.driver = Some(waker.clone()),
@@ -181,6 +191,7 @@ impl Driver {
             self.act(state, now);
             if due {
                 stale = self.shrink();
+                state.outcomes.shrink();
             }
             // Until a server is known to be the right one nothing leaves for it.
             if self.transport.is_some() && self.asker.questions.is_empty() {
@@ -195,14 +206,12 @@ impl Driver {
             self.act(state, now);
             // What the machine stopped at it has not been offered since: nothing is read before it has.
             let resumed = stopped && state.machine.read_capacity() > 0;
-            let read_capacity = match (&self.transport, &self.pipe) {
-                (None, _) => 0,
-                _ if resumed || self.ending.is_some() => 0,
-                (_, Some(pipe)) if !pipe.is_open() => HANDSHAKE_READ,
-                _ => state.machine.read_capacity(),
-            };
-            state.reads_blocked = read_capacity == 0 && !resumed;
-            let deadline = state.deadline().map(|deadline| shared.clock.to_std(deadline));
+            let capacity = if resumed { 0 } else { self.capacity(state) };
+            state.reads_blocked = capacity == 0 && !resumed;
+            self.wait_for_readers(state, now);
+            let read_capacity = if self.patience.is_some() { 0 } else { capacity };
+            let deadline = state.deadline().into_iter().chain(self.patience).min();
+            let deadline = deadline.map(|deadline| shared.clock.to_std(deadline));
             let turn = Turn { read_capacity, deadline, due, more: more || resumed, done: state.is_closed() };
             (turn, Recorded::take(state))
         };
@@ -218,6 +227,33 @@ impl Driver {
         let asked = !self.asker.questions.is_empty();
         self.authenticate();
         Turn { more: turn.more || asked || over || news, ..turn }
+    }
+
+    /// How much the machine or the layers take.
+    fn capacity(&self, state: &State) -> usize {
+        match (&self.transport, &self.pipe) {
+            (None, _) => 0,
+            _ if self.ending.is_some() => 0,
+            (_, Some(pipe)) if !pipe.is_open() => HANDSHAKE_READ,
+            _ => state.machine.read_capacity(),
+        }
+    }
+
+    /// Lets the readers whom messages have woken come for them before more is read, so that no more waits for a reader who keeps up than
+    /// these. Who does not come in time is slow, and has the inbound budget to be so.
+    fn wait_for_readers(&mut self, state: &mut State, now: mqtt_machine::Instant) {
+        if state.router.unfetched() < UNFETCHED {
+            self.patience = None;
+        } else {
+            // The machine's time stands still at its end.
+            #[allow(clippy::arithmetic_side_effects, reason = "it saturates")]
+            let until = *self.patience.get_or_insert(now + PATIENCE);
+            if until <= now {
+                state.router.give_up_readers();
+                self.patience = None;
+            }
+        }
+        state.waits_for_readers = self.patience.is_some();
     }
 
     /// Nothing has come for a while: gives back the buffers in which nothing stands, since an idle client keeps none.
@@ -613,7 +649,7 @@ impl Drop for Driver {
                 return false;
             }
             // Every accepted command gets the outcome that it has so far.
-            let _ = state.machine.disconnect(now, Disconnect::new(std::time::Duration::ZERO));
+            let _ = state.machine.disconnect(now, Disconnect::new(Duration::ZERO));
             if let Some(id) = self.transport {
                 state.machine.handle_transport(now, id, TransportEvent::Closed(None));
             }

@@ -7,10 +7,10 @@ use mqtt_machine::{TopicFilter, TopicName};
 
 use crate::level_hash::LevelHash;
 
-/// A map from topic filters to values that finds all filters of a topic in one walk.
+/// A map from topic filters to values that finds all filters of a topic in one look-up and one walk.
 ///
-/// The cost of [`matches`](Self::matches) grows with the levels of the topic and with the stored filters that match
-/// (a part of) it, not with how many are stored. Nothing here recurses, so a filter of 32,768 levels is as safe as
+/// The cost of [`matches`](Self::matches) grows with the length of the topic, and while there are filters with wildcards with its levels
+/// and with those that match (a part of) it, not with how many are stored. Nothing here recurses, so a filter of 32,768 levels is as safe as
 /// one of two. Shared subscriptions are keys of their own and match by the filter behind their share name.
 ///
 /// ```
@@ -30,7 +30,9 @@ use crate::level_hash::LevelHash;
 /// ```
 #[derive(Clone, Debug)]
 pub struct FilterMap<T> {
-    /// The first node is the root; the others stand at the numbers that their parents hold.
+    /// Filters without wildcards, by the one topic that they are for: the only way that a filter has to be found at once.
+    plain: HashMap<Box<[u8]>, Vec<(TopicFilter, T)>, LevelHash>,
+    /// Filters with wildcards. The first node is the root; the others stand at the numbers that their parents hold.
     nodes: Vec<Node<T>>,
     free: Vec<usize>,
     len: usize,
@@ -76,7 +78,8 @@ impl<T> FilterMap<T> {
     /// An empty map.
     pub fn new() -> Self {
         let hasher = LevelHash::new();
-        Self { nodes: vec![Node::new(&hasher)], free: Vec::new(), len: 0, hasher }
+        let plain = HashMap::with_hasher(hasher.clone());
+        Self { plain, nodes: Vec::new(), free: Vec::new(), len: 0, hasher }
     }
 
     /// How many filters it holds.
@@ -91,12 +94,19 @@ impl<T> FilterMap<T> {
 
     /// Puts `value` at `filter` and returns what stood there.
     pub fn insert(&mut self, filter: TopicFilter, value: T) -> Option<T> {
-        let (levels, multi) = split(&filter);
-        let mut node = ROOT;
-        for level in levels {
-            node = self.child_or_new(node, level);
-        }
-        let entries = self.nodes.get_mut(node)?.entries_mut(multi);
+        let entries = if is_plain(&filter) {
+            self.plain.entry(filter.pattern().as_bytes().into()).or_default()
+        } else {
+            if self.nodes.is_empty() {
+                self.nodes.push(Node::new(&self.hasher));
+            }
+            let (levels, multi) = split(&filter);
+            let mut node = ROOT;
+            for level in levels {
+                node = self.child_or_new(node, level);
+            }
+            self.nodes.get_mut(node)?.entries_mut(multi)
+        };
         if let Some((_, old)) = entries.iter_mut().find(|(known, _)| *known == filter) {
             return Some(std::mem::replace(old, value));
         }
@@ -107,20 +117,48 @@ impl<T> FilterMap<T> {
 
     /// The value at `filter`: at the filter itself, not at others that match the same topics.
     pub fn get(&self, filter: &TopicFilter) -> Option<&T> {
-        let (node, multi) = self.find(filter)?;
-        let entries = self.nodes.get(node)?.entries(multi);
+        let entries = if is_plain(filter) {
+            self.plain.get(filter.pattern().as_bytes())?
+        } else {
+            let (node, multi) = self.find(filter)?;
+            self.nodes.get(node)?.entries(multi)
+        };
         entries.iter().find(|(known, _)| known == filter).map(|(_, value)| value)
     }
 
     /// As [`get`](Self::get), to change it.
     pub fn get_mut(&mut self, filter: &TopicFilter) -> Option<&mut T> {
-        let (node, multi) = self.find(filter)?;
-        let entries = self.nodes.get_mut(node)?.entries_mut(multi);
+        let entries = if is_plain(filter) {
+            self.plain.get_mut(filter.pattern().as_bytes())?
+        } else {
+            let (node, multi) = self.find(filter)?;
+            self.nodes.get_mut(node)?.entries_mut(multi)
+        };
         entries.iter_mut().find(|(known, _)| known == filter).map(|(_, value)| value)
     }
 
     /// Takes `filter` and its value out, with every level that no other filter needs.
     pub fn remove(&mut self, filter: &TopicFilter) -> Option<T> {
+        let value = if is_plain(filter) {
+            let topic = filter.pattern().as_bytes();
+            let entries = self.plain.get_mut(topic)?;
+            let value = take(entries, filter)?;
+            if entries.is_empty() {
+                self.plain.remove(topic);
+            }
+            value
+        } else {
+            self.remove_wild(filter)?
+        };
+        self.len = self.len.saturating_sub(1);
+        if self.len == 0 {
+            // What many have needed is given back.
+            *self = Self::new();
+        }
+        Some(value)
+    }
+
+    fn remove_wild(&mut self, filter: &TopicFilter) -> Option<T> {
         let (levels, multi) = split(filter);
         let mut path = Vec::new();
         let mut node = ROOT;
@@ -128,10 +166,7 @@ impl<T> FilterMap<T> {
             path.push((node, level));
             node = self.nodes.get(node)?.child(level)?;
         }
-        let entries = self.nodes.get_mut(node)?.entries_mut(multi);
-        let at = entries.iter().position(|(known, _)| known == filter)?;
-        let (_, value) = entries.swap_remove(at);
-        self.len = self.len.saturating_sub(1);
+        let value = take(self.nodes.get_mut(node)?.entries_mut(multi), filter)?;
         self.prune(node, path);
         Some(value)
     }
@@ -139,6 +174,15 @@ impl<T> FilterMap<T> {
     /// Calls `visit` with the value of each filter that `topic` belongs to, once per filter, in no order to rely on.
     pub fn matches<'a>(&'a self, topic: &TopicName, mut visit: impl FnMut(&'a T)) {
         let topic = topic.as_bytes();
+        if let Some(entries) = self.plain.get(topic) {
+            entries.iter().for_each(|(_, value)| visit(value));
+        }
+        if !self.nodes.is_empty() {
+            self.matches_wild(topic, visit);
+        }
+    }
+
+    fn matches_wild<'a>(&'a self, topic: &[u8], mut visit: impl FnMut(&'a T)) {
         // A wildcard in the first level does not match a topic that begins with `$` [MQTT-4.7.2-1].
         let dollar = topic.first() == Some(&b'$');
         // Where the walk turns off when the straight way is done: a node and the rest of the topic.
@@ -221,6 +265,16 @@ impl<T> Default for FilterMap<T> {
     }
 }
 
+/// Whether the filter has no wildcard.
+fn is_plain(filter: &TopicFilter) -> bool {
+    !filter.pattern().contains(['+', '#'])
+}
+
+fn take<T>(entries: &mut Vec<(TopicFilter, T)>, filter: &TopicFilter) -> Option<T> {
+    let at = entries.iter().position(|(known, _)| known == filter)?;
+    Some(entries.swap_remove(at).1)
+}
+
 /// The levels of a filter without a last `#`, and whether there is one.
 fn split(filter: &TopicFilter) -> (impl Iterator<Item = &[u8]>, bool) {
     let pattern = filter.pattern();
@@ -295,10 +349,25 @@ mod tests {
                 assert_eq!(map.remove(&filter(text)), None, "{text}");
             }
             assert!(map.is_empty());
-            assert!(map.nodes[ROOT].is_empty());
-            assert_eq!(map.free.len() + 1, map.nodes.len());
+            assert_eq!((map.plain.capacity(), map.nodes.capacity()), (0, 0));
         }
-        assert!(map.nodes.len() < 12, "levels given back are used again");
+    }
+
+    #[test]
+    fn levels_that_no_filter_needs_are_used_again() {
+        let mut map = FilterMap::new();
+        map.insert(filter("#"), 0);
+        for round in 0..3 {
+            for text in ["a/b/c/#", "a/+/c", "+/#", "//+"] {
+                map.insert(filter(text), round);
+            }
+            let most = map.nodes.len();
+            for text in ["a/b/c/#", "a/+/c", "+/#", "//+"] {
+                assert_eq!(map.remove(&filter(text)), Some(round), "{text}");
+            }
+            assert_eq!((map.free.len() + 1, map.nodes.len()), (most, most));
+            assert!(most < 12);
+        }
     }
 
     #[test]

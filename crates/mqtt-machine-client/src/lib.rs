@@ -31,6 +31,7 @@ mod level_hash;
 mod link;
 pub mod one_shot;
 mod options;
+mod outcomes;
 mod pipe;
 mod prepare;
 mod publish;

@@ -11,7 +11,7 @@ use mqtt_machine::journal::PublishKey;
 use mqtt_machine::{EndReason, JournalSeq, KeyedPublication, Message, OpId, Outcome, Refused};
 
 use crate::error::CommandError;
-use crate::shared::{Failure, Phase, Shared, State};
+use crate::shared::{Clocked, Failure, Phase, Shared, State};
 use crate::wake::{Place, Wakes, block_until};
 
 /// How many bytes are accepted before a publisher lets the driver have a turn. A publisher that never waits would
@@ -58,29 +58,28 @@ impl Future for Publish {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { shared, message, key, place } = self.get_mut();
-        let result = shared.with(|state, now, wakes| {
-            let held = message.take()?;
-            // While nothing is read, nothing is waited for.
-            let known = key.as_ref().is_some_and(|key| state.machine.is_known(key));
-            let may_pause = !known && !state.machine.is_paused() && !state.is_over();
-            let starves = state.burst >= BURST && place.is_none();
-            let no_room = state.machine.waits_for_room()
-                && (!state.room.is_turn_of(*place) || !state.machine.has_room_for(&held));
-            if may_pause && (starves || no_room) {
-                if starves {
-                    state.burst = 0;
-                    context.waker().wake_by_ref();
+        let result =
+            shared.with_clock(message.as_ref().map_or(Clocked::Never, clocked), |state, now, wakes| {
+                let held = message.as_ref()?;
+                let starves = state.burst >= BURST && place.is_none();
+                let no_room = || {
+                    state.machine.waits_for_room()
+                        && (!state.room.is_turn_of(*place) || !state.machine.has_room_for(held))
+                };
+                if (starves || no_room()) && may_pause(state, key.as_ref()) {
+                    if starves {
+                        state.burst = 0;
+                        context.waker().wake_by_ref();
+                    }
+                    state.room.wait(place, context.waker());
+                    return None;
                 }
-                *message = Some(held);
-                state.room.wait(place, context.waker());
-                return None;
-            }
-            let result = accept(state, now, held, key.take(), wakes);
-            if state.room.leave(place) {
-                state.room.wake_first(wakes);
-            }
-            Some(result)
-        });
+                let result = accept(state, now, message.take()?, key.take(), wakes);
+                if state.room.leave(place) {
+                    state.room.wake_first(wakes);
+                }
+                Some(result)
+            });
         match result {
             Some(Ok(accepted)) => Poll::Ready(Ok(Delivery::of(Arc::clone(shared), accepted))),
             Some(Err(error)) => Poll::Ready(Err(error)),
@@ -100,9 +99,20 @@ impl Drop for Publish {
     }
 }
 
+/// How long a message is worth something is among its properties.
+fn clocked(message: &Message) -> Clocked {
+    if message.properties.is_empty() { Clocked::Turn } else { Clocked::Now }
+}
+
+/// Whether a publication may wait. While nothing is read, nothing is waited for.
+fn may_pause(state: &State, key: Option<&PublishKey>) -> bool {
+    let known = key.is_some_and(|key| state.machine.is_known(key));
+    !known && !state.machine.is_paused() && !state.is_over()
+}
+
 /// Publishes if there is room now and nobody waits for it.
 pub(crate) fn publish_now(shared: &Arc<Shared>, message: Message) -> Result<Delivery, CommandError> {
-    let accepted = shared.with(|state, now, wakes| {
+    let accepted = shared.with_clock(clocked(&message), |state, now, wakes| {
         if !state.room.is_empty() {
             return Err(CommandError::Refused(Refused::Full));
         }
@@ -133,7 +143,7 @@ fn accept(
     let (op, ticket) = match known {
         KeyedPublication::Accepted(op) => {
             state.burst = state.burst.saturating_add(cost);
-            state.expect(op);
+            state.outcomes.expect(op);
             (op, op)
         }
         KeyedPublication::Open(op) => (op, state.join(op)),
@@ -202,7 +212,7 @@ impl Future for Delivery {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.get_mut();
-        let outcome = this.shared.lock().poll_outcome(this.ticket, context);
+        let outcome = this.shared.lock().outcomes.poll(this.ticket, context);
         this.taken = outcome.is_ready();
         outcome
     }
@@ -211,7 +221,7 @@ impl Future for Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.taken {
-            self.shared.lock().forget(self.ticket);
+            self.shared.lock().outcomes.forget(self.ticket);
         }
     }
 }

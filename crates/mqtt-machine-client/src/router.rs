@@ -74,6 +74,8 @@ pub(crate) struct Stream {
     filters: Vec<TopicFilter>,
     /// The number of the last message that was put in, so that several matching filters put it in once.
     last: u64,
+    /// What was put in since its reader was woken who has not come yet, in bytes; `None`: nobody is on the way.
+    unfetched: Option<usize>,
 }
 
 /// Where the messages of one filter go.
@@ -115,6 +117,8 @@ pub(crate) struct Router {
     messages: u64,
     /// What streams had no room for.
     spent: Spent,
+    /// What readers who were woken have not fetched yet, in bytes.
+    unfetched: usize,
 }
 
 impl Router {
@@ -233,6 +237,7 @@ impl Router {
     /// Takes a stream out. Returns what nobody read, and the filters that no stream uses any more.
     pub(crate) fn remove(&mut self, stream: usize) -> (VecDeque<Item>, Vec<TopicFilter>) {
         let Some(removed) = self.streams.remove(stream) else { return Default::default() };
+        self.unfetched = self.unfetched.saturating_sub(removed.unfetched.unwrap_or_default());
         self.catch_all.retain(|known| *known != stream);
         for asked in self.asked.values_mut() {
             // The number may come again for another one.
@@ -273,6 +278,24 @@ impl Router {
         self.streams.get_mut(stream)
     }
 
+    /// A reader has come for what its stream has; `None`: there is no such stream.
+    pub(crate) fn fetch(&mut self, stream: usize) -> Option<&mut Stream> {
+        let stream = self.streams.get_mut(stream)?;
+        self.unfetched = self.unfetched.saturating_sub(stream.unfetched.take().unwrap_or_default());
+        Some(stream)
+    }
+
+    /// How many bytes wait for readers who were woken and have not come yet.
+    pub(crate) const fn unfetched(&self) -> usize {
+        self.unfetched
+    }
+
+    /// The readers who have not come yet are not waited for.
+    pub(crate) fn give_up_readers(&mut self) {
+        self.unfetched = 0;
+        self.streams.iter_mut().for_each(|stream| stream.unfetched = None);
+    }
+
     /// Puts a message into every stream that it is for, once each. The receipt comes back when there is none.
     ///
     /// A message that carries identifiers of this client is for the streams of those subscriptions: where the server sends a
@@ -293,13 +316,19 @@ impl Router {
                 _ => true,
             });
         }
-        let Self { streams, targets, spent, .. } = self;
+        let Self { streams, targets, spent, unfetched, .. } = self;
         let Some((last, others)) = targets.split_last() else { return Some(receipt) };
+        let bytes = receipt.bytes();
         let mut put = |stream: usize, message: Message, credit: Credit| {
             if let Some(stream) = streams.get_mut(stream) {
                 stream.backlog.push(Item { message, credit }, spent);
                 if let Some(waker) = stream.waker.take() {
                     wakes.push(waker);
+                    stream.unfetched.get_or_insert(0);
+                }
+                if let Some(of_stream) = &mut stream.unfetched {
+                    *of_stream = of_stream.saturating_add(bytes);
+                    *unfetched = unfetched.saturating_add(bytes);
                 }
             }
         };

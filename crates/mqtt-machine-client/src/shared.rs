@@ -1,10 +1,8 @@
 //! Owns the one lock and what stands behind it: the machine, and where its events go.
 //! It must not know sockets, nor run anything slow under the lock: tasks are woken once it is released.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use mqtt_machine::transcript::{Recorder, Recording};
@@ -18,6 +16,7 @@ use crate::clock::Clock;
 use crate::error::CommandError;
 use crate::events::{ClientEvent, Feed};
 use crate::options::{Options, for_handle};
+use crate::outcomes::{OpMap, Outcomes};
 use crate::prepare::Prepare;
 use crate::reauthenticate::{Reauthentication, ReauthenticationError};
 use crate::request::Requests;
@@ -55,6 +54,18 @@ impl From<EndReason> for Failure {
     }
 }
 
+/// How good a time must be that the machine is told. The clock costs as much as a whole message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Clocked {
+    /// The machine dates what is done.
+    Now,
+    /// It does not, but goes on by this time: whoever wakes the driver looks at the clock, and for those who come before its next
+    /// turn it stands still.
+    Turn,
+    /// Nothing depends on it.
+    Never,
+}
+
 /// Where the client stands, as far as handles need to know.
 #[derive(Debug)]
 pub(crate) enum Phase {
@@ -67,34 +78,11 @@ pub(crate) enum Phase {
     Closed,
 }
 
-/// An accepted command whose outcome somebody wants.
-#[derive(Debug)]
-enum Pending {
-    Waiting(Option<Waker>),
-    Ended(Outcome),
-}
-
-/// Operations are numbered by the machine, so a product spreads them well enough.
-#[derive(Default)]
-pub(crate) struct OpHasher(u64);
-
-impl Hasher for OpHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = value.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) machine: Recorder,
+    /// The time at the last look at the clock.
+    seen: Instant,
     pub(crate) phase: Phase,
     /// Waits for the phase to change.
     pub(crate) phase_waiters: WaitList,
@@ -102,6 +90,8 @@ pub(crate) struct State {
     pub(crate) driver: Option<Waker>,
     /// The driver does not read until the machine takes input again.
     pub(crate) reads_blocked: bool,
+    /// The driver does not read until the readers come whom it has woken.
+    pub(crate) waits_for_readers: bool,
     /// Publications that wait for room.
     pub(crate) room: WaitList,
     /// Bytes accepted since the driver had its turn.
@@ -111,7 +101,7 @@ pub(crate) struct State {
     pub(crate) feeds: Slab<Feed>,
     pub(crate) closing: Option<OpId>,
     pub(crate) unrouted: u64,
-    pending: HashMap<OpId, Pending, BuildHasherDefault<OpHasher>>,
+    pub(crate) outcomes: Outcomes,
     /// Filters that no stream uses, whose UNSUBSCRIBE found no room.
     unused: Vec<TopicFilter>,
     /// The user wants to authenticate again, and the driver does not know it yet.
@@ -122,7 +112,7 @@ pub(crate) struct State {
     /// Names for outcomes that several wait for: the machine's own never come so far.
     tickets: u64,
     /// Who else waits for the outcome of an operation.
-    joined: HashMap<OpId, Vec<OpId>, BuildHasherDefault<OpHasher>>,
+    joined: OpMap<Vec<OpId>>,
     /// The newest record that is durable.
     pub(crate) kept: JournalSeq,
     pub(crate) kept_waiters: WaitList,
@@ -150,10 +140,12 @@ impl Shared {
         };
         let state = State {
             machine,
+            seen: now,
             phase: Phase::Connecting(None),
             phase_waiters: WaitList::default(),
             driver: None,
             reads_blocked: false,
+            waits_for_readers: false,
             room: WaitList::default(),
             burst: 0,
             router: Router::default(),
@@ -161,13 +153,13 @@ impl Shared {
             feeds: Slab::default(),
             closing: None,
             unrouted: 0,
-            pending: HashMap::default(),
+            outcomes: Outcomes::default(),
             unused: Vec::new(),
             reauthenticate: false,
             reauthentication: Reauthentication::default(),
             cause: None,
             tickets: 0,
-            joined: HashMap::default(),
+            joined: OpMap::default(),
             kept: JournalSeq::ZERO,
             kept_waiters: WaitList::default(),
         };
@@ -189,15 +181,41 @@ impl Shared {
 
     /// Runs `f` under the lock, then wakes whom it collected.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R) -> R {
+        self.with_clock(Clocked::Now, f)
+    }
+
+    /// As [`with`](Self::with), where the time need not be the present one.
+    pub(crate) fn with_clock<R>(
+        &self,
+        clocked: Clocked,
+        f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R,
+    ) -> R {
         let mut wakes = Wakes::default();
-        let now = self.clock.now();
-        let result = f(&mut self.lock(), now, &mut wakes);
-        wakes.wake();
+        let result = {
+            let state = &mut *self.lock();
+            let looks = match clocked {
+                Clocked::Now => true,
+                Clocked::Turn => state.driver.is_some(),
+                Clocked::Never => false,
+            };
+            // The end of a pause in reading has a date.
+            if looks || state.reads_blocked {
+                state.see(self.clock.now());
+            }
+            f(state, state.seen, &mut wakes)
+        };
+        wakes.finish();
         result
     }
 }
 
 impl State {
+    /// The time that the machine is told, which never goes back: another thread may have looked at the clock later and been first here.
+    pub(crate) fn see(&mut self, now: Instant) -> Instant {
+        self.seen = self.seen.max(now);
+        self.seen
+    }
+
     pub(crate) const fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
@@ -259,11 +277,6 @@ impl State {
         }
     }
 
-    /// Keeps the outcome of `op` for whoever asks.
-    pub(crate) fn expect(&mut self, op: OpId) {
-        self.pending.insert(op, Pending::Waiting(None));
-    }
-
     fn ticket(&mut self) -> OpId {
         self.tickets = self.tickets.wrapping_add(1);
         OpId::new(u64::MAX.wrapping_sub(self.tickets))
@@ -273,14 +286,14 @@ impl State {
     pub(crate) fn join(&mut self, op: OpId) -> OpId {
         let ticket = self.ticket();
         self.joined.entry(op).or_default().push(ticket);
-        self.expect(ticket);
+        self.outcomes.expect(ticket);
         ticket
     }
 
     /// An outcome that is known already: a name to ask by.
     pub(crate) fn known(&mut self, outcome: Outcome) -> OpId {
         let ticket = self.ticket();
-        self.pending.insert(ticket, Pending::Ended(outcome));
+        self.outcomes.insert_ended(ticket, outcome);
         ticket
     }
 
@@ -302,31 +315,6 @@ impl State {
             }
         }
         self.kept_waiters.wake_all(wakes);
-    }
-
-    /// Nobody asks for the outcome of `op` any more.
-    pub(crate) fn forget(&mut self, op: OpId) {
-        self.pending.remove(&op);
-    }
-
-    pub(crate) fn pending_len(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// The outcome of `op`, once.
-    pub(crate) fn poll_outcome(&mut self, op: OpId, context: &Context<'_>) -> Poll<Outcome> {
-        if let Some(Pending::Waiting(waker)) = self.pending.get_mut(&op) {
-            match waker {
-                Some(known) => known.clone_from(context.waker()),
-                None => *waker = Some(context.waker().clone()),
-            }
-            return Poll::Pending;
-        }
-        match self.pending.remove(&op) {
-            Some(Pending::Ended(outcome)) => Poll::Ready(outcome),
-            // It was taken before, so nothing more is known.
-            _ => Poll::Ready(Outcome::Unknown),
-        }
     }
 
     /// Takes every event out of the machine to where it belongs.
@@ -396,7 +384,7 @@ impl State {
             self.room.wake_first(wakes);
         }
         if self.is_closed() {
-            self.fail_pending(wakes);
+            self.outcomes.fail_all(wakes);
         }
     }
 
@@ -455,29 +443,9 @@ impl State {
         if !self.joined.is_empty()
             && let Some(tickets) = self.joined.remove(&op)
         {
-            tickets.into_iter().for_each(|ticket| self.end(ticket, outcome.clone(), wakes));
+            tickets.into_iter().for_each(|ticket| self.outcomes.end(ticket, outcome.clone(), wakes));
         }
-        self.end(op, outcome, wakes);
-    }
-
-    fn end(&mut self, op: OpId, outcome: Outcome, wakes: &mut Wakes) {
-        if let Some(pending) = self.pending.get_mut(&op)
-            && let Pending::Waiting(Some(waker)) = std::mem::replace(pending, Pending::Ended(outcome))
-        {
-            wakes.push(waker);
-        }
-    }
-
-    /// Nothing completes any more: what has not ended yet never will.
-    fn fail_pending(&mut self, wakes: &mut Wakes) {
-        for pending in self.pending.values_mut() {
-            if let Pending::Waiting(waker) = pending {
-                if let Some(waker) = waker.take() {
-                    wakes.push(waker);
-                }
-                *pending = Pending::Ended(Outcome::Unknown);
-            }
-        }
+        self.outcomes.end(op, outcome, wakes);
     }
 
     /// Unsubscribes from filters that no stream uses, now or when there is room.

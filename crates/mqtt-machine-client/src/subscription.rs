@@ -21,7 +21,7 @@ use crate::error::{SubscribeError, TryRecvError};
 use crate::identifiers::Identifier;
 use crate::publish::Delivery;
 use crate::router::{Credit, Item, Router};
-use crate::shared::Shared;
+use crate::shared::{Clocked, Shared};
 
 /// What names a topic filter: text or a [`TopicFilter`].
 pub trait IntoFilter {
@@ -90,7 +90,7 @@ impl Subscribing {
         let (op, stream) = shared.with(|state, now, wakes| {
             let asked =
                 state.routed_command(wakes, |machine, router| subscribe(now, request, machine, router))?;
-            state.expect(asked.0);
+            state.outcomes.expect(asked.0);
             Ok::<_, SubscribeError>(asked)
         })?;
         Ok(Step::Wait(op, Subscription::new(Arc::clone(shared), stream)))
@@ -106,7 +106,7 @@ impl Future for Subscribing {
             match std::mem::replace(&mut this.step, Step::Done) {
                 Step::Begin(request) => this.step = Self::begin(&this.shared, request?)?,
                 Step::Wait(op, subscription) => {
-                    let outcome = this.shared.lock().poll_outcome(op, context);
+                    let outcome = this.shared.lock().outcomes.poll(op, context);
                     let Poll::Ready(outcome) = outcome else {
                         this.step = Step::Wait(op, subscription);
                         return Poll::Pending;
@@ -122,7 +122,7 @@ impl Future for Subscribing {
 impl Drop for Subscribing {
     fn drop(&mut self) {
         if let Step::Wait(op, ..) = &self.step {
-            self.shared.lock().forget(*op);
+            self.shared.lock().outcomes.forget(*op);
         }
     }
 }
@@ -147,7 +147,7 @@ pub(crate) fn subscribe(
 pub(crate) async fn unsubscribe(shared: Arc<Shared>, request: Unsubscribe) -> Result<Codes, SubscribeError> {
     let op = shared.with(|state, now, wakes| {
         let op = state.command(wakes, |machine| machine.unsubscribe(now, request))?;
-        state.expect(op);
+        state.outcomes.expect(op);
         Ok::<_, SubscribeError>(op)
     })?;
     match Delivery::new(shared, op).await {
@@ -215,14 +215,23 @@ impl Subscription {
 
     fn take(&mut self, context: Option<&Context<'_>>) -> Result<Incoming, TryRecvError> {
         if self.batch.is_empty() {
-            if self.batch.capacity() > KEPT_BATCH {
-                self.batch = VecDeque::new();
-            }
-            let mut state = self.shared.lock();
+            self.fetch(context)?;
+        }
+        let item = self.batch.pop_front().ok_or(TryRecvError::Empty)?;
+        Ok(Incoming::new(item.message, item.credit, Arc::clone(&self.shared)))
+    }
+
+    /// Takes all that has arrived, if anything has.
+    fn fetch(&mut self, context: Option<&Context<'_>>) -> Result<(), TryRecvError> {
+        let Self { shared, stream, batch, .. } = self;
+        if batch.capacity() > KEPT_BATCH {
+            *batch = VecDeque::new();
+        }
+        shared.with_clock(Clocked::Never, |state, _, wakes| {
             let over = state.is_over();
-            let stream = state.router.stream(self.stream).ok_or(TryRecvError::Closed)?;
-            stream.backlog.swap(&mut self.batch);
-            if self.batch.is_empty() {
+            let stream = state.router.fetch(*stream).ok_or(TryRecvError::Closed)?;
+            stream.backlog.swap(batch);
+            if batch.is_empty() {
                 if over {
                     return Err(TryRecvError::Closed);
                 }
@@ -230,9 +239,11 @@ impl Subscription {
                     stream.waker = Some(context.waker().clone());
                 }
             }
-        }
-        let item = self.batch.pop_front().ok_or(TryRecvError::Empty)?;
-        Ok(Incoming::new(item.message, item.credit, Arc::clone(&self.shared)))
+            if state.waits_for_readers {
+                state.wake_driver(wakes);
+            }
+            Ok(())
+        })
     }
 
     /// Limits what waits for this reader from now on, also of what has arrived already. What the reader has taken out of the shared
@@ -295,6 +306,9 @@ impl Subscription {
         let stream = std::mem::replace(&mut self.stream, usize::MAX);
         let (unread, unused) = self.shared.with(|state, now, wakes| {
             let (unread, unused) = state.router.remove(stream);
+            if state.waits_for_readers {
+                state.wake_driver(wakes);
+            }
             let items = batch.into_iter().chain(unread);
             let unread: Vec<Message> = items
                 .map(|item| {
@@ -375,7 +389,8 @@ impl Incoming {
         if let Some((credit, shared)) = self.credit.take()
             && let Some((receipt, reason)) = credit.spend(reason)
         {
-            shared.with(|state, now, wakes| state.settle(now, receipt, reason, wakes));
+            let clocked = if receipt.acknowledges() { Clocked::Turn } else { Clocked::Never };
+            shared.with_clock(clocked, |state, now, wakes| state.settle(now, receipt, reason, wakes));
         }
     }
 }

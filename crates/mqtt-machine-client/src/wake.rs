@@ -85,6 +85,16 @@ impl Wakes {
         }
     }
 
+    /// Wakes everybody, and is no more; never under the lock.
+    pub(crate) fn finish(mut self) {
+        if self.driver.is_none() && self.tasks.capacity() == 0 {
+            // Nothing is in here that has to be dropped, which is nearly always so.
+            std::mem::forget(self);
+        } else {
+            self.wake();
+        }
+    }
+
     /// Wakes everybody; never under the lock. The memory is kept.
     pub(crate) fn wake(&mut self) {
         if !self.tasks.is_empty() {

@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::task::{Context, Waker};
+use std::time::Duration;
+
 use mqtt_machine::packet::PacketType;
 use mqtt_machine_client::{
     Behind, Client, ClientEvent, Incoming, Message, Options, Outcome, Overflow, Priority, QoS, StreamLimit,
@@ -157,4 +160,46 @@ fn a_publish_waits_for_room_or_does_not_as_the_policy_says() {
     let second = bench.done(client.publish(message("2"))).unwrap();
     assert!(matches!(bench.done(second), Outcome::Dropped(mqtt_machine_client::DropReason::Overflow)));
     assert!(matches!(bench.done(first), Outcome::Acknowledged(_)));
+}
+
+/// Six messages of 60,000 bytes, of which the server has each on its way before the next.
+fn blast(client: &Client, bench: &mut Bench) {
+    for _ in 0..6 {
+        drop(bench.done(client.publish(Message::to("t", vec![b'x'; 60_000]).unwrap())).unwrap());
+        bench.run();
+    }
+}
+
+fn waits(stream: &mut Subscription) -> bool {
+    stream.poll_recv(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[test]
+fn a_reader_who_was_woken_comes_before_much_more_is_read() {
+    let (client, mut bench) = bench(|options| options);
+    let mut stream = bench.done(client.subscribe("t", QOS_1)).unwrap();
+    assert!(waits(&mut stream));
+    blast(&client, &mut bench);
+    let held = client.metrics().incoming_bytes;
+    assert!((128 << 10..200_000).contains(&held), "{held}");
+    assert_eq!(read(&mut stream).len(), 3);
+    bench.run();
+    assert_eq!(read(&mut stream).len(), 3, "the others follow, though nobody waits for them");
+}
+
+#[test]
+fn a_reader_who_does_not_come_is_not_waited_for() {
+    let (client, mut bench) = bench(|options| options);
+    let mut stream = bench.done(client.subscribe("t", QOS_1)).unwrap();
+    assert!(waits(&mut stream));
+    blast(&client, &mut bench);
+    std::thread::sleep(Duration::from_millis(10));
+    bench.run();
+    assert_eq!(read(&mut stream).len(), 6);
+    assert!(waits(&mut stream));
+    blast(&client, &mut bench);
+    drop(stream);
+    bench.run();
+    assert_eq!(client.metrics().incoming_bytes, 0, "nor one who is gone");
+    assert_eq!(client.metrics().received, 12);
 }
