@@ -57,7 +57,8 @@ function isFine(expression) {
     return text.split(/\s+OR\s+/).some((all) => all.split(/\s+AND\s+/).every((one) => fine.has(one.trim())));
 }
 const licences = new Map();
-for (const { name, version, license } of packages.filter(({ id }) => !workspace_members.includes(id))) {
+for (const { name, version, license, source } of packages.filter(({ id }) => !workspace_members.includes(id))) {
+    if (source !== "registry+https://github.com/rust-lang/crates.io-index") faults.push(`${name} ${version}: not from crates.io`);
     if (!license || !isFine(license)) faults.push(`${name} ${version}: licence ${license}`);
     licences.set(license, (licences.get(license) ?? 0) + 1);
 }

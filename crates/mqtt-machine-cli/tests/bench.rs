@@ -47,6 +47,7 @@ fn a_table_and_a_picture_are_written_and_the_rate_is_kept() {
     let output = bench(broker.port(), &[&arguments[..], &[picture.to_str().unwrap()]].concat());
     assert!(output.status.success());
     let table = String::from_utf8(output.stdout).unwrap();
+    assert!(!table.contains('\x1b'), "colours are for terminals: {table}");
     let row = |name: &str| {
         let line = table.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap()

@@ -2,9 +2,14 @@
 
 use std::fmt::Write;
 
+use anstyle::{AnsiColor, Style};
 use serde_json::json;
 
 use super::meter::Meter;
+
+const HEAD: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// What was asked for.
 #[derive(Clone, Copy)]
@@ -107,29 +112,34 @@ impl Report {
         if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
     }
 
+    /// With colours, which a stream that is no terminal takes out.
     pub(super) fn table(&self) -> String {
         let Setting { publishers, subscribers, size, qos, .. } = self.setting;
         let mut text = format!(
             "{publishers} publishers, {subscribers} subscribers, payloads of {size} bytes, QoS {qos}\n\n"
         );
-        let mut line = |name: &str, count: u64, rate: Option<f64>| {
+        let _ = writeln!(text, "{HEAD}              messages     per second{HEAD:#}");
+        let mut line = |style: Style, name: &str, count: u64, rate: Option<f64>| {
             let rate = rate.map_or_else(String::new, |rate| format!("{rate:>15.0}"));
-            let _ = writeln!(text, "{name:<10}{count:>12}{rate}");
+            let _ = writeln!(text, "{name:<10}{style}{count:>12}{style:#}{rate}");
         };
-        line("published", self.published, Some(self.rate(self.published)));
-        line("received", self.received, Some(self.rate(self.received)));
-        line("failed", self.failed, None);
-        line("lost", self.lost(), None);
-        text.insert_str(
-            text.find("\n\n").map_or(0, |end| end + 2),
-            "              messages     per second\n",
-        );
+        let unless_none = |count: u64, style| if count == 0 { Style::new() } else { style };
+        line(GOOD, "published", self.published, Some(self.rate(self.published)));
+        line(GOOD, "received", self.received, Some(self.rate(self.received)));
+        line(unless_none(self.failed, BAD), "failed", self.failed, None);
+        line(unless_none(self.missing(), BAD), "lost", self.lost(), None);
         let _ = writeln!(text, "\nin {:.3} s", self.seconds);
         if self.received > 0 {
             let names = self.quantiles.iter().map(|(name, _)| format!("{name:>10}"));
             let values = self.quantiles.iter().map(|(_, value)| format!("{value:>10.3}"));
-            let _ =
-                writeln!(text, "\n{:<10}{:>10}{:>10}{}", "latency", "min", "mean", names.collect::<String>());
+            let _ = writeln!(
+                text,
+                "\n{HEAD}{:<10}{:>10}{:>10}{}{HEAD:#}",
+                "latency",
+                "min",
+                "mean",
+                names.collect::<String>()
+            );
             let (minimum, mean) = (self.minimum, self.mean);
             let _ = writeln!(text, "{:<10}{minimum:>10.3}{mean:>10.3}{}", "ms", values.collect::<String>());
         }
