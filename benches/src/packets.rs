@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use mqtt_machine::packet::{
     Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes, Sender, SubAck,
+    Topic,
 };
 use mqtt_machine::{PacketId, ProtocolVersion, QoS, ReasonCode, wire};
 
@@ -38,7 +39,7 @@ fn publish(payload: &[u8], properties: &PropertiesBuf, version: ProtocolVersion,
         dup: false,
         qos: QoS::AtLeastOnce,
         retain: false,
-        topic: "sensors/kitchen/1/tmp",
+        topic: Topic::new("sensors/kitchen/1/tmp").expect("a topic name"),
         packet_id: PacketId::new(7),
         properties: properties.as_properties(),
         payload,

@@ -110,7 +110,7 @@ impl Rig {
                 dup: false,
                 qos,
                 retain: false,
-                topic: "sensors/kitchen/1/tmp",
+                topic: (&self.message.topic).into(),
                 packet_id,
                 properties: Properties::EMPTY,
                 payload: &[0; 64],

@@ -145,7 +145,7 @@ fn our_publish(publish: &Publish<'_>) -> Summary {
         dup: publish.dup,
         qos: publish.qos.to_u8(),
         retain: publish.retain,
-        topic: publish.topic.to_owned(),
+        topic: publish.topic.to_string(),
         packet_id: publish.packet_id.map_or(0, |id| id.to_u16()),
         payload: publish.payload.to_vec(),
         rest,

@@ -5,7 +5,7 @@ use std::alloc::System;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use mqtt_machine::packet::{ConnAck, Packet, Properties, Publish};
+use mqtt_machine::packet::{ConnAck, Packet, Properties, Publish, Topic};
 use mqtt_machine::wire::encode;
 use mqtt_machine::{
     Action, Config, Event, Instant, Limits, Machine, Message, Output, ProtocolVersion, QoS, ReasonCode,
@@ -84,7 +84,7 @@ fn incoming(limits: Limits) -> (usize, usize) {
             dup: false,
             qos: QoS::AtMostOnce,
             retain: false,
-            topic: "meters/7",
+            topic: Topic::new("meters/7").unwrap(),
             packet_id: None,
             properties: Properties::EMPTY,
             payload: &[0; PAYLOAD],

@@ -289,7 +289,7 @@ impl Frame {
 
     fn publish(&mut self, publish: &Publish<'_>, version: ProtocolVersion) {
         self.first_byte |= u8::from(publish.dup) << 3 | publish.qos.to_u8() << 1 | u8::from(publish.retain);
-        self.prefixed(Part::Topic, publish.topic);
+        self.prefixed(Part::Topic, publish.topic.as_bytes());
         if let Some(id) = publish.packet_id.filter(|_| publish.qos != QoS::AtMostOnce) {
             self.packet_id(id.to_u16());
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use mqtt_machine::packet::{
     Ack, AckKind, Connect, Disconnect, Packet, PacketType, Properties, PropertiesBuf, Property, Publish,
-    Sender, Subscribe, SubscribeFilter, Will,
+    Sender, Subscribe, SubscribeFilter, Topic, Will,
 };
 use mqtt_machine::{
     Instant, PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions, TopicFilter,
@@ -31,7 +31,7 @@ fn list(properties: &[Property<'_>]) -> PropertiesBuf {
 }
 
 fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS, packet_id: Option<u16>) -> Publish<'a> {
-    let packet_id = packet_id.map(id);
+    let (topic, packet_id) = (Topic::new(topic).unwrap_or_default(), packet_id.map(id));
     Publish { dup: false, qos, retain: false, topic, packet_id, properties: Properties::EMPTY, payload }
 }
 

@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{
     Ack, AckKind, Auth, ConnAck, Disconnect as DisconnectPacket, Packet, PropertiesBuf, Property, Publish,
-    ReasonCodes, SubAck, UnsubAck,
+    ReasonCodes, SubAck, Topic, UnsubAck,
 };
 use mqtt_machine::{
     Action, Backoff, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, Limits, LostSession,
@@ -180,7 +180,7 @@ impl Hostile {
             dup,
             qos,
             retain,
-            topic,
+            topic: Topic::new(topic).unwrap_or_default(),
             packet_id,
             properties,
             payload: &payload,

@@ -118,6 +118,7 @@ mod output;
 pub mod packet;
 mod reason;
 mod session;
+mod text;
 mod time;
 pub mod transcript;
 mod types;

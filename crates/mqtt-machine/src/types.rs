@@ -9,6 +9,7 @@ use core::num::NonZeroU16;
 use bytes::Bytes;
 
 use crate::error::TopicError;
+use crate::text::is_plain_name;
 
 /// The version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -373,7 +374,17 @@ fn check_text(text: &str) -> Result<(), TopicError> {
     }
 }
 
+#[inline]
 pub(crate) fn check_name(topic: &str) -> Result<(), TopicError> {
+    if (1..=MAX_FIELD).contains(&topic.len()) && is_plain_name(topic.as_bytes()) {
+        return Ok(());
+    }
+    check_unusual_name(topic)
+}
+
+/// A topic name that is not plain: beyond ASCII, or wrong.
+#[cold]
+fn check_unusual_name(topic: &str) -> Result<(), TopicError> {
     check_text(topic)?;
     match topic.find(['+', '#']) {
         Some(at) => Err(TopicError::WildcardInName { at }),

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, BufMut, BytesMut};
-use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish};
+use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish, Topic};
 use mqtt_machine::{
     Action, Config, Event, Instant, Machine, Message, Output, PacketId, ProtocolVersion, QoS, ReasonCode,
     Receipt, Server, TransportEvent, TransportId, wire,
@@ -150,7 +150,7 @@ impl Client {
                 dup: false,
                 qos,
                 retain: false,
-                topic: "sensors/kitchen/1/tmp",
+                topic: Topic::new("sensors/kitchen/1/tmp").unwrap(),
                 packet_id,
                 properties: Properties::EMPTY,
                 payload: &[7; 64],

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use mqtt_machine::ProtocolVersion;
-use mqtt_machine::packet::{Packet, Sender};
+use mqtt_machine::packet::{Packet, Sender, Topic};
 use mqtt_machine::wire::{Fault, decode, encode, encode_publish_head, encoded_len, frame_header};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -166,6 +166,36 @@ proptest! {
     }
 
     #[test]
+    fn text_is_what_the_standard_library_takes_for_it_at_every_length_and_place(bytes in nearly_plain(), offset in 0..16_usize) {
+        let text = std::str::from_utf8(&bytes).ok();
+        let in_text = match text {
+            None => Some(Fault::Utf8),
+            Some(text) => text.contains('\0').then_some(Fault::TextNul),
+        };
+        let wildcard = bytes.iter().any(|byte| b"+#".contains(byte)).then_some(Fault::TopicWildcard);
+        let in_topic = in_text.or(wildcard).or(bytes.is_empty().then_some(Fault::TopicEmpty));
+        prop_assert_eq!(text.is_some_and(|text| Topic::new(text).is_ok()), in_topic.is_none());
+
+        let buffer = published_at(offset, &bytes, &[]);
+        match decode(&buffer[offset..], ProtocolVersion::V5, Sender::Server) {
+            Ok(Packet::Publish(publish)) => {
+                prop_assert_eq!(in_topic, None);
+                prop_assert_eq!(Some(publish.topic.as_str()), text);
+            }
+            read => prop_assert_eq!(read.map_err(|error| error.fault()).err(), in_topic),
+        }
+        let property = [&[0x26, 0, 1, b'n'][..], &with_length(&bytes)].concat();
+        let buffer = published_at(offset, b"t", &property);
+        match decode(&buffer[offset..], ProtocolVersion::V5, Sender::Server) {
+            Ok(Packet::Publish(publish)) => {
+                prop_assert_eq!(in_text, None);
+                prop_assert_eq!(publish.properties.user_properties().next(), text.map(|text| ("n", text)));
+            }
+            read => prop_assert_eq!(read.map_err(|error| error.fault()).err(), in_text),
+        }
+    }
+
+    #[test]
     fn no_bytes_make_the_codec_panic(bytes in vec(any::<u8>(), 0..80), mend in any::<bool>()) {
         let mut bytes = bytes;
         if mend && bytes.len() >= 2 {
@@ -178,6 +208,34 @@ proptest! {
     fn no_bytes_that_are_nearly_a_packet_make_the_codec_panic((_, _, bytes) in nearly_a_packet()) {
         never_panics(&bytes);
     }
+}
+
+/// Mostly letters, so that a byte of another kind stands alone among them; text beyond ASCII, and what is no text at all.
+fn nearly_plain() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        20 => (b'a'..=b'z').prop_map(|byte| vec![byte]),
+        1 => any::<u8>().prop_map(|byte| vec![byte]),
+        1 => any::<char>().prop_map(|char| char.to_string().into_bytes()),
+        1 => select(&b"\0+#\x7F\x80"[..]).prop_map(|byte| vec![byte]),
+    ];
+    vec(piece, 0..70).prop_map(|pieces| pieces.concat())
+}
+
+fn with_length(bytes: &[u8]) -> Vec<u8> {
+    [&u16::try_from(bytes.len()).expect("a short field").to_be_bytes(), bytes].concat()
+}
+
+fn var_int(value: usize) -> Vec<u8> {
+    match u8::try_from(value) {
+        Ok(value @ 0..0x80) => vec![value],
+        _ => vec![(value & 0x7F) as u8 | 0x80, u8::try_from(value >> 7).expect("below 16,384")],
+    }
+}
+
+/// A QoS 0 PUBLISH of 5.0, `offset` bytes into a buffer.
+fn published_at(offset: usize, topic: &[u8], properties: &[u8]) -> Vec<u8> {
+    let body = [with_length(topic), var_int(properties.len()), properties.to_vec()].concat();
+    [vec![0xFF; offset], vec![0x30], var_int(body.len()), body].concat()
 }
 
 fn never_panics(bytes: &[u8]) {

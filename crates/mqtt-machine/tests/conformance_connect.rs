@@ -441,7 +441,7 @@ fn aliases_used(bytes: &mut BytesMut) -> BTreeMap<u16, String> {
             Some(Property::TopicAlias(alias)) if publish.topic.is_empty() => {
                 assert!(topics.contains_key(&alias), "{alias} stands for nothing yet");
             }
-            Some(Property::TopicAlias(alias)) => drop(topics.insert(alias, publish.topic.to_owned())),
+            Some(Property::TopicAlias(alias)) => drop(topics.insert(alias, publish.topic.to_string())),
             _ => assert!(!publish.topic.is_empty()),
         }
     }

@@ -7,7 +7,9 @@ mod bench;
 
 use bench::Bench;
 use bytes::BytesMut;
-use mqtt_machine::packet::{AckKind, Packet, PacketType, Properties, PropertiesBuf, Property, Publish};
+use mqtt_machine::packet::{
+    AckKind, Packet, PacketType, Properties, PropertiesBuf, Property, Publish, Topic,
+};
 use mqtt_machine::{
     Action, Authentication, CleanStart, Config, EndReason, Event, Message, PacketId, ProtocolVersion, QoS,
     ReasonCode, Server, Subscribe, Subscription, TopicFilter, Unsubscribe,
@@ -166,7 +168,7 @@ fn enter(bench: &mut Bench, part: &str) {
         bench.machine.unsubscribe(bench.now, Unsubscribe::new(filters.collect())).unwrap();
     } else if part == "alias 5 mapped to a" {
         let properties = PropertiesBuf::new().with(Property::TopicAlias(5)).unwrap();
-        let topic = "a";
+        let topic = Topic::new("a").unwrap();
         bench.receive(&Packet::Publish(Publish {
             properties: properties.as_properties(),
             topic,
@@ -183,7 +185,7 @@ fn incoming(qos: QoS, packet_id: Option<PacketId>) -> Publish<'static> {
         dup: false,
         qos,
         retain: false,
-        topic: "a",
+        topic: Topic::new("a").unwrap(),
         packet_id,
         properties: Properties::EMPTY,
         payload: b"x",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bench::{Bench, incoming, list};
 use bytes::BytesMut;
-use mqtt_machine::packet::{AckKind, Packet, PropertiesBuf, Property, Publish, Sender};
+use mqtt_machine::packet::{AckKind, Packet, PropertiesBuf, Property, Publish, Sender, Topic};
 use mqtt_machine::{
     CleanStart, Config, EndReason, Event, Message, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt,
     Server, TopicFilter, Unsubscribe, wire,
@@ -27,6 +27,7 @@ fn config(version: ProtocolVersion) -> Config {
 /// A PUBLISH of the server's with these properties.
 fn receive_with(bench: &mut Bench, topic: &str, qos: QoS, id: u16, properties: &PropertiesBuf) {
     let (packet_id, properties) = (PacketId::new(id), properties.as_properties());
+    let topic = Topic::new(topic).unwrap_or_default();
     let publish = Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload: b"x" };
     bench.receive(&Packet::Publish(publish));
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bench::Bench;
 use bytes::{Buf, BytesMut};
-use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish};
+use mqtt_machine::packet::{
+    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, Topic,
+};
 use mqtt_machine::{
     Action, CleanStart, Config, Disconnect, Drained, EndReason, Event, Instant, Message, Outcome, PacketId,
     ProtocolVersion, QoS, ReasonCode, Refused, Server, Subscribe, TopicFilter, TransportEvent, wire,
@@ -27,7 +29,7 @@ fn incoming(qos: QoS, id: u16, payload: &'static [u8]) -> Packet<'static> {
         dup: false,
         qos,
         retain: false,
-        topic: "in/x",
+        topic: Topic::new("in/x").unwrap(),
         packet_id: PacketId::new(id),
         properties: Properties::EMPTY,
         payload,
@@ -397,6 +399,7 @@ fn a_topic_alias_of_the_server_ends_with_its_connection() {
     let aliased = |bench: &mut Bench, topic| {
         let properties = PropertiesBuf::new().with(Property::TopicAlias(2)).unwrap();
         let Packet::Publish(publish) = incoming(QoS::AtMostOnce, 0, b"x") else { unreachable!() };
+        let topic = Topic::new(topic).unwrap_or_default();
         bench.receive(&Packet::Publish(Publish { topic, properties: properties.as_properties(), ..publish }));
         bench.sent()
     };

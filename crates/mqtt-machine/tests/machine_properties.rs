@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::journal::{self, PublishKey, Record};
-use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish, ReasonCodes, Sender, SubAck};
+use mqtt_machine::packet::{
+    Ack, AckKind, ConnAck, Packet, Properties, Publish, ReasonCodes, Sender, SubAck, Topic,
+};
 use mqtt_machine::{
     Action, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, KeyedPublication, LostSession,
     Machine, Message, Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, Subscribe,
@@ -228,7 +230,7 @@ impl World {
                 let packet_id = (qos != QoS::AtMostOnce).then(|| PacketId::new(id).unwrap());
                 let dup = dup && packet_id.is_some();
                 let properties = Properties::EMPTY;
-                let (topic, payload, retain) = ("a/b", &b"in"[..], false);
+                let (topic, payload, retain) = (Topic::new("a/b").unwrap(), &b"in"[..], false);
                 self.receive(&Packet::Publish(Publish {
                     dup,
                     qos,
@@ -393,7 +395,7 @@ proptest! {
                 Packet::Ack(Ack::new(AckKind::PubRel, id))
             } else {
                 Packet::Publish(Publish {
-                    dup: false, qos, retain: false, topic: "t/u", packet_id, properties, payload: &payload,
+                    dup: false, qos, retain: false, topic: Topic::new("t/u").unwrap(), packet_id, properties, payload: &payload,
                 })
             };
             wire::encode(&packet, version, &mut bytes).unwrap();

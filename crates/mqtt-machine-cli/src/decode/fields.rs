@@ -36,7 +36,7 @@ pub(crate) fn of(packet: &Packet<'_>, show_secrets: bool) -> Fields {
             properties(&mut fields, connack.properties, show_secrets);
         }
         Packet::Publish(publish) => {
-            fields.push(("topic", quoted(publish.topic)));
+            fields.push(("topic", quoted(publish.topic.as_str())));
             fields.push(("QoS", publish.qos.to_u8().to_string()));
             fields.push(("retain", yes(publish.retain)));
             fields.push(("DUP", yes(publish.dup)));

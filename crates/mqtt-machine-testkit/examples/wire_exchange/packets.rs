@@ -4,8 +4,8 @@
 
 use mqtt_machine::packet::{
     Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, Properties, PropertiesBuf, Property,
-    PropertyId, Publish, ReasonCodes, Sender, SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe,
-    Will,
+    PropertyId, Publish, ReasonCodes, Sender, SubAck, Subscribe, SubscribeFilter, Topic, UnsubAck,
+    Unsubscribe, Will,
 };
 use mqtt_machine::{PacketId, ProtocolVersion, QoS, ReasonCode, RetainHandling, SubscriptionOptions};
 
@@ -169,6 +169,10 @@ fn answers(exchange: &mut Exchange) {
     exchange.say(Sender::Server, &Packet::ConnAck(resumed));
 }
 
+fn topic(text: &str) -> Topic<'_> {
+    Topic::new(text).expect("a topic name")
+}
+
 fn publications(exchange: &mut Exchange, sender: Sender) {
     for qos in EVERY_QOS {
         for retain in [false, true] {
@@ -179,7 +183,7 @@ fn publications(exchange: &mut Exchange, sender: Sender) {
                         dup,
                         qos,
                         retain,
-                        topic: "a/wört//b",
+                        topic: topic("a/wört//b"),
                         packet_id,
                         properties: NONE,
                         payload,
@@ -194,7 +198,7 @@ fn publications(exchange: &mut Exchange, sender: Sender) {
                 dup: false,
                 qos,
                 retain: false,
-                topic: "all",
+                topic: topic("all"),
                 packet_id,
                 properties,
                 payload: b"{}",
@@ -210,7 +214,7 @@ fn publications(exchange: &mut Exchange, sender: Sender) {
                 dup: false,
                 qos: QoS::AtMostOnce,
                 retain: false,
-                topic: "",
+                topic: Topic::EMPTY,
                 packet_id: None,
                 properties,
                 payload: b"by alias",
@@ -312,7 +316,7 @@ pub(crate) fn lengths(version: ProtocolVersion) -> Exchange {
             dup: false,
             qos: QoS::AtMostOnce,
             retain: false,
-            topic: "long",
+            topic: topic("long"),
             packet_id: None,
             properties: NONE,
             payload,

@@ -89,7 +89,7 @@ impl Seen {
                 seen.qos = publish.qos;
                 seen.dup = publish.dup;
                 seen.flag = publish.retain;
-                publish.topic.clone_into(&mut seen.topic);
+                publish.topic.as_str().clone_into(&mut seen.topic);
                 seen.payload = Bytes::copy_from_slice(&publish.payload[..publish.payload.len().min(64)]);
             }
             Packet::Ack(ack) => {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mqtt_machine::packet::{Ack, AckKind, Packet, Properties, PropertiesBuf, Property, PropertyId, Publish};
+use mqtt_machine::packet::{
+    Ack, AckKind, Packet, Properties, PropertiesBuf, Property, PropertyId, Publish, Topic,
+};
 use mqtt_machine::{PacketId, ProtocolVersion, QoS, ReasonCode, TopicName, wire};
 
 use super::connection::{Connection, Running};
@@ -163,7 +165,7 @@ impl Broker {
         };
         let most = self.config.topic_alias_maximum;
         let running = self.conns.get_mut(&conn).and_then(Connection::running_mut);
-        let named = TopicName::new(publish.topic);
+        let named = TopicName::new(publish.topic.as_str());
         match (alias, running, named) {
             (Some(alias), _, _) if alias == 0 || alias > most => Err(Failure::new(
                 ReasonCode::TopicAliasInvalid,
@@ -382,15 +384,15 @@ impl Broker {
     }
 
     /// The alias to send, if the client allows one, and the topic name that goes with it.
-    fn alias_for<'a>(&self, running: &Running, topic: &'a TopicName) -> (Option<u16>, &'a str) {
+    fn alias_for<'a>(&self, running: &Running, topic: &'a TopicName) -> (Option<u16>, Topic<'a>) {
         if !self.config.topic_aliases || running.topic_alias_maximum == 0 {
-            return (None, topic.as_str());
+            return (None, topic.into());
         }
         match running.aliases_out.get(topic) {
-            Some(alias) => (Some(*alias), ""),
+            Some(alias) => (Some(*alias), Topic::EMPTY),
             None => {
                 let next = u16::try_from(running.aliases_out.len() + 1).ok();
-                (next.filter(|next| *next <= running.topic_alias_maximum), topic.as_str())
+                (next.filter(|next| *next <= running.topic_alias_maximum), topic.into())
             }
         }
     }

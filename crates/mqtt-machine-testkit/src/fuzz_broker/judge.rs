@@ -214,7 +214,7 @@ impl Judge {
             let stage = if publish.qos == QoS::ExactlyOnce { Stage::PubRec } else { Stage::PubAck };
             self.publishing.insert(id, stage);
         }
-        let mut topic = publish.topic.to_owned();
+        let mut topic = publish.topic.to_string();
         if let Some(Property::TopicAlias(alias)) = publish.properties.find(PropertyId::TopicAlias) {
             if topic.is_empty() {
                 topic = self.aliases.get(&alias).cloned().unwrap_or_default();
@@ -386,7 +386,7 @@ impl Judge {
         if !self.is_fresh {
             return;
         }
-        let Ok(name) = TopicName::new(publish.topic) else { return };
+        let Ok(name) = TopicName::new(publish.topic.as_str()) else { return };
         let matching: Vec<&Subscribed> =
             self.subscriptions.iter().filter(|it| it.filter.matches(&name)).collect();
         let most = matching.iter().map(|it| it.options.qos).max();
@@ -395,7 +395,7 @@ impl Judge {
             .properties
             .iter()
             .any(|property| matches!(property, Property::SubscriptionIdentifier(id) if !has_identifier(id)));
-        let topic = publish.topic;
+        let topic = publish.topic.as_str();
         let granted = self.rule("MQTT-3.8.4-8", "MQTT-3.8.4-6");
         match most {
             None => self.complain(

@@ -427,7 +427,7 @@ fn is_servable(near: &NearValid, setting: &Setting) -> bool {
             // What is accepted by mistake and retained would turn up in other cases.
             publish.qos <= capabilities.maximum_qos
                 && !publish.retain
-                && !publish.topic.starts_with('$')
+                && !publish.topic.as_bytes().starts_with(b"$")
                 && !publish.topic.is_empty()
                 && matches!(alias, None | Some(Property::TopicAlias(0)))
         }

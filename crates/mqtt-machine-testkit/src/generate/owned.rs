@@ -5,7 +5,7 @@ use core::fmt;
 
 use mqtt_machine::packet::{
     Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, PropertiesBuf, Publish, ReasonCodes, SubAck,
-    Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Will,
+    Subscribe, SubscribeFilter, Topic, UnsubAck, Unsubscribe, Will,
 };
 use mqtt_machine::{PacketId, ProtocolVersion, QoS, ReasonCode, SubscriptionOptions};
 
@@ -67,13 +67,13 @@ pub struct OwnedPublish {
 }
 
 impl OwnedPublish {
-    /// The packet, borrowed.
+    /// The packet, borrowed. Its topic is empty when it is none.
     pub fn publish(&self) -> Publish<'_> {
         Publish {
             dup: self.dup,
             qos: self.qos,
             retain: self.retain,
-            topic: &self.topic,
+            topic: Topic::new(&self.topic).unwrap_or_default(),
             packet_id: self.packet_id,
             properties: self.properties.as_properties(),
             payload: &self.payload,
@@ -156,7 +156,7 @@ impl OwnedPacket {
                 dup: publish.dup,
                 qos: publish.qos,
                 retain: publish.retain,
-                topic: publish.topic.to_owned(),
+                topic: publish.topic.to_string(),
                 packet_id: publish.packet_id,
                 properties: copy(publish.properties),
                 payload: publish.payload.to_vec(),

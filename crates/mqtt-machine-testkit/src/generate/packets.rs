@@ -329,7 +329,7 @@ fn wild_packet(choices: &mut Choices<'_>) -> OwnedPacket {
             dup: choices.flag(),
             qos: qos(choices),
             retain: choices.flag(),
-            topic: wild_text(choices),
+            topic: if choices.flag() { String::new() } else { topic_name(choices) },
             packet_id: choices.flag().then_some(packet_id),
             properties,
             payload: payload(choices),

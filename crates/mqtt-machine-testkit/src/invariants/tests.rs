@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use mqtt_machine::journal::Record;
 use mqtt_machine::packet::{
     Ack, AckKind, ConnAck, Connect, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes,
-    SubAck, Subscribe, SubscribeFilter, Unsubscribe,
+    SubAck, Subscribe, SubscribeFilter, Topic, Unsubscribe,
 };
 use mqtt_machine::{
     Acknowledgement, Action, Config, Event, Instant, JournalSeq, Machine, Message, OpId, Outcome, PacketId,
@@ -36,6 +36,10 @@ fn message(qos: QoS) -> Message {
     Message::to("t", "x").unwrap().qos(qos)
 }
 
+fn topic(text: &str) -> Topic<'_> {
+    Topic::new(text).unwrap()
+}
+
 fn publish(packet_id: u16, dup: bool, payload: &[u8]) -> Packet<'_> {
     let (qos, packet_id) = match packet_id {
         0 => (QoS::AtMostOnce, None),
@@ -43,7 +47,7 @@ fn publish(packet_id: u16, dup: bool, payload: &[u8]) -> Packet<'_> {
         number => (QoS::AtLeastOnce, Some(id(number))),
     };
     let properties = Properties::EMPTY;
-    Packet::Publish(Publish { dup, qos, retain: false, topic: "t", packet_id, properties, payload })
+    Packet::Publish(Publish { dup, qos, retain: false, topic: topic("t"), packet_id, properties, payload })
 }
 
 fn ack(kind: AckKind, number: u16) -> Packet<'static> {
@@ -446,7 +450,7 @@ fn an_alias_that_the_server_does_not_know_and_one_that_resolves_wrongly_are_seen
     played.accepts(1, QoS::AtLeastOnce, "x");
     let properties = PropertiesBuf::new().with(Property::TopicAlias(1)).unwrap();
     let Packet::Publish(mut packet) = publish(1, false, b"x") else { return };
-    packet.topic = "";
+    packet.topic = Topic::EMPTY;
     packet.properties = properties.as_properties();
     played.sends(&Packet::Publish(packet.clone()));
     played.assert_found(Invariant::Aliases);
@@ -454,7 +458,7 @@ fn an_alias_that_the_server_does_not_know_and_one_that_resolves_wrongly_are_seen
     let mut config = config();
     config.topic_alias_maximum = 1;
     let mut played = Played::connected_with(config, Properties::EMPTY);
-    packet.topic = "another";
+    packet.topic = topic("another");
     played.receives(&Packet::Publish(packet));
     played.model.event(&told(QoS::AtLeastOnce));
     played.assert_found(Invariant::Aliases);

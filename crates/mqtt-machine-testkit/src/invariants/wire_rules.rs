@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use mqtt_machine::packet::{
-    AckKind, ConnAck, Connect, Packet, PacketType, Properties, Property, PropertyId, Publish, Sender,
+    AckKind, ConnAck, Connect, Packet, PacketType, Properties, Property, PropertyId, Publish, Sender, Topic,
 };
 use mqtt_machine::wire::{self, FrameHeader};
 use mqtt_machine::{Config, Message, ProtocolVersion, QoS, TransportId};
@@ -152,7 +152,7 @@ impl Wire {
             Some(alias) if alias == 0 || alias > self.alias_maximum => false,
             Some(alias) if publish.topic.is_empty() => self.aliases.contains_key(&alias),
             Some(alias) => {
-                self.aliases.insert(alias, publish.topic.to_owned());
+                self.aliases.insert(alias, publish.topic.to_string());
                 true
             }
         };
@@ -202,9 +202,11 @@ impl Wire {
     }
 
     /// The topic of a PUBLISH that was written, alias or not.
-    pub(super) fn topic_of<'a>(&'a self, publish: &Publish<'a>) -> &'a str {
+    pub(super) fn topic_of<'a>(&'a self, publish: &Publish<'a>) -> Topic<'a> {
         let alias = alias_of(publish.properties).filter(|_| publish.topic.is_empty());
-        alias.and_then(|alias| self.aliases.get(&alias)).map_or(publish.topic, String::as_str)
+        alias
+            .and_then(|alias| self.aliases.get(&alias))
+            .map_or(publish.topic, |topic| Topic::new(topic).unwrap_or_default())
     }
 
     /// The highest QoS that the connected server takes.
@@ -218,7 +220,7 @@ impl Wire {
             dup: false,
             qos: message.qos,
             retain: message.retain,
-            topic: message.topic.as_str(),
+            topic: (&message.topic).into(),
             packet_id: (message.qos != QoS::AtMostOnce).then_some(mqtt_machine::PacketId::MIN),
             properties: message.properties.as_properties(),
             payload: &message.payload,

@@ -3,7 +3,7 @@
 use alloc::vec;
 
 use bytes::BytesMut;
-use mqtt_machine::packet::{Connect, Packet, Properties, PropertiesBuf, Property, Publish, Sender};
+use mqtt_machine::packet::{Connect, Packet, Properties, PropertiesBuf, Property, Publish, Sender, Topic};
 use mqtt_machine::wire::{decode, encode, frame_header};
 use mqtt_machine::{PacketId, ProtocolVersion, QoS};
 
@@ -30,7 +30,7 @@ fn publish(version: ProtocolVersion) -> Option<()> {
         dup: false,
         qos: QoS::ExactlyOnce,
         retain: true,
-        topic: "a/topic",
+        topic: Topic::new("a/topic").ok()?,
         packet_id: Some(PacketId::MAX),
         properties: if version == ProtocolVersion::V5 {
             properties.as_properties()

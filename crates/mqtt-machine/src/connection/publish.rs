@@ -8,7 +8,7 @@ use bytes::Buf;
 use crate::interface::DropReason;
 use crate::message::Message;
 use crate::output::Output;
-use crate::packet::{self, Packet, PropertiesBuf, Property};
+use crate::packet::{self, Packet, PropertiesBuf, Property, Topic};
 use crate::types::PacketId;
 use crate::wire;
 
@@ -111,15 +111,7 @@ impl Connection {
     ) -> Result<(), DropReason> {
         let by_alias = matches!(naming, Naming::Alias(_));
         if !self.has_room_for(message, 0) {
-            let publish = packet::Publish {
-                dup: sending.dup,
-                qos: message.qos,
-                retain,
-                topic: if by_alias { "" } else { message.topic.as_str() },
-                packet_id: sending.packet_id,
-                properties: properties.as_properties(),
-                payload: &message.payload,
-            };
+            let publish = publication(message, retain, sending, by_alias, properties);
             let exact = wire::encoded_len(&Packet::Publish(publish), self.version);
             if exact.map_or(true, |bytes| bytes > self.maximum_packet_size()) {
                 return Err(DropReason::PacketTooLarge);
@@ -139,18 +131,31 @@ impl Connection {
         properties: &PropertiesBuf,
         out: &mut Output,
     ) -> Result<(), DropReason> {
-        let head = wire::RawPublish {
-            dup: sending.dup,
-            qos: message.qos,
-            retain,
-            topic: if by_alias { &[] } else { message.topic.as_bytes() },
-            packet_id: sending.packet_id,
-            properties: properties.as_properties(),
-            payload: message.payload.len(),
-        };
-        wire::encode_head(&head, self.version, out.tail()).map_err(|_| DropReason::NotSupported)?;
+        let publish = publication(message, retain, sending, by_alias, properties);
+        wire::encode_publish_head(&publish, self.version, out.tail())
+            .map_err(|_| DropReason::NotSupported)?;
         out.append(&message.payload);
         Ok(())
+    }
+}
+
+/// The PUBLISH of a message.
+#[inline]
+fn publication<'a>(
+    message: &'a Message,
+    retain: bool,
+    sending: Sending,
+    by_alias: bool,
+    properties: &'a PropertiesBuf,
+) -> packet::Publish<'a> {
+    packet::Publish {
+        dup: sending.dup,
+        qos: message.qos,
+        retain,
+        topic: if by_alias { Topic::EMPTY } else { Topic::from(&message.topic) },
+        packet_id: sending.packet_id,
+        properties: properties.as_properties(),
+        payload: &message.payload,
     }
 }
 

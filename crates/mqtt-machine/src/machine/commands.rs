@@ -191,7 +191,7 @@ impl Machine {
             dup: false,
             qos: message.qos,
             retain: message.retain,
-            topic: message.topic.as_str(),
+            topic: (&message.topic).into(),
             packet_id,
             properties: message.properties.as_properties(),
             payload: &message.payload,

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::connection::{CONTROL_LIMIT, Connection, KeepAliveDue};
 use crate::interface::EndReason;
-use crate::packet::{PacketType, PropertiesBuf, Sender};
+use crate::packet::{PacketType, PropertiesBuf, Publish, Sender};
 use crate::time::Instant;
 use crate::types::{ProtocolVersion, TransportId};
 use crate::wire::{self, DecodeError};
@@ -22,9 +22,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    fn of(frame: usize, header: usize, publish: &wire::RawPublish<'_>) -> Self {
+    fn of(frame: usize, header: usize, publish: &Publish<'_>) -> Self {
         let topic = header.saturating_add(2);
-        let payload = frame.saturating_sub(publish.payload);
+        let payload = frame.saturating_sub(publish.payload.len());
         Self {
             topic: (topic, topic.saturating_add(publish.topic.len())),
             properties: (payload.saturating_sub(publish.properties.len()), payload),

@@ -1,9 +1,7 @@
 //! Owns what a packet must keep to before it is written: everything that its type does not already promise.
 //! It must not know how the packet is written.
 
-use super::encode::RawPublish;
 use super::error::EncodeError;
-use super::primitives::{has_forbidden, is_plain_name};
 use super::property::{Place, Seen, Unfit, fit};
 use super::reasons;
 use crate::error::TopicError;
@@ -17,23 +15,10 @@ use crate::types::{MAX_FIELD, PacketId, ProtocolVersion, QoS, check_filter, chec
 #[inline]
 pub(super) fn publish(publish: &Publish<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
     delivery(publish.qos, publish.packet_id, publish.dup)?;
-    let topic = publish.topic.as_bytes();
-    if topic.is_empty() || topic.len() > MAX_FIELD || (!is_plain_name(topic) && has_forbidden(topic)) {
-        unusual_topic(publish, version)?;
+    if publish.topic.is_empty() {
+        alias(publish.properties, version)?;
     }
     publish_properties(publish.properties, version)
-}
-
-/// Of a PUBLISH whose topic is known to be one, or to be left out.
-#[inline]
-pub(super) fn publish_head(head: &RawPublish<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
-    delivery(head.qos, head.packet_id, head.dup)?;
-    let may_be_empty =
-        || version == ProtocolVersion::V5 && head.properties.find(PropertyId::TopicAlias).is_some();
-    if head.topic.is_empty() && !may_be_empty() {
-        return topic_name(PacketType::Publish, "topic name", "");
-    }
-    publish_properties(head.properties, version)
 }
 
 /// What QoS, packet identifier and DUP must be together.
@@ -55,28 +40,19 @@ fn publish_properties(list: Properties<'_>, version: ProtocolVersion) -> Result<
     Ok(())
 }
 
-/// A topic that is empty, and may be so with an alias, or that breaks a rule.
-#[cold]
-fn unusual_topic(publish: &Publish<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
-    if publish.topic.is_empty()
-        && version == ProtocolVersion::V5
-        && publish.properties.find(PropertyId::TopicAlias).is_some()
-    {
+/// What may stand for an empty topic.
+#[inline(never)]
+fn alias(properties: Properties<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
+    if version == ProtocolVersion::V5 && properties.find(PropertyId::TopicAlias).is_some() {
         return Ok(());
     }
-    topic_name(PacketType::Publish, "topic name", publish.topic)
+    Err(topic_error(PacketType::Publish, "topic name", TopicError::Empty))
 }
 
-#[inline]
-pub(super) fn ack(ack: &Ack<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
+fn ack(ack: &Ack<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
     if ack.reason == ReasonCode::Success && ack.properties.is_empty() {
         return Ok(());
     }
-    unusual_ack(ack, version)
-}
-
-#[inline(never)]
-fn unusual_ack(ack: &Ack<'_>, version: ProtocolVersion) -> Result<(), EncodeError> {
     let packet = ack.kind.packet_type();
     if version != ProtocolVersion::V5 {
         return no_failure(packet, ack.reason, version);
@@ -106,7 +82,8 @@ pub(super) fn other(packet: &Packet<'_>, version: ProtocolVersion) -> Result<(),
         }
         Packet::Disconnect(packet) => disconnect(packet, version),
         Packet::Auth(packet) => auth(packet, version),
-        Packet::Publish(_) | Packet::Ack(_) | Packet::PingReq | Packet::PingResp => Ok(()),
+        Packet::Ack(packet) => ack(packet, version),
+        Packet::Publish(_) | Packet::PingReq | Packet::PingResp => Ok(()),
     }
 }
 
@@ -251,6 +228,7 @@ fn properties_in(
     }
 }
 
+#[inline(never)]
 fn properties(packet: PacketType, list: Properties<'_>, place: Place) -> Result<Seen, EncodeError> {
     let seen = fit(list, place).map_err(|unfit| match unfit {
         Unfit::Misplaced(property) => EncodeError::PropertyMisplaced { packet, property },

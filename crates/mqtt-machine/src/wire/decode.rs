@@ -4,12 +4,8 @@
 mod connect;
 mod requests;
 
-use core::cmp::Ordering;
-
-use super::encode::RawPublish;
 use super::error::{DecodeError, Fault, Flaw};
-use super::frame::long_length;
-use super::primitives::{Parsed, byte, fail, packet_id, text_of, topic_name, var_int};
+use super::primitives::{Parsed, byte, fail, packet_id, topic_name, var_int};
 use super::property::{Place, properties};
 use super::reasons;
 use crate::packet::{
@@ -39,151 +35,138 @@ pub fn decode<'a>(
     version: ProtocolVersion,
     sender: Sender,
 ) -> Result<Packet<'a>, DecodeError> {
-    let Some((&first_byte, rest)) = frame.split_first() else {
-        return Err(DecodeError::new(None, Fault::Truncated));
-    };
-    let Some(packet_type) = PacketType::from_first_byte(first_byte) else {
-        return Err(DecodeError::new(None, Fault::PacketTypeZero));
-    };
-    let flags = first_byte & 0x0F;
-    let parsed = match (body(rest), packet_type) {
-        (Ok(body), PacketType::Publish) => match publish(body, flags, version, sender) {
-            Ok(publish) => return Ok(Packet::Publish(publish)),
-            Err(error) => Err(error),
+    match frame {
+        [0x30..=0x3F, ..] => publish_packet(frame, version, sender),
+        [0x40..=0x7F, ..] => match bare_ack(frame) {
+            Some(ack) => Ok(Packet::Ack(ack)),
+            None => ack_packet(frame, version, sender),
         },
-        (Ok(body), PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp) => {
-            match ack(body, packet_type, flags, version, sender) {
-                Ok(ack) => return Ok(Packet::Ack(ack)),
-                Err(error) => Err(error),
-            }
-        }
-        (Ok(body), _) => other(body, packet_type, flags, version, sender),
-        (Err(flaw), _) => fail(flaw),
-    };
-    match parsed {
-        Ok(([], packet)) => Ok(packet),
-        Ok(_) => Err(broken(packet_type, Fault::TrailingBytes.into(), rest)),
-        Err(nom::Err::Error(flaw) | nom::Err::Failure(flaw)) => Err(broken(packet_type, flaw, rest)),
-        Err(nom::Err::Incomplete(_)) => Err(broken(packet_type, Fault::Truncated.into(), rest)),
+        _ => other_packet(frame, version, sender),
     }
 }
 
-/// An error of a packet of this type. A length that does not fit is the remaining length, in front of `rest`.
+/// The error of a frame in which this is wrong. A length that does not fit is the remaining length.
 #[cold]
-fn broken(packet_type: PacketType, flaw: Flaw, rest: &[u8]) -> DecodeError {
-    let flaw = match flaw.fault {
-        Fault::Truncated | Fault::TrailingBytes => match var_int(rest) {
-            Ok((_, remaining)) => flaw.or_value(remaining),
-            Err(_) => flaw,
-        },
+fn broken(frame: &[u8], error: &nom::Err<Flaw>) -> DecodeError {
+    let Some((&first_byte, rest)) = frame.split_first() else {
+        return DecodeError::new(None, Fault::Truncated);
+    };
+    let Some(packet_type) = PacketType::from_first_byte(first_byte) else {
+        return DecodeError::new(None, Fault::PacketTypeZero);
+    };
+    let flaw = match *error {
+        nom::Err::Error(flaw) | nom::Err::Failure(flaw) => flaw,
+        nom::Err::Incomplete(_) => Fault::Truncated.into(),
+    };
+    let flaw = match (flaw.fault, var_int(rest)) {
+        (Fault::Truncated | Fault::TrailingBytes, Ok((_, remaining))) => flaw.or_value(remaining),
         _ => flaw,
     };
     DecodeError::new(Some(packet_type), flaw)
 }
 
-/// What the remaining length in front of `rest` counts, which must be all that follows it.
+// The ways of a frame are kept apart, so that each saves no more registers than it needs.
+
+#[inline(never)]
+fn publish_packet(frame: &[u8], version: ProtocolVersion, sender: Sender) -> Result<Packet<'_>, DecodeError> {
+    publish(frame, version, sender, Packet::Publish)
+}
+
+#[inline(never)]
+fn ack_packet(frame: &[u8], version: ProtocolVersion, sender: Sender) -> Result<Packet<'_>, DecodeError> {
+    ack(frame, version, sender).map(Packet::Ack).map_err(|error| broken(frame, &error))
+}
+
+#[inline(never)]
+fn other_packet(frame: &[u8], version: ProtocolVersion, sender: Sender) -> Result<Packet<'_>, DecodeError> {
+    other(frame, version, sender).map_err(|error| broken(frame, &error))
+}
+
+/// The first byte of a frame, and what the remaining length counts, which must be all that follows it.
 #[inline]
-fn body(rest: &[u8]) -> Result<&[u8], Flaw> {
-    let (length, body) = match rest.split_first() {
-        Some((&byte, body)) if byte < 0x80 => (usize::from(byte), body),
-        _ => match long_length(rest)? {
-            Some((length, count)) => (length as usize, rest.get(count as usize..).unwrap_or_default()),
-            None => return Err(Fault::Truncated.into()),
-        },
-    };
-    match body.len().cmp(&length) {
-        Ordering::Equal => Ok(body),
-        Ordering::Less => Err(Fault::Truncated.into()),
-        Ordering::Greater => Err(Fault::TrailingBytes.into()),
+fn open(frame: &[u8]) -> Parsed<'_, u8> {
+    let (rest, first_byte) = byte(frame)?;
+    let (body, length) = var_int(rest)?;
+    if body.len() == length as usize {
+        Ok((body, first_byte))
+    } else {
+        fail(if body.len() < length as usize { Fault::Truncated } else { Fault::TrailingBytes })
     }
 }
 
-/// Decodes one whole frame of the server's that is a PUBLISH, as [`decode`], for a reader who keeps the frame: the topic stays
-/// bytes, since text of it would cost another look at them.
+/// Decodes one whole frame of the server's that is a PUBLISH, as [`decode`].
 ///
 /// # Errors
 /// As [`decode`].
 #[inline]
-pub(crate) fn decode_publish(frame: &[u8], version: ProtocolVersion) -> Result<RawPublish<'_>, DecodeError> {
-    let Some((&first_byte, rest)) = frame.split_first() else {
-        return Err(DecodeError::new(None, Fault::Truncated));
-    };
-    let parsed = match body(rest) {
-        Ok(body) => raw_publish(body, first_byte & 0x0F, version, Sender::Server),
-        Err(flaw) => fail(flaw),
-    };
-    match parsed {
-        Ok((_, publish)) => Ok(publish),
-        Err(nom::Err::Error(flaw) | nom::Err::Failure(flaw)) => Err(broken(PacketType::Publish, flaw, rest)),
-        Err(nom::Err::Incomplete(_)) => Err(broken(PacketType::Publish, Fault::Truncated.into(), rest)),
-    }
+pub(crate) fn decode_publish(frame: &[u8], version: ProtocolVersion) -> Result<Publish<'_>, DecodeError> {
+    publish(frame, version, Sender::Server, |publish| publish)
 }
 
-/// PUBLISH (section 3.3).
-#[inline]
-fn publish(
-    body: &[u8],
-    flags: u8,
+/// PUBLISH (section 3.3), as what `packet` makes of it. With the final types of value and error at every `?` neither goes through
+/// memory on its way, which would take a tenth of the whole.
+#[inline(always)]
+fn publish<'a, T>(
+    frame: &'a [u8],
     version: ProtocolVersion,
     sender: Sender,
-) -> Result<Publish<'_>, nom::Err<Flaw>> {
-    let (payload, raw) = raw_publish(body, flags, version, sender)?;
-    let topic = text_of(raw.topic)?;
-    let RawPublish { dup, qos, retain, packet_id, properties, .. } = raw;
-    Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload })
-}
-
-/// PUBLISH with its topic as bytes, and the payload: all that the other fields leave.
-#[inline]
-fn raw_publish(
-    body: &[u8],
-    flags: u8,
-    version: ProtocolVersion,
-    sender: Sender,
-) -> Parsed<'_, RawPublish<'_>> {
+    packet: impl FnOnce(Publish<'a>) -> T,
+) -> Result<T, DecodeError> {
+    let broken = |error| broken(frame, &error);
+    let (body, flags) = open(frame).map_err(broken)?;
     let dup = flags & 0x08 != 0;
     let Some(qos) = QoS::from_u8(flags >> 1 & 0x03) else {
-        return fail(Fault::QoS3);
+        return fail(Fault::QoS3).map_err(broken);
     };
-    let (rest, topic) = topic_name(body)?;
+    let (rest, topic) = topic_name(body).map_err(broken)?;
     let (rest, packet_id) = if qos == QoS::AtMostOnce {
         if dup {
-            return fail(Fault::DupWithoutQoS);
+            return fail(Fault::DupWithoutQoS).map_err(broken);
         }
         (rest, None)
     } else {
-        let (rest, id) = packet_id(rest)?;
+        let (rest, id) = packet_id(rest).map_err(broken)?;
         (rest, Some(id))
     };
     let (payload, properties, has_alias) = if version == ProtocolVersion::V5 {
-        let (rest, (properties, seen)) = properties(rest, Place::from(PacketType::Publish, sender))?;
+        let (rest, (properties, seen)) =
+            properties(rest, Place::from(PacketType::Publish, sender)).map_err(broken)?;
         (rest, properties, seen.has(PropertyId::TopicAlias))
     } else {
         (rest, Properties::EMPTY, false)
     };
     if topic.is_empty() && !has_alias {
-        return fail(Fault::TopicEmpty);
+        return fail(Fault::TopicEmpty).map_err(broken);
     }
     let retain = flags & 0x01 != 0;
-    let raw = RawPublish { dup, qos, retain, topic, packet_id, properties, payload: payload.len() };
-    Ok((payload, raw))
+    Ok(packet(Publish { dup, qos, retain, topic, packet_id, properties, payload }))
+}
+
+/// An acknowledgement that is a packet identifier and nothing else: nearly every one, and the same in all versions.
+#[inline]
+pub(crate) fn bare_ack(frame: &[u8]) -> Option<Ack<'_>> {
+    let &[first_byte, 2, high, low] = frame else { return None };
+    let kind = match first_byte {
+        0x40 => AckKind::PubAck,
+        0x50 => AckKind::PubRec,
+        0x62 => AckKind::PubRel,
+        0x70 => AckKind::PubComp,
+        _ => return None,
+    };
+    PacketId::new(u16::from_be_bytes([high, low])).map(|packet_id| Ack::new(kind, packet_id))
 }
 
 /// PUBACK, PUBREC, PUBREL and PUBCOMP (sections 3.4 to 3.7).
 #[inline]
-fn ack(
-    body: &[u8],
-    packet_type: PacketType,
-    flags: u8,
-    version: ProtocolVersion,
-    sender: Sender,
-) -> Result<Ack<'_>, nom::Err<Flaw>> {
-    let (kind, expected) = match packet_type {
-        PacketType::PubRec => (AckKind::PubRec, 0),
-        PacketType::PubRel => (AckKind::PubRel, 2),
-        PacketType::PubComp => (AckKind::PubComp, 0),
+fn ack(frame: &[u8], version: ProtocolVersion, sender: Sender) -> Result<Ack<'_>, nom::Err<Flaw>> {
+    let (body, first_byte) = open(frame)?;
+    let (kind, expected) = match first_byte >> 4 {
+        5 => (AckKind::PubRec, 0),
+        6 => (AckKind::PubRel, 2),
+        7 => (AckKind::PubComp, 0),
         _ => (AckKind::PubAck, 0),
     };
+    let flags = first_byte & 0x0F;
     if flags != expected && !is_old_dup(flags, expected, version) {
         return fail(Fault::Flags.with(flags));
     }
@@ -196,7 +179,6 @@ fn ack(
 }
 
 /// What follows the packet identifier: in 5.0 a code, and properties unless there are none.
-#[inline(never)]
 fn long_ack(
     input: &[u8],
     kind: AckKind,
@@ -261,15 +243,13 @@ fn reason_code(
     }
 }
 
-/// The packets that come once in a while, kept out of the hot path.
-#[inline(never)]
-fn other(
-    body: &[u8],
-    packet_type: PacketType,
-    flags: u8,
-    version: ProtocolVersion,
-    sender: Sender,
-) -> Parsed<'_, Packet<'_>> {
+#[inline]
+fn other(frame: &[u8], version: ProtocolVersion, sender: Sender) -> Result<Packet<'_>, nom::Err<Flaw>> {
+    let (body, first_byte) = open(frame)?;
+    let Some(packet_type) = PacketType::from_first_byte(first_byte) else {
+        return fail(Fault::PacketTypeZero);
+    };
+    let flags = first_byte & 0x0F;
     let expected = match packet_type {
         PacketType::Subscribe | PacketType::Unsubscribe => 2,
         _ => 0,
@@ -284,22 +264,31 @@ fn other(
         return fail(Fault::PacketSender.with(packet_type as u8));
     }
     match packet_type {
-        PacketType::Connect => connect::connect(body),
-        PacketType::ConnAck => connack(body, version),
-        PacketType::Subscribe => requests::subscribe(body, version),
-        PacketType::SubAck => suback(body, version),
-        PacketType::Unsubscribe => requests::unsubscribe(body, version),
-        PacketType::UnsubAck => unsuback(body, version),
-        PacketType::PingReq => Ok((body, Packet::PingReq)),
-        PacketType::PingResp => Ok((body, Packet::PingResp)),
-        PacketType::Disconnect => disconnect(body, version, sender),
-        PacketType::Auth => auth(body, sender),
+        PacketType::Connect => whole(connect::connect(body)).map(Packet::Connect),
+        PacketType::ConnAck => whole(connack(body, version)).map(Packet::ConnAck),
+        PacketType::Subscribe => whole(requests::subscribe(body, version)).map(Packet::Subscribe),
+        PacketType::SubAck => whole(suback(body, version)).map(Packet::SubAck),
+        PacketType::Unsubscribe => whole(requests::unsubscribe(body, version)).map(Packet::Unsubscribe),
+        PacketType::UnsubAck => whole(unsuback(body, version)).map(Packet::UnsubAck),
+        PacketType::PingReq => whole(Ok((body, Packet::PingReq))),
+        PacketType::PingResp => whole(Ok((body, Packet::PingResp))),
+        PacketType::Disconnect => whole(disconnect(body, version, sender)).map(Packet::Disconnect),
+        PacketType::Auth => whole(auth(body, sender)).map(Packet::Auth),
         // Decoded before we came here.
         PacketType::Publish
         | PacketType::PubAck
         | PacketType::PubRec
         | PacketType::PubRel
         | PacketType::PubComp => fail(Fault::Flags.with(flags)),
+    }
+}
+
+/// What was read, if nothing follows it.
+#[inline]
+fn whole<T>(parsed: Parsed<'_, T>) -> Result<T, nom::Err<Flaw>> {
+    match parsed? {
+        ([], value) => Ok(value),
+        _ => fail(Fault::TrailingBytes),
     }
 }
 
@@ -323,7 +312,7 @@ const fn may_send(sender: Sender, packet_type: PacketType, version: ProtocolVers
 }
 
 /// CONNACK (section 3.2).
-fn connack(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
+fn connack(body: &[u8], version: ProtocolVersion) -> Parsed<'_, ConnAck<'_>> {
     if version != ProtocolVersion::V5 {
         return connack_3_x(body, version == ProtocolVersion::V3_1);
     }
@@ -336,7 +325,7 @@ fn connack(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
     accept_connack(rest, flags, reason, properties)
 }
 
-fn connack_3_x(body: &[u8], flags_are_undefined: bool) -> Parsed<'_, Packet<'_>> {
+fn connack_3_x(body: &[u8], flags_are_undefined: bool) -> Parsed<'_, ConnAck<'_>> {
     let (rest, flags) = byte(body)?;
     let (rest, code) = byte(rest)?;
     let Some(reason) = ReasonCode::from_connect_return_code(code) else {
@@ -350,7 +339,7 @@ fn accept_connack<'a>(
     flags: u8,
     reason: ReasonCode,
     properties: Properties<'a>,
-) -> Parsed<'a, Packet<'a>> {
+) -> Parsed<'a, ConnAck<'a>> {
     if flags > 1 {
         return fail(Fault::ConnAckFlags.with(flags));
     }
@@ -358,19 +347,19 @@ fn accept_connack<'a>(
     if session_present && reason != ReasonCode::Success {
         return fail(Fault::SessionPresentWithRefusal);
     }
-    Ok((rest, Packet::ConnAck(ConnAck { session_present, reason, properties })))
+    Ok((rest, ConnAck { session_present, reason, properties }))
 }
 
 /// SUBACK (section 3.9). 3.1 has no failure code; servers of that time that use 0x80 mean what 3.1.1 says.
-fn suback(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
+fn suback(body: &[u8], version: ProtocolVersion) -> Parsed<'_, SubAck<'_>> {
     let (rest, packet_id) = packet_id(body)?;
     let (rest, properties) = properties_of(rest, PacketType::SubAck, version, Sender::Server)?;
     let (rest, codes) = reason_codes(rest, PacketType::SubAck, version)?;
-    Ok((rest, Packet::SubAck(SubAck { packet_id, properties, codes })))
+    Ok((rest, SubAck { packet_id, properties, codes }))
 }
 
 /// UNSUBACK (section 3.11).
-fn unsuback(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
+fn unsuback(body: &[u8], version: ProtocolVersion) -> Parsed<'_, UnsubAck<'_>> {
     let (rest, packet_id) = packet_id(body)?;
     let (rest, properties) = properties_of(rest, PacketType::UnsubAck, version, Sender::Server)?;
     let (rest, codes) = if version == ProtocolVersion::V5 {
@@ -378,7 +367,7 @@ fn unsuback(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
     } else {
         (rest, ReasonCodes::EMPTY)
     };
-    Ok((rest, Packet::UnsubAck(UnsubAck { packet_id, properties, codes })))
+    Ok((rest, UnsubAck { packet_id, properties, codes }))
 }
 
 /// One reason code at least, up to the end of the packet.
@@ -390,30 +379,27 @@ fn reason_codes(input: &[u8], packet: PacketType, version: ProtocolVersion) -> P
     if let Some(unknown) = input.iter().find(|code| !known.has(**code)) {
         return fail(Fault::ReasonCodeUnknown.with(*unknown));
     }
-    match ReasonCodes::from_bytes(input) {
-        Some(codes) => Ok((&[], codes)),
-        None => fail(Fault::ReasonCodeUnknown),
-    }
+    Ok((&[], ReasonCodes::from_validated(input)))
 }
 
 /// DISCONNECT (section 3.14).
-fn disconnect(body: &[u8], version: ProtocolVersion, sender: Sender) -> Parsed<'_, Packet<'_>> {
+fn disconnect(body: &[u8], version: ProtocolVersion, sender: Sender) -> Parsed<'_, Disconnect<'_>> {
     if body.is_empty() || version != ProtocolVersion::V5 {
         let reason = ReasonCode::Success;
-        return Ok((body, Packet::Disconnect(Disconnect { reason, properties: Properties::EMPTY })));
+        return Ok((body, Disconnect { reason, properties: Properties::EMPTY }));
     }
     let (rest, reason) = reason_code(body, PacketType::Disconnect, version, sender)?;
     let (rest, properties) = last_properties(rest, Place::from(PacketType::Disconnect, sender))?;
-    Ok((rest, Packet::Disconnect(Disconnect { reason, properties })))
+    Ok((rest, Disconnect { reason, properties }))
 }
 
 /// AUTH (section 3.15). Only Success without properties may leave them out, and with them the method.
-fn auth(body: &[u8], sender: Sender) -> Parsed<'_, Packet<'_>> {
+fn auth(body: &[u8], sender: Sender) -> Parsed<'_, Auth<'_>> {
     if body.is_empty() {
         if !reasons::may_say(sender, PacketType::Auth, ReasonCode::Success) {
             return fail(Fault::ReasonCodeSender);
         }
-        return Ok((body, Packet::Auth(Auth { reason: ReasonCode::Success, properties: Properties::EMPTY })));
+        return Ok((body, Auth { reason: ReasonCode::Success, properties: Properties::EMPTY }));
     }
     let (rest, reason) = reason_code(body, PacketType::Auth, ProtocolVersion::V5, sender)?;
     let (rest, (properties, seen)) = properties(rest, Place::from(PacketType::Auth, sender))?;
@@ -421,19 +407,5 @@ fn auth(body: &[u8], sender: Sender) -> Parsed<'_, Packet<'_>> {
     if !is_bare_success && !seen.has(PropertyId::AuthenticationMethod) {
         return fail(Fault::AuthenticationMethodMissing);
     }
-    Ok((rest, Packet::Auth(Auth { reason, properties })))
-}
-
-/// An acknowledgement that is a packet identifier and nothing else: nearly every one, and the same in all versions.
-#[inline]
-pub(crate) fn bare_ack(frame: &[u8]) -> Option<Ack<'_>> {
-    let &[first_byte, 2, high, low] = frame else { return None };
-    let kind = match first_byte {
-        0x40 => AckKind::PubAck,
-        0x50 => AckKind::PubRec,
-        0x62 => AckKind::PubRel,
-        0x70 => AckKind::PubComp,
-        _ => return None,
-    };
-    PacketId::new(u16::from_be_bytes([high, low])).map(|packet_id| Ack::new(kind, packet_id))
+    Ok((rest, Auth { reason, properties }))
 }

@@ -10,11 +10,11 @@ use super::check;
 use super::error::EncodeError;
 use super::frame::MAX_REMAINING_LENGTH;
 use crate::packet::{
-    Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, PacketType, Properties, Publish, SubAck,
-    Subscribe, UnsubAck, Unsubscribe,
+    Ack, Auth, ConnAck, Connect, Disconnect, Packet, PacketType, Properties, Publish, SubAck, Subscribe,
+    UnsubAck, Unsubscribe,
 };
 use crate::reason::ReasonCode;
-use crate::types::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
+use crate::types::{PacketId, ProtocolVersion, SubscriptionOptions};
 
 /// The exact number of bytes that [`encode`] writes.
 ///
@@ -25,9 +25,8 @@ pub fn encoded_len(packet: &Packet<'_>, version: ProtocolVersion) -> Result<usiz
     let remaining = match packet {
         Packet::Publish(publish) => {
             check::publish(publish, version)?;
-            RawPublish::of(publish).remaining(version)
+            publish_head_len(publish, version).saturating_add(publish.payload.len())
         }
-        Packet::Ack(ack) => ack_len(ack, version)?,
         _ => other_len(packet, version)?,
     };
     let (_, count) = remaining_bytes(packet.packet_type(), remaining)?;
@@ -45,13 +44,13 @@ pub fn encoded_len(packet: &Packet<'_>, version: ProtocolVersion) -> Result<usiz
 #[inline]
 pub fn encode(packet: &Packet<'_>, version: ProtocolVersion, out: &mut BytesMut) -> Result<(), EncodeError> {
     match packet {
-        Packet::Publish(publish) => {
-            check::publish(publish, version)?;
-            publish_head(&RawPublish::of(publish), version, publish.payload.len(), out)?;
-            out.extend_from_slice(publish.payload);
+        Packet::Publish(publish) => encode_publish(publish, version, out),
+        // Nearly every one, and the same in all versions.
+        Packet::Ack(ack) if ack.properties.is_empty() && ack.reason == ReasonCode::Success => {
+            let [high, low] = ack.packet_id.to_u16().to_be_bytes();
+            out.extend_from_slice(&[ack.kind.first_byte(), 2, high, low]);
             Ok(())
         }
-        Packet::Ack(ack) => encode_ack(ack, version, out),
         _ => encode_other(packet, version, out),
     }
 }
@@ -66,63 +65,7 @@ pub fn encode_publish_head(
     version: ProtocolVersion,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
-    check::publish(publish, version)?;
-    publish_head(&RawPublish::of(publish), version, 0, out)
-}
-
-/// A PUBLISH without its payload, whose topic is known to be one: that of a [`TopicName`](crate::TopicName) or of a frame that was
-/// checked, or none behind an alias.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RawPublish<'a> {
-    pub(crate) dup: bool,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) topic: &'a [u8],
-    pub(crate) packet_id: Option<PacketId>,
-    pub(crate) properties: Properties<'a>,
-    /// In bytes.
-    pub(crate) payload: usize,
-}
-
-impl<'a> RawPublish<'a> {
-    #[inline]
-    const fn of(publish: &Publish<'a>) -> Self {
-        Self {
-            dup: publish.dup,
-            qos: publish.qos,
-            retain: publish.retain,
-            topic: publish.topic.as_bytes(),
-            packet_id: publish.packet_id,
-            properties: publish.properties,
-            payload: publish.payload.len(),
-        }
-    }
-
-    /// The remaining length.
-    #[inline]
-    fn remaining(&self, version: ProtocolVersion) -> usize {
-        let mut length = Length(2);
-        length.bytes(self.topic);
-        if self.packet_id.is_some() {
-            length.0 = length.0.saturating_add(2);
-        }
-        length.properties(self.properties, version);
-        length.0.saturating_add(self.payload)
-    }
-}
-
-/// As [`encode_publish_head`], without another look at the topic.
-///
-/// # Errors
-/// As [`encode`].
-#[inline]
-pub(crate) fn encode_head(
-    head: &RawPublish<'_>,
-    version: ProtocolVersion,
-    out: &mut BytesMut,
-) -> Result<(), EncodeError> {
-    check::publish_head(head, version)?;
-    publish_head(head, version, 0, out)
+    publish_head(publish, version, 0, out)
 }
 
 /// Where a packet is written to.
@@ -162,9 +105,18 @@ trait Sink {
     #[inline]
     fn properties(&mut self, properties: Properties<'_>, version: ProtocolVersion) {
         if version == ProtocolVersion::V5 {
-            self.var_int(properties.len());
-            self.bytes(properties.as_bytes());
+            if properties.is_empty() {
+                self.byte(0);
+            } else {
+                self.some_properties(properties);
+            }
         }
+    }
+
+    #[inline(never)]
+    fn some_properties(&mut self, properties: Properties<'_>) {
+        self.var_int(properties.len());
+        self.bytes(properties.as_bytes());
     }
 }
 
@@ -206,71 +158,60 @@ fn remaining_bytes(packet: PacketType, remaining: usize) -> Result<([u8; 4], usi
     }
 }
 
-/// Fixed and variable header, with room for `behind` bytes more.
+/// What the remaining length of a PUBLISH counts beside the payload.
 #[inline]
+fn publish_head_len(publish: &Publish<'_>, version: ProtocolVersion) -> usize {
+    let around = if publish.packet_id.is_some() { 4 } else { 2 };
+    let mut length = Length(publish.topic.len().saturating_add(around));
+    length.properties(publish.properties, version);
+    length.0
+}
+
+#[inline(never)]
+fn encode_publish(
+    publish: &Publish<'_>,
+    version: ProtocolVersion,
+    out: &mut BytesMut,
+) -> Result<(), EncodeError> {
+    publish_head(publish, version, publish.payload.len(), out)?;
+    out.extend_from_slice(publish.payload);
+    Ok(())
+}
+
+/// Fixed and variable header, with room for `behind` bytes more.
+#[inline(always)]
 fn publish_head(
-    publish: &RawPublish<'_>,
+    publish: &Publish<'_>,
     version: ProtocolVersion,
     behind: usize,
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
-    let flags = u8::from(publish.dup) << 3 | publish.qos.to_u8() << 1 | u8::from(publish.retain);
-    let remaining = publish.remaining(version);
-    let (bytes, count) = remaining_bytes(PacketType::Publish, remaining)?;
-    out.reserve(remaining.saturating_sub(publish.payload).saturating_add(behind).saturating_add(5));
-    // Few appends of known size: most of the time goes into them.
-    let [high, low] = u16::try_from(publish.topic.len()).unwrap_or(u16::MAX).to_be_bytes();
-    if count == 1 {
-        out.bytes(&[0x30 | flags, bytes[0], high, low]);
-    } else {
-        out.byte(0x30 | flags);
-        out.bytes(bytes.get(..count).unwrap_or_default());
-        out.bytes(&[high, low]);
+    check::publish(publish, version)?;
+    let first_byte = 0x30 | u8::from(publish.dup) << 3 | publish.qos.to_u8() << 1 | u8::from(publish.retain);
+    let head = publish_head_len(publish, version);
+    let remaining = head.saturating_add(publish.payload.len());
+    if remaining > MAX_REMAINING_LENGTH as usize {
+        return Err(EncodeError::PacketTooLarge { packet: PacketType::Publish, remaining });
     }
-    out.bytes(publish.topic);
-    let is_v5 = version == ProtocolVersion::V5;
-    match publish.packet_id {
-        Some(id) if is_v5 && publish.properties.is_empty() => {
-            let [high, low] = id.to_u16().to_be_bytes();
-            out.bytes(&[high, low, 0]);
-            return Ok(());
+    out.reserve(head.saturating_add(behind).saturating_add(5));
+    // Few appends of known size: most of the time goes into them. A topic has at most 65,535 bytes.
+    let [high, low] = (publish.topic.len() as u16).to_be_bytes();
+    match remaining {
+        0..0x80 => out.bytes(&[first_byte, remaining as u8, high, low]),
+        0x80..0x4000 => {
+            out.bytes(&[first_byte, remaining as u8 | 0x80, (remaining >> 7) as u8, high, low]);
         }
-        Some(id) => out.packet_id(id),
-        None => {}
+        _ => {
+            out.byte(first_byte);
+            out.var_int(remaining);
+            out.bytes(&[high, low]);
+        }
+    }
+    out.bytes(publish.topic.as_bytes());
+    if let Some(id) = publish.packet_id {
+        out.packet_id(id);
     }
     out.properties(publish.properties, version);
-    Ok(())
-}
-
-#[inline]
-fn ack_len(ack: &Ack<'_>, version: ProtocolVersion) -> Result<usize, EncodeError> {
-    check::ack(ack, version)?;
-    let mut length = Length(2);
-    reason_and_properties(&mut length, ack.reason, ack.properties, version);
-    Ok(length.0)
-}
-
-#[inline]
-fn encode_ack(ack: &Ack<'_>, version: ProtocolVersion, out: &mut BytesMut) -> Result<(), EncodeError> {
-    let first_byte = match ack.kind {
-        AckKind::PubAck => 0x40,
-        AckKind::PubRec => 0x50,
-        AckKind::PubRel => 0x62,
-        AckKind::PubComp => 0x70,
-    };
-    let [high, low] = ack.packet_id.to_u16().to_be_bytes();
-    if ack.reason == ReasonCode::Success && ack.properties.is_empty() {
-        // Nearly every one, and the same in all versions.
-        out.extend_from_slice(&[first_byte, 2, high, low]);
-        return Ok(());
-    }
-    let remaining = ack_len(ack, version)?;
-    let (bytes, count) = remaining_bytes(ack.kind.packet_type(), remaining)?;
-    out.reserve(remaining.saturating_add(5));
-    out.byte(first_byte);
-    out.bytes(bytes.get(..count).unwrap_or_default());
-    out.bytes(&[high, low]);
-    reason_and_properties(out, ack.reason, ack.properties, version);
     Ok(())
 }
 
@@ -311,7 +252,7 @@ fn encode_other(
     let packet_type = packet.packet_type();
     let (bytes, count) = remaining_bytes(packet_type, remaining)?;
     let flags = match packet_type {
-        PacketType::Subscribe | PacketType::Unsubscribe => 0x02,
+        PacketType::PubRel | PacketType::Subscribe | PacketType::Unsubscribe => 0x02,
         _ => 0x00,
     };
     out.reserve(remaining.saturating_add(5));
@@ -321,7 +262,7 @@ fn encode_other(
     Ok(())
 }
 
-/// All that follows the fixed header; PUBLISH and the acknowledgements have their own way.
+/// All that follows the fixed header; PUBLISH has its own way.
 fn body(packet: &Packet<'_>, version: ProtocolVersion, out: &mut impl Sink) {
     match packet {
         Packet::Connect(connect) => connect_body(connect, out),
@@ -346,6 +287,10 @@ fn body(packet: &Packet<'_>, version: ProtocolVersion, out: &mut impl Sink) {
                 out.bytes(codes.as_bytes());
             }
         }
+        Packet::Ack(Ack { packet_id, reason, properties, .. }) => {
+            out.packet_id(*packet_id);
+            reason_and_properties(out, *reason, *properties, version);
+        }
         Packet::Disconnect(Disconnect { reason, properties }) => {
             reason_and_properties(out, *reason, *properties, version);
         }
@@ -355,7 +300,7 @@ fn body(packet: &Packet<'_>, version: ProtocolVersion, out: &mut impl Sink) {
                 out.properties(*properties, version);
             }
         }
-        Packet::PingReq | Packet::PingResp | Packet::Publish(_) | Packet::Ack(_) => {}
+        Packet::PingReq | Packet::PingResp | Packet::Publish(_) => {}
     }
 }
 

@@ -1,182 +1,20 @@
-//! Owns the one table of properties: how each is written, what it may say, where it may stand and who may send it.
-//! It must not know what a property does.
+//! Owns lists of properties: reading, checking and writing them by the one table. It must not know what a property does.
+
+mod table;
 
 use bytes::{BufMut, BytesMut};
 
+use table::{Allowed, KINDS, Kind, row};
+pub(super) use table::{Place, Seen};
+
 use super::error::{Fault, Flaw};
 use super::primitives::{
-    Parsed, binary, byte, checked_text, fail, four_bytes, is_plain, topic_name, two_bytes, var_int,
+    Parsed, binary, byte, checked_text, fail, four_bytes, topic_name, two_bytes, var_int,
 };
 use crate::error::{PropertyError, TopicError};
-use crate::packet::{PacketType, Properties, Property, PropertyId, Sender};
+use crate::packet::{Properties, Property, PropertyId};
+use crate::text::is_plain;
 use crate::types::{MAX_FIELD, check_name};
-
-/// How a value is written, and the range it keeps to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// One byte, 0 or 1.
-    Bit,
-    TwoBytes,
-    TwoBytesNotZero,
-    /// Two bytes, not 0, with a reason code of its own when it is.
-    Alias,
-    FourBytes,
-    FourBytesNotZero,
-    /// A variable byte integer, not 0.
-    VarIntNotZero,
-    Text,
-    /// Text that is a topic name.
-    Topic,
-    Binary,
-    /// Two texts.
-    Pair,
-}
-
-/// Where properties stand: a set with one bit for each packet type and sender; bit 0 is the will.
-///
-/// The lower half is the client's, the upper half the server's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place(u32);
-
-impl Place {
-    /// In the will properties of a CONNECT.
-    pub(super) const WILL: Self = Self(1);
-
-    /// In a packet, whoever sends it.
-    pub(super) const fn of(packet: PacketType) -> Self {
-        Self(0x0001_0001_u32.wrapping_shl(packet as u32))
-    }
-
-    /// In a packet from `sender`.
-    #[inline]
-    pub(super) const fn from(packet: PacketType, sender: Sender) -> Self {
-        Self(match sender {
-            Sender::Client => 1_u32.wrapping_shl(packet as u32),
-            Sender::Server => 0x0001_0000_u32.wrapping_shl(packet as u32),
-        })
-    }
-
-    /// Nowhere.
-    pub(super) const NONE: Self = Self(0);
-
-    /// The places of both sets.
-    pub(super) const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// The places that the sets have in common.
-    const fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// True when the two sets have a place in common.
-    #[inline]
-    const fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// The same places, whoever sends the packet.
-    const fn any_sender(self) -> Self {
-        let either = (self.0 | self.0 >> 16) & 0xFFFF;
-        Self(either | either << 16)
-    }
-}
-
-const CONNECT: Place = Place::of(PacketType::Connect);
-const CONNACK: Place = Place::of(PacketType::ConnAck);
-const PUBLISH: Place = Place::of(PacketType::Publish);
-const SUBSCRIBE: Place = Place::of(PacketType::Subscribe);
-const DISCONNECT: Place = Place::of(PacketType::Disconnect);
-const AUTH: Place = Place::of(PacketType::Auth);
-const MESSAGE: Place = PUBLISH.or(Place::WILL);
-const ANSWERS: Place = Place::of(PacketType::PubAck)
-    .or(Place::of(PacketType::PubRec))
-    .or(Place::of(PacketType::PubRel))
-    .or(Place::of(PacketType::PubComp))
-    .or(Place::of(PacketType::SubAck))
-    .or(Place::of(PacketType::UnsubAck));
-const EVERYWHERE: Place = CONNECT
-    .or(CONNACK)
-    .or(MESSAGE)
-    .or(ANSWERS)
-    .or(SUBSCRIBE)
-    .or(Place::of(PacketType::Unsubscribe))
-    .or(DISCONNECT)
-    .or(AUTH);
-const CLIENT_DISCONNECT: Place = Place::from(PacketType::Disconnect, Sender::Client);
-const SERVER_DISCONNECT: Place = Place::from(PacketType::Disconnect, Sender::Server);
-const SERVER_PUBLISH: Place = Place::from(PacketType::Publish, Sender::Server);
-const NOWHERE: Place = Place::NONE;
-
-/// One row of the table.
-struct Row {
-    kind: Kind,
-    /// Where it may stand.
-    places: Place,
-    /// Where it may stand more than once.
-    repeats: Place,
-}
-
-/// The table (5.0, section 2.2.2.2, and the sections of each packet).
-#[inline]
-const fn row(id: PropertyId) -> Row {
-    use PropertyId as Id;
-    let (kind, places, repeats) = match id {
-        Id::PayloadFormatIndicator => (Kind::Bit, MESSAGE, NOWHERE),
-        Id::MessageExpiryInterval => (Kind::FourBytes, MESSAGE, NOWHERE),
-        Id::ContentType => (Kind::Text, MESSAGE, NOWHERE),
-        Id::ResponseTopic => (Kind::Topic, MESSAGE, NOWHERE),
-        Id::CorrelationData => (Kind::Binary, MESSAGE, NOWHERE),
-        // A client's PUBLISH never has one [MQTT-3.3.4-6]; a server's has one for each subscription that it matches.
-        Id::SubscriptionIdentifier => (Kind::VarIntNotZero, SERVER_PUBLISH.or(SUBSCRIBE), SERVER_PUBLISH),
-        // A server's DISCONNECT never has one [MQTT-3.14.2-2].
-        Id::SessionExpiryInterval => (Kind::FourBytes, CONNECT.or(CONNACK).or(CLIENT_DISCONNECT), NOWHERE),
-        Id::AssignedClientIdentifier => (Kind::Text, CONNACK, NOWHERE),
-        Id::ServerKeepAlive => (Kind::TwoBytes, CONNACK, NOWHERE),
-        Id::AuthenticationMethod => (Kind::Text, CONNECT.or(CONNACK).or(AUTH), NOWHERE),
-        Id::AuthenticationData => (Kind::Binary, CONNECT.or(CONNACK).or(AUTH), NOWHERE),
-        Id::RequestProblemInformation => (Kind::Bit, CONNECT, NOWHERE),
-        Id::WillDelayInterval => (Kind::FourBytes, Place::WILL, NOWHERE),
-        Id::RequestResponseInformation => (Kind::Bit, CONNECT, NOWHERE),
-        Id::ResponseInformation => (Kind::Text, CONNACK, NOWHERE),
-        Id::ServerReference => (Kind::Text, CONNACK.or(SERVER_DISCONNECT), NOWHERE),
-        Id::ReasonString => (Kind::Text, CONNACK.or(ANSWERS).or(DISCONNECT).or(AUTH), NOWHERE),
-        Id::ReceiveMaximum => (Kind::TwoBytesNotZero, CONNECT.or(CONNACK), NOWHERE),
-        Id::TopicAliasMaximum => (Kind::TwoBytes, CONNECT.or(CONNACK), NOWHERE),
-        Id::TopicAlias => (Kind::Alias, PUBLISH, NOWHERE),
-        Id::MaximumQoS => (Kind::Bit, CONNACK, NOWHERE),
-        Id::RetainAvailable => (Kind::Bit, CONNACK, NOWHERE),
-        Id::UserProperty => (Kind::Pair, EVERYWHERE, EVERYWHERE),
-        Id::MaximumPacketSize => (Kind::FourBytesNotZero, CONNECT.or(CONNACK), NOWHERE),
-        Id::WildcardSubscriptionAvailable => (Kind::Bit, CONNACK, NOWHERE),
-        Id::SubscriptionIdentifierAvailable => (Kind::Bit, CONNACK, NOWHERE),
-        Id::SharedSubscriptionAvailable => (Kind::Bit, CONNACK, NOWHERE),
-    };
-    Row { kind, places, repeats }
-}
-
-/// A set of properties.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen(u64);
-
-impl Seen {
-    /// True when `id` is in the set.
-    #[inline]
-    pub(super) const fn has(self, id: PropertyId) -> bool {
-        self.0 & Self::bit(id) != 0
-    }
-
-    #[inline]
-    const fn bit(id: PropertyId) -> u64 {
-        1_u64.wrapping_shl(id as u32)
-    }
-
-    /// Data is never sent without a method, in CONNECT, CONNACK and AUTH alike.
-    #[inline]
-    pub(super) const fn lacks_method(self) -> bool {
-        self.has(PropertyId::AuthenticationData) && !self.has(PropertyId::AuthenticationMethod)
-    }
-}
 
 /// The property length, the properties, and which ones there are, all of them valid in `place`.
 #[inline]
@@ -190,10 +28,11 @@ pub(super) fn properties(input: &[u8], place: Place) -> Parsed<'_, (Properties<'
 fn some_properties(input: &[u8], place: Place) -> Parsed<'_, (Properties<'_>, Seen)> {
     let (rest, length) = var_int(input)?;
     let (rest, bytes) = nom::bytes::complete::take(length)(rest)?;
+    let allowed = Allowed::at(place);
     let mut seen = Seen::default();
     let mut left: &[u8] = bytes;
     while !left.is_empty() {
-        (left, seen) = one_property(left, place, seen)?;
+        (left, seen) = one_property(left, place, allowed, seen)?;
     }
     if seen.lacks_method() {
         return fail(Fault::AuthenticationMethodMissing);
@@ -203,23 +42,38 @@ fn some_properties(input: &[u8], place: Place) -> Parsed<'_, (Properties<'_>, Se
 
 /// Walks over one property and adds it to `seen`.
 #[inline]
-fn one_property(input: &[u8], place: Place, seen: Seen) -> Parsed<'_, Seen> {
+fn one_property(input: &[u8], place: Place, allowed: Allowed, seen: Seen) -> Parsed<'_, Seen> {
     let (rest, id) = byte(input)?;
-    let Some(id) = PropertyId::from_u8(id) else {
-        return fail(unknown_property(input));
+    let bit = 1_u64.wrapping_shl(u32::from(id));
+    let kind = match KINDS.get(usize::from(id)) {
+        Some(kind) if allowed.beside(seen) & bit != 0 => *kind,
+        _ => return fail(not_here(input, place)),
     };
-    let row = row(id);
-    if !row.places.meets(place) {
-        let elsewhere = row.places.meets(place.any_sender());
-        return fail(if elsewhere { Fault::PropertySender } else { Fault::PropertyMisplaced }.of(id));
+    match property_value(rest, kind) {
+        Ok((rest, ())) => Ok((rest, Seen(seen.0 | bit))),
+        Err(error) => Err(error.map(|flaw| of_property(flaw, id))),
     }
-    if seen.has(id) && !row.repeats.meets(place) {
-        return fail(Fault::PropertyRepeated.of(id));
+}
+
+/// Names what is wrong with a property that is not allowed here: `PropertyRepeated`, if all else is right.
+#[cold]
+fn not_here(input: &[u8], place: Place) -> Flaw {
+    let Some(id) = input.first().copied().and_then(PropertyId::from_u8) else {
+        return unknown_property(input);
+    };
+    let places = row(id).places;
+    if places.meets(place) {
+        Fault::PropertyRepeated.of(id)
+    } else if places.meets(place.any_sender()) {
+        Fault::PropertySender.of(id)
+    } else {
+        Fault::PropertyMisplaced.of(id)
     }
-    match property_value(rest, row.kind) {
-        Ok((rest, ())) => Ok((rest, Seen(seen.0 | Seen::bit(id)))),
-        Err(error) => Err(error.map(|flaw| flaw.of(id))),
-    }
+}
+
+#[cold]
+fn of_property(flaw: Flaw, id: u8) -> Flaw {
+    PropertyId::from_u8(id).map_or(flaw, |id| flaw.of(id))
 }
 
 /// Walks over the value of a property of this kind.
@@ -261,7 +115,6 @@ fn response_topic(input: &[u8]) -> Parsed<'_, ()> {
 }
 
 /// Identifiers are variable byte integers; all that exist have one byte.
-#[cold]
 fn unknown_property(input: &[u8]) -> Flaw {
     match var_int(input) {
         Err(nom::Err::Failure(flaw)) => flaw,
@@ -277,7 +130,28 @@ pub(super) enum Unfit {
 }
 
 /// Checks that valid properties may stand together in one of the places of `place`: a sender that may have sent all of them.
-pub(super) fn fit(properties: Properties<'_>, mut place: Place) -> Result<Seen, Unfit> {
+pub(super) fn fit(properties: Properties<'_>, place: Place) -> Result<Seen, Unfit> {
+    let (mut seen, mut again) = (0_u64, 0_u64);
+    let mut left = properties.as_bytes();
+    while let Some((id, rest)) = skip_first(left) {
+        left = rest;
+        again |= seen & Seen::bit(id);
+        seen |= Seen::bit(id);
+    }
+    let mut senders = place;
+    while senders != Place::NONE {
+        let allowed = Allowed::at(senders);
+        if seen & !allowed.any == 0 && again & allowed.once == 0 {
+            return Ok(Seen(seen));
+        }
+        senders = senders.without_first();
+    }
+    fit_in_order(properties, place)
+}
+
+/// The same, one after the other, so that the first that does not fit is named.
+#[cold]
+fn fit_in_order(properties: Properties<'_>, mut place: Place) -> Result<Seen, Unfit> {
     let mut seen = Seen::default();
     let mut left = properties.as_bytes();
     while let Some((id, rest)) = skip_first(left) {
@@ -416,7 +290,7 @@ pub(crate) fn find(mut list: &[u8], wanted: PropertyId) -> Option<Property<'_>> 
 fn skip_first(list: &[u8]) -> Option<(PropertyId, &[u8])> {
     let (id, rest) = list.split_first()?;
     let id = PropertyId::from_u8(*id)?;
-    let rest = match row(id).kind {
+    let rest = match KINDS.get(id as usize)? {
         Kind::Bit => rest.get(1..),
         Kind::TwoBytes | Kind::TwoBytesNotZero | Kind::Alias => rest.get(2..),
         Kind::FourBytes | Kind::FourBytesNotZero => rest.get(4..),
@@ -498,28 +372,6 @@ fn string<'a>(
 mod tests {
     use super::*;
     use crate::packet::PropertiesBuf;
-
-    #[test]
-    fn the_table_names_every_property_as_often_as_the_specification() {
-        // Section 2.2.2.2: how many properties each place has, User Property included.
-        for (place, count) in [
-            (CONNECT, 9),
-            (Place::WILL, 7),
-            (CONNACK, 17),
-            (Place::from(PacketType::Publish, Sender::Client), 7),
-            (Place::from(PacketType::Publish, Sender::Server), 8),
-            (Place::of(PacketType::PubAck), 2),
-            (SUBSCRIBE, 2),
-            (Place::of(PacketType::SubAck), 2),
-            (Place::of(PacketType::Unsubscribe), 1),
-            (Place::of(PacketType::UnsubAck), 2),
-            (CLIENT_DISCONNECT, 3),
-            (SERVER_DISCONNECT, 3),
-            (AUTH, 4),
-        ] {
-            assert_eq!(PropertyId::ALL.iter().filter(|id| row(**id).places.meets(place)).count(), count);
-        }
-    }
 
     #[test]
     fn a_value_out_of_range_is_refused_when_it_is_put_into_a_list() {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use mqtt_machine::packet::{
     Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes, Sender, SubAck,
+    Topic,
 };
 use mqtt_machine::{
     Action, Authentication, Config, EndReason, Event, Instant, Machine, Message, Outcome, Output, PacketId,
@@ -151,7 +152,7 @@ impl Bench {
         let mut list = Vec::new();
         self.each_sent(|packet| {
             if let Packet::Publish(publish) = packet {
-                list.push((publish.topic.to_owned(), PropertiesBuf::copy_from(publish.properties)));
+                list.push((publish.topic.to_string(), PropertiesBuf::copy_from(publish.properties)));
             }
         });
         list
@@ -283,7 +284,7 @@ pub fn reference(servers: &str) -> PropertiesBuf {
 
 /// A message from the server to `in`; an identifier of 0 is none.
 pub fn incoming(qos: QoS, id: u16) -> Packet<'static> {
-    let (topic, packet_id, properties) = ("in", PacketId::new(id), Properties::EMPTY);
+    let (topic, packet_id, properties) = (Topic::new("in").unwrap(), PacketId::new(id), Properties::EMPTY);
     Packet::Publish(Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload: b"x" })
 }
 

@@ -239,7 +239,7 @@ fn run(recording: Recording, chunk: usize, mark: usize) -> Bytes {
         dup: false,
         qos: QoS::AtMostOnce,
         retain: false,
-        topic: "t",
+        topic: mqtt_machine::packet::Topic::new("t").unwrap(),
         packet_id: None,
         properties: mqtt_machine::packet::Properties::EMPTY,
         payload: b"in the open",

@@ -2,7 +2,7 @@
 //! It must not know which versions the server is willing to speak.
 
 use super::{Parsed, fail};
-use crate::packet::{Connect, Packet, PacketType, Properties, Sender, Will};
+use crate::packet::{Connect, PacketType, Properties, Sender, Will};
 use crate::types::{ProtocolVersion, QoS};
 use crate::wire::error::{Fault, Flaw};
 use crate::wire::primitives::{binary, byte, text, text_of, topic_name, two_bytes};
@@ -11,7 +11,7 @@ use crate::wire::property::{Place, properties};
 /// The bit that mosquitto's bridges set in the protocol level of 3.1 and 3.1.1.
 const BRIDGE: u8 = 0x80;
 
-pub(super) fn connect(body: &[u8]) -> Parsed<'_, Packet<'_>> {
+pub(super) fn connect(body: &[u8]) -> Parsed<'_, Connect<'_>> {
     let (rest, (version, bridge)) = protocol(body)?;
     let (rest, flags) = byte(rest)?;
     check_flags(flags, version)?;
@@ -39,17 +39,7 @@ pub(super) fn connect(body: &[u8]) -> Parsed<'_, Packet<'_>> {
     let clean_start = flags & 0x02 != 0;
     Ok((
         rest,
-        Packet::Connect(Connect {
-            version,
-            bridge,
-            clean_start,
-            keep_alive,
-            client_id,
-            will,
-            username,
-            password,
-            properties,
-        }),
+        Connect { version, bridge, clean_start, keep_alive, client_id, will, username, password, properties },
     ))
 }
 
@@ -97,7 +87,10 @@ fn will(input: &[u8], flags: u8, version: ProtocolVersion) -> Parsed<'_, Will<'_
         return fail(Fault::TopicEmpty);
     }
     let (rest, payload) = binary(rest)?;
-    Ok((rest, Will { topic: text_of(topic)?, payload, qos, retain: flags & 0x20 != 0, properties }))
+    Ok((
+        rest,
+        Will { topic: text_of(topic.as_bytes())?, payload, qos, retain: flags & 0x20 != 0, properties },
+    ))
 }
 
 fn properties_at(input: &[u8], version: ProtocolVersion, place: Place) -> Parsed<'_, Properties<'_>> {

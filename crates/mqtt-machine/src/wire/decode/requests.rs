@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 
 use super::{Parsed, fail, properties_of};
 use crate::error::TopicError;
-use crate::packet::{Packet, PacketType, Sender, Subscribe, SubscribeFilter, Unsubscribe};
+use crate::packet::{PacketType, Sender, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::types::{ProtocolVersion, QoS, RetainHandling, SubscriptionOptions, check_filter};
 use crate::wire::error::{Fault, Flaw};
 use crate::wire::primitives::{byte, packet_id, text};
 
-pub(super) fn subscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
+pub(super) fn subscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Subscribe<'_>> {
     let (rest, packet_id) = packet_id(body)?;
     let (mut rest, properties) = properties_of(rest, PacketType::Subscribe, version, Sender::Client)?;
     let mut filters = Vec::new();
@@ -29,10 +29,10 @@ pub(super) fn subscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Pac
     if filters.is_empty() {
         return fail(Fault::NoFilters);
     }
-    Ok((rest, Packet::Subscribe(Subscribe { packet_id, properties, filters })))
+    Ok((rest, Subscribe { packet_id, properties, filters }))
 }
 
-pub(super) fn unsubscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Packet<'_>> {
+pub(super) fn unsubscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, Unsubscribe<'_>> {
     let (rest, packet_id) = packet_id(body)?;
     let (mut rest, properties) = properties_of(rest, PacketType::Unsubscribe, version, Sender::Client)?;
     let mut filters = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn unsubscribe(body: &[u8], version: ProtocolVersion) -> Parsed<'_, P
     if filters.is_empty() {
         return fail(Fault::NoFilters);
     }
-    Ok((rest, Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters })))
+    Ok((rest, Unsubscribe { packet_id, properties, filters }))
 }
 
 fn topic_filter(input: &[u8]) -> Parsed<'_, &str> {
