@@ -208,7 +208,7 @@ impl Client {
     pub fn connect_timeout(&self) -> ConnectError {
         let (last, cause) =
             self.shared().lock().last_failure().map(|failure| (failure.reason, failure.cause)).unzip();
-        ConnectError::Timeout { after: self.connect_deadline(), last, cause: cause.flatten().map(Box::new) }
+        ConnectError::Timeout { after: self.connect_deadline(), last, cause: cause.flatten() }
     }
 
     /// Ends the client: what was accepted is brought to its end within 5 s, then the server is told. The future is
@@ -333,14 +333,16 @@ impl Future for Connecting {
         let mut state = shared.lock();
         let result = match &state.phase {
             Phase::Connecting(Some(Failure { cause: Some(cause), .. })) if cause.is_permanent() => {
-                Err(ConnectError::Transport(cause.clone()))
+                Err(ConnectError::Transport((**cause).clone()))
             }
             Phase::Connecting(_) => {
                 state.phase_waiters.wait(place, context.waker());
                 return Poll::Pending;
             }
             Phase::Connected(connected) => Ok((**connected).clone()),
-            Phase::GaveUp(Failure { cause: Some(cause), .. }) => Err(ConnectError::Transport(cause.clone())),
+            Phase::GaveUp(Failure { cause: Some(cause), .. }) => {
+                Err(ConnectError::Transport((**cause).clone()))
+            }
             Phase::GaveUp(Failure { reason, cause: None }) => Err(ConnectError::GaveUp(reason.clone())),
             Phase::Closed => Err(ConnectError::Closed),
         };

@@ -73,13 +73,13 @@ pub struct Driver {
     preparer: Preparer,
     asker: Asker,
     /// Writes records to the store, if there is one.
-    keeper: Option<Keeper>,
+    keeper: Option<Box<Keeper>>,
 }
 
 /// The end of a transport that the machine is to be told of.
 #[derive(Debug)]
 struct Ending {
-    cause: Option<TransportError>,
+    cause: Option<Box<TransportError>>,
 }
 
 /// What an adapter is to do.
@@ -148,7 +148,7 @@ impl Driver {
             sink,
             preparer,
             asker,
-            keeper,
+            keeper: keeper.map(Box::new),
         }
     }
 
@@ -157,7 +157,7 @@ impl Driver {
     pub fn turn(&mut self, waker: &Waker) -> Turn {
         self.rise();
         if let Some(Ending { cause }) = self.ending.take() {
-            self.over(cause);
+            self.over(cause.map(|cause| *cause));
         }
         let shared = Arc::clone(&self.shared);
         let now = shared.clock.now();
@@ -191,7 +191,7 @@ impl Driver {
             self.act(state, now);
             if due {
                 stale = self.shrink();
-                state.outcomes.shrink();
+                state.shrink();
             }
             // Until a server is known to be the right one nothing leaves for it.
             if self.transport.is_some() && self.asker.questions.is_empty() {
@@ -216,6 +216,9 @@ impl Driver {
             (turn, Recorded::take(state))
         };
         self.wakes.wake();
+        if turn.due {
+            self.wakes = Wakes::default();
+        }
         drop(stale);
         let news = self.keeper.as_mut().is_some_and(|keeper| keeper.hand_over(waker));
         self.keep(&recorded);
@@ -260,6 +263,9 @@ impl Driver {
     fn shrink(&mut self) -> Option<(BytesMut, Output)> {
         if let Some(pipe) = &mut self.pipe {
             pipe.shrink();
+        }
+        if self.tasks.is_empty() {
+            self.tasks = VecDeque::new();
         }
         let input = if self.input.is_empty() { std::mem::take(&mut self.input) } else { BytesMut::new() };
         let output =
@@ -515,7 +521,7 @@ impl Driver {
     fn over(&mut self, cause: Option<TransportError>) {
         let Some(id) = self.transport else { return };
         if self.is_behind(id) {
-            self.ending.get_or_insert(Ending { cause });
+            self.ending.get_or_insert(Ending { cause: cause.map(Box::new) });
             return;
         }
         self.transport = None;
@@ -563,7 +569,7 @@ impl Driver {
 
     fn report(&self, id: TransportId, event: TransportEvent, cause: Option<TransportError>) {
         self.shared.with(|state, now, _| {
-            state.cause = cause.map(|cause| (id, cause));
+            state.cause = cause.map(|cause| (id, Box::new(cause)));
             state.machine.handle_transport(now, id, event);
         });
     }
@@ -663,7 +669,7 @@ impl Drop for Driver {
             true
         });
         // The outcomes depend on the store, and nobody is left to wait for it later. It is waited for without the lock.
-        let news = self.keeper.as_mut().filter(|_| open).and_then(Keeper::finish);
+        let news = self.keeper.as_mut().filter(|_| open).and_then(|keeper| keeper.finish());
         let recorded = shared.with(|state, now, wakes| {
             if open {
                 if let Some(news) = news {

@@ -52,10 +52,15 @@ impl Hasher for LevelHasher {
         for word in words {
             self.mix(u64::from_le_bytes(*word));
         }
-        if !rest.is_empty() {
-            let word = rest.iter().fold(0_u64, |word, byte| word.wrapping_shl(8) | u64::from(*byte));
-            self.mix(word);
+        if rest.is_empty() {
+            return;
         }
+        // The last word may overlap the one before: names of one length still differ in their words.
+        let word = match bytes.last_chunk() {
+            Some(last) => u64::from_le_bytes(*last),
+            None => rest.iter().fold(0_u64, |word, byte| word.wrapping_shl(8) | u64::from(*byte)),
+        };
+        self.mix(word);
     }
 
     /// The length, which a slice tells before its bytes: with it no two names are the same words.

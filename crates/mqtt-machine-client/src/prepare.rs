@@ -114,7 +114,7 @@ pub(crate) struct Choice {
 #[derive(Default)]
 pub(crate) struct Preparer {
     prepare: Option<Prepare>,
-    question: Option<Question>,
+    question: Option<Box<Question>>,
     /// Questions that nobody waits for any more, to be dropped where no lock is held.
     stale: Vec<Question>,
 }
@@ -150,7 +150,7 @@ impl Preparer {
     /// Notes the question about the attempt `id`; there is never more than one attempt.
     pub(crate) fn note(&mut self, id: TransportId, attempt: Attempt) {
         let question = Question { id, server: attempt.server.clone(), step: Step::Ask(attempt) };
-        self.stale.extend(self.question.replace(question));
+        self.stale.extend(self.question.replace(Box::new(question)).map(|stale| *stale));
     }
 
     /// Goes on with the question; its answer, when it is there. `waits` says whether the machine still waits for the answer about an
@@ -160,8 +160,8 @@ impl Preparer {
         waker: &Waker,
         waits: impl FnOnce(TransportId) -> bool,
     ) -> Option<(TransportId, Result<Choice, NotNow>)> {
-        self.stale.clear();
-        let Question { id, server, step } = self.question.take()?;
+        self.stale = Vec::new();
+        let Question { id, server, step } = *self.question.take()?;
         if !waits(id) {
             return None;
         }
@@ -173,7 +173,7 @@ impl Preparer {
         };
         match preparing.as_mut().poll(&mut Context::from_waker(waker)) {
             Poll::Pending => {
-                self.question = Some(Question { id, server, step: Step::Wait(preparing) });
+                self.question = Some(Box::new(Question { id, server, step: Step::Wait(preparing) }));
                 None
             }
             Poll::Ready(answer) => Some((id, answer.and_then(|prepared| chosen(prepared, server)))),

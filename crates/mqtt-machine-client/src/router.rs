@@ -353,7 +353,7 @@ impl Router {
     fn find(&mut self, message: &Message) {
         self.messages = self.messages.wrapping_add(1);
         self.targets.clear();
-        if !self.find_by_identifiers(message) {
+        if message.properties.is_empty() || !self.find_by_identifiers(message) {
             self.find_by_topic(&message.topic);
         }
         if self.targets.is_empty() {

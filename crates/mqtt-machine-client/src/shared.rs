@@ -45,7 +45,7 @@ pub(crate) struct Shared {
 pub(crate) struct Failure {
     pub(crate) reason: EndReason,
     /// What failed of the transport, if that was it.
-    pub(crate) cause: Option<TransportError>,
+    pub(crate) cause: Option<Box<TransportError>>,
 }
 
 impl From<EndReason> for Failure {
@@ -108,7 +108,7 @@ pub(crate) struct State {
     pub(crate) reauthenticate: bool,
     pub(crate) reauthentication: Reauthentication,
     /// What failed of a transport whose end the machine was told and has not told yet.
-    pub(crate) cause: Option<(TransportId, TransportError)>,
+    pub(crate) cause: Option<(TransportId, Box<TransportError>)>,
     /// Names for outcomes that several wait for: the machine's own never come so far.
     tickets: u64,
     /// Who else waits for the outcome of an operation.
@@ -214,6 +214,14 @@ impl State {
     pub(crate) fn see(&mut self, now: Instant) -> Instant {
         self.seen = self.seen.max(now);
         self.seen
+    }
+
+    /// Gives back what nothing stands in.
+    pub(crate) fn shrink(&mut self) {
+        self.outcomes.shrink();
+        for waiters in [&mut self.phase_waiters, &mut self.room, &mut self.kept_waiters] {
+            waiters.shrink();
+        }
     }
 
     pub(crate) const fn is_closed(&self) -> bool {
@@ -343,12 +351,12 @@ impl State {
                 }
                 Event::ConnectFailed(ended) => {
                     let cause = self.take_cause(ended.id);
-                    self.tell(&ClientEvent::connect_failed(&ended, cause.clone(), clock), wakes);
+                    self.tell(&ClientEvent::connect_failed(&ended, cause.as_deref().cloned(), clock), wakes);
                     self.ended(ended, cause, wakes);
                 }
                 Event::Disconnected(ended) => {
                     let cause = self.take_cause(ended.id);
-                    self.tell(&ClientEvent::disconnected(&ended, cause.clone(), clock), wakes);
+                    self.tell(&ClientEvent::disconnected(&ended, cause.as_deref().cloned(), clock), wakes);
                     self.ended(ended, cause, wakes);
                 }
                 Event::Resubscribed { codes, properties } => {
@@ -388,12 +396,12 @@ impl State {
         }
     }
 
-    fn take_cause(&mut self, id: TransportId) -> Option<TransportError> {
+    fn take_cause(&mut self, id: TransportId) -> Option<Box<TransportError>> {
         self.cause.take_if(|(of, _)| *of == id).map(|(_, cause)| cause)
     }
 
     /// The connection that `ended` speaks of is no more.
-    fn ended(&mut self, ended: Ended, cause: Option<TransportError>, wakes: &mut Wakes) {
+    fn ended(&mut self, ended: Ended, cause: Option<Box<TransportError>>, wakes: &mut Wakes) {
         if !self.is_closed() {
             let failure = Failure { reason: ended.reason, cause };
             let phase = match ended.retry_at {

@@ -197,6 +197,7 @@ impl Subscription {
     }
 
     /// As [`recv`](Self::recv), for futures written by hand.
+    #[inline]
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<Incoming>> {
         match self.take(Some(context)) {
             Ok(message) => Poll::Ready(Some(message)),
@@ -213,12 +214,17 @@ impl Subscription {
         self.take(None)
     }
 
+    #[inline]
     fn take(&mut self, context: Option<&Context<'_>>) -> Result<Incoming, TryRecvError> {
         if self.batch.is_empty() {
             self.fetch(context)?;
         }
-        let item = self.batch.pop_front().ok_or(TryRecvError::Empty)?;
-        Ok(Incoming::new(item.message, item.credit, Arc::clone(&self.shared)))
+        match self.batch.pop_front() {
+            Some(Item { message, credit }) => {
+                Ok(Incoming { message, credit: Some((credit, Arc::clone(&self.shared))) })
+            }
+            None => Err(TryRecvError::Empty),
+        }
     }
 
     /// Takes all that has arrived, if anything has.

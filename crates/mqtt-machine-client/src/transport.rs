@@ -106,7 +106,7 @@ impl From<io::Error> for TransportError {
     }
 }
 
-/// The ways to the servers of one client. Each is made once, and keeps what TLS needs to resume its sessions.
+/// The ways to the servers of one client. One with TLS is made once, and keeps what TLS needs to resume its sessions.
 #[derive(Debug)]
 pub(crate) struct Routes {
     /// How a server is reached that is named as `host:port`; `None`: over TCP, if it is dialled at all.
@@ -142,7 +142,12 @@ impl Routes {
         if is_3_1 != (endpoint.options.version == Some(Version::V3_1)) {
             endpoint.options.version = is_3_1.then_some(Version::V3_1);
         }
+        let is_secure = endpoint.scheme.is_secure();
         let route = Arc::new(Route::new(endpoint, &self.options)?);
+        if !is_secure {
+            // It is made again as soon as it is needed.
+            return Ok(route);
+        }
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= ROUTES {
             made.clear();
@@ -177,8 +182,6 @@ mod tests {
         assert_eq!(to("unix:///run/broker.sock"), "unix:///run/broker.sock");
         assert_eq!(to("other.example:1884"), "mqtt://other.example:1884");
         assert_eq!(to("[::1]"), "mqtt://[::1]:1883");
-        let again = routes.route(&Server::new("[::1]")).unwrap();
-        assert!(Arc::ptr_eq(&again, &routes.route(&Server::new("[::1]")).unwrap()), "it is made once");
     }
 
     #[test]
@@ -194,10 +197,17 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "ring")]
     #[test]
-    fn no_more_than_so_many_ways_are_kept() {
-        let routes = Routes::new(None, RouteOptions::new(), ProtocolVersion::V5);
-        for port in 1..=1_000_u16 {
+    fn no_more_than_so_many_ways_with_tls_are_kept() {
+        let options = RouteOptions::new()
+            .tls(mqtt_machine_transport::TlsOptions::new().dangerous_accept_any_certificate());
+        let routes = Routes::new(None, options, ProtocolVersion::V5);
+        let first = Server::new("mqtts://host");
+        let made = routes.route(&first).unwrap();
+        assert!(Arc::ptr_eq(&made, &routes.route(&first).unwrap()), "it is made once");
+        for port in 1..=200_u16 {
+            routes.route(&Server::new(format!("mqtts://127.0.0.1:{port}"))).unwrap();
             routes.route(&Server::new(format!("127.0.0.1:{port}"))).unwrap();
             assert!(routes.made.lock().unwrap().len() <= ROUTES);
         }

@@ -52,6 +52,13 @@ impl WaitList {
         }
     }
 
+    /// Gives the memory back that an empty line has.
+    pub(crate) fn shrink(&mut self) {
+        if self.line.is_empty() {
+            self.line = VecDeque::new();
+        }
+    }
+
     pub(crate) fn wake_first(&self, wakes: &mut Wakes) {
         if let Some((_, waker)) = self.line.front() {
             wakes.push(waker.clone());

@@ -24,17 +24,13 @@ pub struct RouteOptions {
 }
 
 #[cfg(feature = "tls")]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 enum TlsChoice {
-    Options(TlsOptions),
+    /// [`TlsOptions::new`], which every client has that says nothing.
+    #[default]
+    Default,
+    Options(Box<TlsOptions>),
     Ready(TlsClient),
-}
-
-#[cfg(feature = "tls")]
-impl Default for TlsChoice {
-    fn default() -> Self {
-        Self::Options(TlsOptions::new())
-    }
 }
 
 impl RouteOptions {
@@ -47,7 +43,7 @@ impl RouteOptions {
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, options: TlsOptions) -> Self {
-        self.tls = TlsChoice::Options(options);
+        self.tls = TlsChoice::Options(Box::new(options));
         self
     }
 
@@ -119,7 +115,8 @@ impl Route {
             #[cfg(feature = "tls")]
             tls: match &options.tls {
                 _ if !endpoint.scheme.is_secure() => None,
-                TlsChoice::Options(tls) => Some(tls.clone().with_url(&endpoint.options).build()?),
+                TlsChoice::Default => Some(TlsOptions::new().with_url(&endpoint.options).build()?),
+                TlsChoice::Options(tls) => Some(TlsOptions::clone(tls).with_url(&endpoint.options).build()?),
                 TlsChoice::Ready(client) => Some(client.clone()),
             },
             #[cfg(feature = "websocket")]

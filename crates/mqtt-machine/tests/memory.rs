@@ -201,3 +201,30 @@ fn a_flood_to_a_consumer_that_never_reads_holds_no_more_than_the_cap() {
         }
     }
 }
+
+#[test]
+fn a_machine_that_is_connected_and_idle_holds_less_than_a_kibibyte_and_tells_it() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = Arc::new(Config::new(Server::new("quiet")).client_id("idle"));
+    let before = allocated();
+    let mut machine = Machine::new(config, 1, Instant::ZERO);
+    machine.connect(Instant::ZERO).unwrap();
+    let Some(Action::OpenTransport { id, .. }) = machine.poll_action() else { panic!("it opens nothing") };
+    machine.handle_transport(Instant::ZERO, id, TransportEvent::Opened);
+    let mut now = Instant::ZERO;
+    for answer in [&[0x20, 3, 0, 0, 0][..], &[0xd0, 0], &[0xd0, 0], &[0xd0, 0]] {
+        let mut output = Output::new();
+        machine.transmit(now, &mut output);
+        let sent = bytes::Buf::remaining(&output);
+        assert!(sent > 0, "it says nothing");
+        machine.handle_sent(now, id, sent);
+        machine.handle_input(now, id, &mut BytesMut::from(answer));
+        while machine.poll_event().is_some() {}
+        now = machine.poll_timeout().unwrap();
+        machine.handle_timeout(now);
+    }
+    assert!(machine.is_connected());
+    let (heap, told) = (allocated() - before, machine.memory_used());
+    println!("idle: {heap} bytes, told {told}");
+    assert!(heap <= KIB && told.abs_diff(heap) <= 64, "{heap}, told {told}");
+}

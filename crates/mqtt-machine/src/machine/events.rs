@@ -216,10 +216,10 @@ impl Events {
 
     /// Gives back what a burst needed, when nothing waits.
     pub(super) fn shrink(&mut self) {
-        if self.queue.is_empty() && self.queue.capacity() > 32 {
+        if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }
-        if self.runs.is_empty() && self.runs.capacity() > 32 {
+        if self.runs.is_empty() {
             self.runs = VecDeque::new();
         }
     }

@@ -491,6 +491,10 @@ impl Machine {
     /// The next thing to do.
     #[must_use]
     pub fn poll_action(&mut self) -> Option<Action> {
+        // Without a store actions are rare, and room for them is not kept.
+        if self.actions.len() == 1 && !self.journal.enabled {
+            return core::mem::take(&mut self.actions).pop_front();
+        }
         self.actions.pop_front()
     }
 

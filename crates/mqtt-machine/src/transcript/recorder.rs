@@ -1,5 +1,6 @@
 //! Owns the machine that is recorded, behind the machine's own surface. It must not know the format.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::ops::Deref;
 use core::time::Duration;
@@ -73,7 +74,7 @@ pub struct Recorder {
     machine: Machine,
     tape: Tape,
     /// There for as long as the machine holds placeholders, so also behind the end of a recording.
-    vault: Option<Vault>,
+    vault: Option<Box<Vault>>,
 }
 
 impl From<Machine> for Recorder {
@@ -106,7 +107,7 @@ impl Recorder {
         };
         let mut tape = Tape::new(&header, recording.buffer);
         tape.head(|_| {});
-        Self { machine: Machine::new(config, seed, now), tape, vault }
+        Self { machine: Machine::new(config, seed, now), tape, vault: vault.map(Box::new) }
     }
 
     /// As [`Machine::restore`], recorded if so asked.
@@ -136,7 +137,7 @@ impl Recorder {
         let records = records.into_iter().inspect(|record| tape.head(|out| write::record(out, record)));
         let machine = Machine::restore(config, seed, now, away, records)?;
         tape.head(|out| out.byte(tag::record::END));
-        Ok(Self { machine, tape, vault })
+        Ok(Self { machine, tape, vault: vault.map(Box::new) })
     }
 
     /// The bytes recorded since this was last called, in order; none without a recording.
