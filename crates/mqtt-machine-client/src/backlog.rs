@@ -74,6 +74,12 @@ impl Backlog {
         self.dropped
     }
 
+    /// Heap bytes of the queue, without the messages in it: those stand in the inbound budget.
+    pub(crate) fn memory_used(&self) -> usize {
+        let messages = self.queue.len().saturating_mul(size_of::<Message>());
+        self.queue.capacity().saturating_mul(size_of::<Item>()).saturating_sub(messages)
+    }
+
     /// All that wait, for the reader.
     pub(crate) fn swap(&mut self, empty: &mut VecDeque<Item>) {
         std::mem::swap(&mut self.queue, empty);

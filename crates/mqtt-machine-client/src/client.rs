@@ -306,9 +306,11 @@ impl Client {
         self.shared().lock().machine.metrics()
     }
 
-    /// The memory of the machine in bytes, everything that is queued included.
+    /// Heap bytes of the machine, everything that is queued included, and of the queues of all streams; not what a message costs
+    /// besides that several streams share.
     pub fn memory_used(&self) -> usize {
-        self.shared().lock().machine.memory_used()
+        let state = self.shared().lock();
+        state.machine.memory_used().saturating_add(state.router.memory_used())
     }
 
     /// How many outcomes are kept for deliveries that are still there.

@@ -122,6 +122,11 @@ pub(crate) struct Router {
 }
 
 impl Router {
+    /// Heap bytes of the queues of all streams.
+    pub(crate) fn memory_used(&self) -> usize {
+        self.streams.iter().map(|stream| stream.backlog.memory_used()).sum()
+    }
+
     /// The identifier of a request: the user's, that of the same filters, or a new one.
     pub(crate) fn identify(&mut self, request: &Subscribe) -> Identifier {
         let insisted = request.properties.as_properties().subscription_identifiers().next();

@@ -173,7 +173,8 @@ fn a_flood_to_streams_that_nobody_reads_holds_no_more_than_the_cap_and_then_is_n
             // Each message costs more than its bytes on the wire, but for what is of the last read.
             assert!(held.taken > 2_000 && held.taken <= cap + 128 * KIB, "{held:?}");
             assert!(held.highest <= 6 * cap + 256 * KIB, "{held:?}");
-            assert!(held.told <= 4 * cap, "{held:?}");
+            // The rest is what was read and is not taken yet, and what streams share of a message: its receipt, and the counts of its parts.
+            assert!(held.rest <= held.told + held.told / 2 + 256 * KIB, "{held:?}");
             // The threads of the other tests, which wait, begin meanwhile.
             assert!(held.rest <= held.early + 4 * KIB, "it is not flat: {held:?}");
             assert_eq!(held.dropped, 0);
