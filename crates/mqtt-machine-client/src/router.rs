@@ -78,6 +78,13 @@ pub(crate) struct Stream {
     unfetched: Option<usize>,
 }
 
+impl Stream {
+    /// Who asked for it is on the way from the beginning.
+    fn new(filters: Vec<TopicFilter>) -> Self {
+        Self { filters, unfetched: Some(0), ..Self::default() }
+    }
+}
+
 /// Where the messages of one filter go.
 #[derive(Debug)]
 struct Route {
@@ -154,7 +161,7 @@ impl Router {
 
     /// A stream that takes what belongs to no other.
     pub(crate) fn add_catch_all(&mut self) -> usize {
-        let stream = self.streams.insert(Stream::default());
+        let stream = self.streams.insert(Stream::new(Vec::new()));
         self.catch_all.push(stream);
         stream
     }
@@ -168,7 +175,7 @@ impl Router {
                 kept.push(filter.clone());
             }
         }
-        let stream = self.streams.insert(Stream { filters: kept.clone(), ..Stream::default() });
+        let stream = self.streams.insert(Stream::new(kept.clone()));
         for filter in kept {
             let route = self.route_of(filter);
             if let Some(route) = self.routes.get_mut(route) {

@@ -149,6 +149,11 @@ fn flood(incoming_bytes: usize, qos: QoS, payload: usize, limit: Option<StreamLi
         }
     }
     let (mut highest, mut early, mut taken) = (0, 0, 0);
+    // Readers who are not known to be slow are waited for, for 5 ms.
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < std::time::Duration::from_millis(20) {
+        taken += flooded.turn(&packet);
+    }
     for turn in 0..2_000 {
         taken += flooded.turn(&packet);
         let heap = allocated() - before;
