@@ -106,16 +106,7 @@ impl Events {
     /// A publication has ended, and nothing more is to be said of it.
     #[inline]
     pub(super) fn complete_plainly(&mut self, op: OpId, how: Plainly) {
-        self.plain = self.plain.saturating_add(1);
-        let before = self.end();
-        if let Some(run) = self.runs.back_mut()
-            && (run.how, run.before) == (how, before)
-            && run.last.to_u64().checked_add(1) == Some(op.to_u64())
-        {
-            run.last = op;
-            return;
-        }
-        self.runs.push_back(Run { next: op, last: op, how, before });
+        self.complete_run(op, op, how);
     }
 
     /// As [`complete_plainly`](Self::complete_plainly), of every name from `first` to `last`.
