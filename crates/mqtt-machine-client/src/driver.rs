@@ -1,6 +1,9 @@
 //! Owns the adapter's side of a client: the buffers, and one turn of the machine under one lock.
 //! It must not know sockets or timers: an adapter resolves, opens, moves bytes and waits, and this tells it what.
 
+mod questions;
+mod readers;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -13,7 +16,7 @@ use mqtt_machine::transcript::StopReason;
 use mqtt_machine::{Action, Answer, Disconnect, EndReason, Output, Server, TransportEvent, TransportId};
 use mqtt_machine_transport::{Layers, Route};
 
-use crate::authenticate::{Asker, AuthenticationError, Question, Told};
+use crate::authenticate::{Asker, Question};
 use crate::events::ClientEvent;
 use crate::pipe::{HANDSHAKE_READ, News, Pipe};
 use crate::prepare::{Attempt, Preparer};
@@ -24,12 +27,6 @@ use crate::socket::SocketOptions;
 use crate::store::Keeper;
 use crate::transport::{Routes, TransportError};
 use crate::wake::Wakes;
-
-/// How much may wait for readers who were woken before they are waited for, in bytes as [`Message::cost`](mqtt_machine::Message::cost)
-/// counts them.
-const UNFETCHED: usize = 128 << 10;
-/// How long they are waited for at most.
-const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What an adapter holds to drive a client. It runs
 ///
@@ -242,23 +239,6 @@ impl Driver {
         }
     }
 
-    /// Lets the readers whom messages have woken come for them before more is read, so that no more waits for a reader who keeps up than
-    /// these. Who does not come in time is slow, and has the inbound budget to be so.
-    fn wait_for_readers(&mut self, state: &mut State, now: mqtt_machine::Instant) {
-        if state.router.unfetched() < UNFETCHED {
-            self.patience = None;
-        } else {
-            // The machine's time stands still at its end.
-            #[allow(clippy::arithmetic_side_effects, reason = "it saturates")]
-            let until = *self.patience.get_or_insert(now + PATIENCE);
-            if until <= now {
-                state.router.give_up_readers();
-                self.patience = None;
-            }
-        }
-        state.waits_for_readers = self.patience.is_some();
-    }
-
     /// Nothing has come for a while: gives back the buffers in which nothing stands, since an idle client keeps none.
     fn shrink(&mut self) -> Option<(BytesMut, Output)> {
         if let Some(pipe) = &mut self.pipe {
@@ -271,46 +251,6 @@ impl Driver {
         let output =
             if self.output.has_remaining() { Output::new() } else { std::mem::take(&mut self.output) };
         Some((input, output))
-    }
-
-    /// Goes on with the question before an attempt; when it is answered, the authenticator is next.
-    fn prepare(&mut self, waker: &Waker) {
-        let waits = |id| self.shared.lock().machine.is_preparing(id);
-        if let Some((id, prepared)) = self.preparer.poll(waker, waits) {
-            self.asker.questions.push(Question::Connect { id, prepared });
-        }
-    }
-
-    /// Asks the authenticator what was asked of the client, and tells the machine.
-    fn authenticate(&mut self) {
-        for question in std::mem::take(&mut self.asker.questions) {
-            let told = self.asker.ask(question);
-            self.shared.with(|state, now, wakes| {
-                let give_up = |id| Answer::Authenticate { id, data: None };
-                match told {
-                    Told::Answer(answer) => state.machine.answer(now, answer),
-                    // The connection that it was meant for may have ended by now.
-                    Told::Again(id, data) => {
-                        let here = self.transport == Some(id);
-                        if !here || state.machine.reauthenticate(now, data).is_err() {
-                            let error = ReauthenticationError::NotConnected;
-                            state.reauthentication.end(Err(error), wakes);
-                        }
-                    }
-                    Told::Failed(id, AuthenticationError(why)) => {
-                        let error = ReauthenticationError::Failed(why.clone());
-                        state.reauthentication.end(Err(error), wakes);
-                        state.tell(&ClientEvent::AuthenticationFailed { why }, wakes);
-                        state.machine.answer(now, give_up(id));
-                    }
-                    Told::Reauthenticated => {
-                        state.reauthentication.end(Ok(()), wakes);
-                        state.tell(&ClientEvent::Reauthenticated, wakes);
-                    }
-                    Told::Nothing => {}
-                }
-            });
-        }
     }
 
     /// Writes what was recorded, when the lock is released.
