@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::quality::RandomState;
 use mqtt_machine::{TopicFilter, TopicName};
-
-use crate::level_hash::LevelHash;
 
 /// A map from topic filters to values that finds all filters of a topic in one look-up and one walk.
 ///
@@ -31,18 +30,18 @@ use crate::level_hash::LevelHash;
 #[derive(Clone, Debug)]
 pub struct FilterMap<T> {
     /// Filters without wildcards, by the one topic that they are for: the only way that a filter has to be found at once.
-    plain: HashMap<Box<[u8]>, Vec<(TopicFilter, T)>, LevelHash>,
+    plain: HashMap<Box<[u8]>, Vec<(TopicFilter, T)>, RandomState>,
     /// Filters with wildcards. The first node is the root; the others stand at the numbers that their parents hold.
     nodes: Vec<Node<T>>,
     free: Vec<usize>,
     len: usize,
-    hasher: LevelHash,
+    hasher: RandomState,
 }
 
 /// What stands behind one level. A level's name leads to `names`, `+` to `plus`.
 #[derive(Clone, Debug)]
 struct Node<T> {
-    names: HashMap<Box<[u8]>, usize, LevelHash>,
+    names: HashMap<Box<[u8]>, usize, RandomState>,
     plus: Option<usize>,
     /// Filters that end here.
     here: Vec<(TopicFilter, T)>,
@@ -51,7 +50,7 @@ struct Node<T> {
 }
 
 impl<T> Node<T> {
-    fn new(hasher: &LevelHash) -> Self {
+    fn new(hasher: &RandomState) -> Self {
         Self { names: HashMap::with_hasher(hasher.clone()), plus: None, here: Vec::new(), below: Vec::new() }
     }
 
@@ -77,7 +76,7 @@ const ROOT: usize = 0;
 impl<T> FilterMap<T> {
     /// An empty map.
     pub fn new() -> Self {
-        let hasher = LevelHash::new();
+        let hasher = RandomState::default();
         let plain = HashMap::with_hasher(hasher.clone());
         Self { plain, nodes: Vec::new(), free: Vec::new(), len: 0, hasher }
     }

@@ -27,7 +27,6 @@ mod events;
 mod face;
 mod filter_map;
 mod identifiers;
-mod level_hash;
 mod link;
 pub mod one_shot;
 mod options;
