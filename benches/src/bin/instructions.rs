@@ -61,7 +61,8 @@ fn works() -> Vec<Work> {
     }
     for version in [ProtocolVersion::V3_1_1, ProtocolVersion::V5] {
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-            works.push(publish(version, qos));
+            works.push(publish("publish", version, qos, Rig::publish));
+            works.push(publish("forward", version, qos, Rig::forward));
         }
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
             let mut rig = Rig::new(version);
@@ -122,14 +123,14 @@ fn receive_within(window: u16) -> Work {
     })
 }
 
-/// Publications with the complete exchange.
-fn publish(version: ProtocolVersion, qos: QoS) -> Work {
+/// Publications with the complete exchange, each way of which the rig has.
+fn publish(way: &str, version: ProtocolVersion, qos: QoS, publish: fn(&mut Rig, QoS, u16)) -> Work {
     let mut rig = Rig::new(version);
     let mut made = None;
     let mut first = PacketId::MIN;
-    Work::new(format!("machine publish QoS {qos}, {version}"), BATCH.into(), move || {
+    Work::new(format!("machine {way} QoS {qos}, {version}"), BATCH.into(), move || {
         let answers = made.get_or_insert_with(|| Acknowledgements::new(qos, version, BATCH));
-        rig.publish(qos, BATCH);
+        publish(&mut rig, qos, BATCH);
         for bytes in answers.of(first, BATCH) {
             black_box(rig.receive(bytes));
         }

@@ -130,10 +130,10 @@ pub use config::{
 };
 pub use error::{PropertyError, TopicError};
 pub use interface::{
-    Acknowledgement, Action, Answer, Capabilities, Codes, Command, Connected, Disconnect, Drained,
-    DropReason, EndReason, Ended, Event, Feature, Input, KeyedPublication, Metrics, Misuse, NotSupported,
-    Outcome, ProtocolViolation, Receipt, Refused, Reply, RoundTrip, SizeBound, StoreError, Subscribe,
-    TransportEvent, Unsubscribe,
+    Acknowledgement, Action, Answer, Capabilities, Codes, Command, Completions, Connected, Disconnect,
+    Drained, DropReason, EndReason, Ended, Event, Feature, Input, KeyedPublication, Metrics, Misuse,
+    NotSupported, Outcome, ProtocolViolation, Receipt, Refused, Reply, RoundTrip, SizeBound, StoreError,
+    Subscribe, TransportEvent, Unsubscribe,
 };
 pub use machine::{Machine, RestoreError};
 pub use message::Message;

@@ -4,24 +4,29 @@
 #![allow(clippy::disallowed_methods, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::journal::{self, PublishKey, Record};
 use mqtt_machine::packet::{
-    Ack, AckKind, ConnAck, Packet, Properties, Publish, ReasonCodes, Sender, SubAck, Topic,
+    Ack, AckKind, ConnAck, Packet, Properties, PropertiesBuf, Property, Publish, ReasonCodes, Sender, SubAck,
+    Topic,
 };
 use mqtt_machine::{
     Action, CleanStart, Config, Disconnect, Event, Instant, JournalSeq, KeyedPublication, LostSession,
-    Machine, Message, Output, PacketId, ProtocolVersion, QoS, ReasonCode, Receipt, Server, Subscribe,
-    TopicFilter, TransportEvent, TransportId, wire,
+    Machine, Message, Output, PacketId, Priority, ProtocolVersion, QoS, ReasonCode, Receipt, Server,
+    Subscribe, TopicFilter, TransportEvent, TransportId, Watchdog, wire,
 };
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Step {
     Publish(QoS),
+    /// A message of this QoS, retained or not, this urgent, which expires after so many seconds if it does, with a payload of so
+    /// many bytes.
+    PublishInto(QoS, bool, Priority, Option<u32>, usize),
     PublishKeyed(QoS, u8),
     Forget(u8),
     Subscribe,
@@ -41,9 +46,19 @@ fn qos() -> impl Strategy<Value = QoS> {
     prop_oneof![Just(QoS::AtMostOnce), Just(QoS::AtLeastOnce), Just(QoS::ExactlyOnce)]
 }
 
+fn priority() -> impl Strategy<Value = Priority> {
+    prop_oneof![6 => Just(Priority::Normal), 1 => Just(Priority::High), 1 => Just(Priority::Low)]
+}
+
+fn expiry() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![6 => Just(None), 1 => (0_u32..50).prop_map(Some)]
+}
+
 fn step(raw: bool) -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => qos().prop_map(Step::Publish),
+        6 => (qos(), any::<bool>(), priority(), expiry(), prop_oneof![0_usize..40, 0_usize..4_000])
+            .prop_map(|(qos, retain, priority, expiry, size)| Step::PublishInto(qos, retain, priority, expiry, size)),
         2 => (qos(), 0_u8..4).prop_map(|(qos, key)| Step::PublishKeyed(qos, key)),
         1 => (0_u8..4).prop_map(Step::Forget),
         1 => Just(Step::Subscribe),
@@ -84,6 +99,10 @@ struct World {
     accepted: BTreeSet<u64>,
     ended: BTreeMap<u64, usize>,
     delivered: usize,
+    /// Publications go the short way, and ends of commands are taken in runs.
+    short: bool,
+    /// What the server says of itself.
+    capabilities: PropertiesBuf,
 }
 
 impl World {
@@ -105,6 +124,8 @@ impl World {
             accepted: BTreeSet::new(),
             ended: BTreeMap::new(),
             delivered: 0,
+            short: false,
+            capabilities: PropertiesBuf::new(),
         }
     }
 
@@ -127,7 +148,13 @@ impl World {
                 _ => {}
             }
         }
-        while let Some(event) = self.machine.poll_event() {
+        loop {
+            while self.short
+                && let Some(completions) = self.machine.poll_completions()
+            {
+                completions.ops().for_each(|op| *self.ended.entry(op.to_u64()).or_default() += 1);
+            }
+            let Some(event) = self.machine.poll_event() else { break };
             match event {
                 Event::Message { receipt, .. } => {
                     self.delivered += 1;
@@ -212,6 +239,23 @@ impl World {
                     assert!(self.accepted.insert(op.to_u64()), "an operation's name came again");
                 }
             }
+            Step::PublishInto(qos, retain, priority, expiry, size) => {
+                let message = Message::to("topic/1", vec![b'x'; size]).unwrap();
+                let mut message = message.qos(qos).retain(retain).priority(priority);
+                if let Some(seconds) = expiry {
+                    message = message.property(Property::MessageExpiryInterval(seconds)).unwrap();
+                }
+                let result = if self.short {
+                    self.machine.publish_into(self.now, &message, &mut self.output)
+                } else {
+                    self.machine.publish(self.now, message).inspect(|_| {
+                        self.machine.transmit(self.now, &mut self.output);
+                    })
+                };
+                if let Ok(op) = result {
+                    assert!(self.accepted.insert(op.to_u64()), "an operation's name came again");
+                }
+            }
             Step::PublishKeyed(qos, key) => {
                 let message = Message::to("t", "payload").unwrap().qos(qos);
                 let key = PublishKey::new([key]).unwrap();
@@ -291,7 +335,8 @@ impl World {
         // CONNECT waits for the records before it.
         self.apply(Step::Store);
         self.exchange(0);
-        let properties = Properties::EMPTY;
+        let capabilities = self.capabilities.clone();
+        let properties = capabilities.as_properties();
         self.receive(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::Success, properties }));
     }
 }
@@ -374,6 +419,46 @@ proptest! {
         let ended: BTreeSet<u64> = world.ended.keys().copied().collect();
         prop_assert_eq!(ended, world.accepted);
         prop_assert!(world.ended.values().all(|count| *count == 1));
+    }
+
+    #[test]
+    fn publishing_into_the_output_is_to_publish_and_to_transmit(
+        version in versions(),
+        durable in any::<bool>(),
+        aliases in any::<bool>(),
+        little in any::<bool>(),
+        steps in proptest::collection::vec(step(true), 0..120),
+    ) {
+        let mut config = config(version, durable, LostSession::SendAgain);
+        config.topic_aliases.automatic = aliases;
+        config.limits.outgoing_messages = 12;
+        config.watchdog = aliases.then(|| Watchdog::tell_after(Duration::from_secs(20)));
+        let mut capabilities = PropertiesBuf::new();
+        if little {
+            for property in [
+                Property::ReceiveMaximum(2), Property::MaximumPacketSize(60), Property::MaximumQoS(1), Property::RetainAvailable(false),
+                Property::TopicAliasMaximum(2),
+            ] {
+                capabilities.push(property).unwrap();
+            }
+        }
+        let world = |short| World { short, capabilities: capabilities.clone(), ..World::new(config.clone()) };
+        let (mut long, mut short) = (world(false), world(true));
+        for step in steps {
+            long.apply(step.clone());
+            short.apply(step);
+            let seen = |world: &mut World| {
+                let mut bytes = Vec::new();
+                let mut slices = [IoSlice::new(&[]); 64];
+                let filled = world.output.chunks_vectored(&mut slices);
+                slices[..filled].iter().for_each(|slice| bytes.extend_from_slice(slice));
+                let machine = &world.machine;
+                let mut metrics = machine.metrics();
+                metrics.memory_used = 0;
+                (bytes, machine.session(), metrics, machine.poll_timeout(), world.ended.clone(), world.accepted.clone())
+            };
+            prop_assert_eq!(seen(&mut short), seen(&mut long));
+        }
     }
 
     #[test]

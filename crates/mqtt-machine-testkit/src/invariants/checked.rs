@@ -10,9 +10,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use mqtt_machine::journal::{PublishKey, Record};
 use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
-    Action, Answer, Capabilities, Command, Config, Disconnect, Event, Input, Instant, JournalSeq,
-    KeyedPublication, Machine, Message, OpId, Output, ReasonCode, Receipt, Refused, Reply, RestoreError,
-    Secret, SessionSnapshot, StoreError, Subscribe, TransportEvent, TransportId, Unsubscribe,
+    Action, Answer, Capabilities, Command, Completions, Config, Disconnect, Event, Input, Instant,
+    JournalSeq, KeyedPublication, Machine, Message, OpId, Output, ReasonCode, Receipt, Refused, Reply,
+    RestoreError, Secret, SessionSnapshot, StoreError, Subscribe, TransportEvent, TransportId, Unsubscribe,
 };
 
 use super::model::{Asked, Model, Vitals};
@@ -297,6 +297,33 @@ impl Checked {
         result
     }
 
+    /// As [`Machine::publish_into`].
+    ///
+    /// # Errors
+    /// As [`Machine::publish_into`].
+    pub fn publish_into(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        out: &mut Output,
+    ) -> Result<OpId, Refused> {
+        self.before(now);
+        let (connected, before) = (self.machine.is_connected(), out.remaining());
+        let result = self.machine.publish_into(now, message, out);
+        match &result {
+            Ok(op) => self.model.published(*op, message.clone(), connected),
+            Err(Refused::Full) => self.model.found_full(message),
+            Err(_) => {}
+        }
+        let written = tail_of(out, before);
+        self.model.transmitted(&written);
+        self.after(now);
+        if result.is_ok() && !out.is_full() {
+            self.model.wrote_all();
+        }
+        result
+    }
+
     /// As [`Machine::publish_keyed`].
     ///
     /// # Errors
@@ -440,6 +467,16 @@ impl Checked {
             None => self.model.told_everything(),
         }
         event
+    }
+
+    /// As [`Machine::poll_completions`].
+    #[must_use]
+    pub fn poll_completions(&mut self) -> Option<Completions> {
+        let completions = self.machine.poll_completions()?;
+        for op in completions.ops() {
+            self.model.event(&Event::Completed { op, outcome: completions.outcome.clone() });
+        }
+        Some(completions)
     }
 
     /// As [`Machine::poll_timeout`].

@@ -192,26 +192,40 @@ impl Client {
             .collect()
     }
 
+    /// Whether the next publication is written as it is accepted: now and then, where nothing that was written before waits.
+    pub(super) fn publishes_into(&self) -> bool {
+        self.near.is_none() && self.pending.is_empty() && self.outcomes.len() % 2 == 1
+    }
+
     /// Takes every event; true when there was one.
     pub(super) fn take_events(&mut self, now: Instant, random: &mut Random) -> bool {
         let mut any = false;
-        while let Some(event) = self.machine.poll_event() {
+        loop {
+            // Now this way and now that: both tell the same.
+            while self.outcomes.len().is_multiple_of(2)
+                && let Some(completions) = self.machine.poll_completions()
+            {
+                any = true;
+                completions.ops().for_each(|op| self.take_outcome(op, completions.outcome.clone()));
+            }
+            let Some(event) = self.machine.poll_event() else { return any };
             any = true;
             match event {
                 Event::Message { message, receipt } => self.take_message(now, &message, receipt, random),
-                Event::Completed { op, outcome } => {
-                    self.accepted.remove(&op);
-                    if let Outcome::Dropped(DropReason::Overflow | DropReason::Superseded) = outcome {
-                        self.dropped.insert((self.lives, op));
-                    }
-                    self.outcomes.insert(op, outcome);
-                }
+                Event::Completed { op, outcome } => self.take_outcome(op, outcome),
                 Event::Connected(connected) => self.connected.push((now, connected)),
                 Event::ConnectFailed(ended) | Event::Disconnected(ended) => self.take_end(now, ended),
                 other => self.others.push(other),
             }
         }
-        any
+    }
+
+    fn take_outcome(&mut self, op: OpId, outcome: Outcome) {
+        self.accepted.remove(&op);
+        if let Outcome::Dropped(DropReason::Overflow | DropReason::Superseded) = outcome {
+            self.dropped.insert((self.lives, op));
+        }
+        self.outcomes.insert(op, outcome);
     }
 
     /// An application that is taken over, perhaps by its own connection of before, thinks for a second and comes back.

@@ -115,6 +115,11 @@ pub(super) struct Link {
 }
 
 impl Link {
+    /// Whether the client may write.
+    pub(super) fn takes_output(&self) -> bool {
+        self.phase == Phase::Open && !self.client_done
+    }
+
     /// Takes `bytes` from the budget: how many of them still arrive, and whether the link breaks behind them.
     pub(super) fn spend(&mut self, bytes: usize) -> (usize, bool) {
         let Some(budget) = &mut self.budget else { return (bytes, false) };

@@ -241,7 +241,13 @@ impl Sim {
                 message.topic.as_str()
             )
         });
-        let result = self.clients[client].machine.publish(self.now, message);
+        let writes = self.link_of(client).is_some_and(|at| self.links[at].takes_output());
+        let owner = &mut self.clients[client];
+        let result = if writes && owner.publishes_into() {
+            owner.machine.publish_into(self.now, &message, &mut owner.output)
+        } else {
+            owner.machine.publish(self.now, message)
+        };
         self.accept(client, result)
     }
 

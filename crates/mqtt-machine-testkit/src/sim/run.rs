@@ -253,7 +253,7 @@ impl Sim {
     /// Fills the client's output and puts a part of it on the link.
     fn write(&mut self, client: usize) -> bool {
         let Some(at) = self.link_of(client) else { return false };
-        if self.links[at].phase != Phase::Open || self.links[at].client_done {
+        if !self.links[at].takes_output() {
             return false;
         }
         let owner = &mut self.clients[client];

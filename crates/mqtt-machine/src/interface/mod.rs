@@ -12,7 +12,7 @@ pub use input::{
 };
 pub use metrics::{Drained, Metrics, RoundTrip};
 pub use output::{
-    Acknowledgement, Action, Capabilities, Codes, Connected, DropReason, EndReason, Ended, Event, Feature,
-    Outcome, ProtocolViolation,
+    Acknowledgement, Action, Capabilities, Codes, Completions, Connected, DropReason, EndReason, Ended,
+    Event, Feature, Outcome, ProtocolViolation,
 };
 pub use refused::{Misuse, NotSupported, Refused, SizeBound};

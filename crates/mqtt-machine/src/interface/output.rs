@@ -123,6 +123,26 @@ pub enum Event {
     },
 }
 
+/// How several commands ended whose names follow each other: what [`Machine::poll_completions`](crate::Machine::poll_completions)
+/// takes at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Completions {
+    /// The first of them.
+    pub first: OpId,
+    /// The last, perhaps the same.
+    pub last: OpId,
+    /// How each of them ended: [`Outcome::Sent`], or [`Outcome::Acknowledged`] with success and nothing else.
+    pub outcome: Outcome,
+}
+
+impl Completions {
+    /// Their names, in order.
+    pub fn ops(&self) -> impl Iterator<Item = OpId> + use<> {
+        (self.first.to_u64()..=self.last.to_u64()).map(OpId::new)
+    }
+}
+
 /// What a lower version of MQTT cannot do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use crate::interface::{Acknowledgement, Event, Outcome};
+use crate::interface::{Acknowledgement, Completions, Event, Outcome};
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
 use crate::types::OpId;
@@ -52,6 +52,13 @@ struct Run {
     how: Plainly,
     /// The number of the event of the queue that comes behind them.
     before: u64,
+}
+
+/// How many commands have names from `first` to `last`.
+#[inline]
+fn length(first: OpId, last: OpId) -> usize {
+    let count = last.to_u64().saturating_sub(first.to_u64()).saturating_add(1);
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// Events in the order in which they are told. Completions of which nothing more is to be said than who and how, as most are, take
@@ -112,8 +119,7 @@ impl Events {
     /// As [`complete_plainly`](Self::complete_plainly), of every name from `first` to `last`.
     #[inline]
     pub(super) fn complete_run(&mut self, first: OpId, last: OpId, how: Plainly) {
-        let count = last.to_u64().saturating_sub(first.to_u64()).saturating_add(1);
-        self.plain = self.plain.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
+        self.plain = self.plain.saturating_add(length(first, last));
         let before = self.end();
         if let Some(run) = self.runs.back_mut()
             && (run.how, run.before) == (how, before)
@@ -140,6 +146,16 @@ impl Events {
             return Some(Event::Completed { op, outcome: how.outcome() });
         }
         self.pop_queue()
+    }
+
+    /// All of the run that comes next, if one does.
+    pub(super) fn pop_run(&mut self) -> Option<Completions> {
+        if self.runs.front()?.before > self.front {
+            return None;
+        }
+        let Run { next: first, last, how, .. } = self.runs.pop_front()?;
+        self.plain = self.plain.saturating_sub(length(first, last));
+        Some(Completions { first, last, outcome: how.outcome() })
     }
 
     #[inline(never)]
@@ -238,7 +254,7 @@ mod tests {
     proptest! {
         #[test]
         fn events_come_out_as_they_went_in(
-            steps in proptest::collection::vec((0_u8..12, 0_u64..3), 0..200),
+            steps in proptest::collection::vec((0_u8..14, 0_u64..3), 0..200),
         ) {
             let mut events = Events::default();
             let mut model = VecDeque::new();
@@ -271,7 +287,21 @@ mod tests {
                             model.remove(place);
                         }
                     }
-                    _ => prop_assert_eq!(events.pop(), model.pop_front()),
+                    10 | 11 => prop_assert_eq!(events.pop(), model.pop_front()),
+                    _ => {
+                        let run = events.pop_run();
+                        let next_is_plain = matches!(
+                            model.front(),
+                            Some(Event::Completed { outcome, .. }) if Plainly::of(outcome).is_some()
+                        );
+                        prop_assert_eq!(run.is_some(), next_is_plain);
+                        if let Some(run) = run {
+                            for op in run.ops() {
+                                let told = Event::Completed { op, outcome: run.outcome.clone() };
+                                prop_assert_eq!(Some(told), model.pop_front());
+                            }
+                        }
+                    }
                 }
                 let completions = model.iter().filter(|event| !is_news(event)).count();
                 prop_assert_eq!((events.len(), events.completions()), (model.len(), completions));

@@ -2,6 +2,7 @@
 //! It must not know the wire beyond asking for packets, nor any I/O.
 
 mod commands;
+mod direct;
 mod events;
 mod expiry;
 mod inbound;
@@ -28,8 +29,8 @@ use bytes::BytesMut;
 use crate::config::{Config, Overflow};
 use crate::connection::{Connection, Presented};
 use crate::interface::{
-    Action, Answer, Capabilities, Command, Disconnect, Drained, Event, Input, KeyedPublication, Metrics,
-    Outcome, Receipt, Refused, Reply, StoreError, Subscribe, TransportEvent, Unsubscribe,
+    Action, Answer, Capabilities, Command, Completions, Disconnect, Drained, Event, Input, KeyedPublication,
+    Metrics, Outcome, Receipt, Refused, Reply, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
 use crate::journal::{PublishKey, Record};
 use crate::message::Message;
@@ -338,6 +339,35 @@ impl Machine {
         self.accept_publish(now, message, None)
     }
 
+    /// Publishes a message that stays the caller's, and writes what may be written: as [`publish`](Self::publish) of a clone, and then
+    /// [`transmit`](Self::transmit).
+    ///
+    /// When nothing else waits to be written the message goes into `out` at once, and one of QoS 0 is neither cloned nor kept. So it
+    /// is the short way for who has the output at hand, a gateway that forwards what it receives, or a device that publishes one
+    /// message again and again.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish). Then nothing is written either.
+    ///
+    /// ```
+    /// # use mqtt_machine::{Instant, Machine, Message, Output, Refused};
+    /// # fn forward(machine: &mut Machine, now: Instant, messages: &[Message]) -> Result<(), Refused> {
+    /// let mut out = Output::new();
+    /// for message in messages {
+    ///     machine.publish_into(now, message, &mut out)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish_into(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        out: &mut Output,
+    ) -> Result<OpId, Refused> {
+        self.take_into(now, message, out)
+    }
+
     /// Publishes a message of QoS 1 or 2 once under a key of the caller's. While the key is known the message is not accepted
     /// again: what comes back tells how far the one that was is. With a store that holds across restarts, so that a caller who
     /// does not know whether it has published asks again.
@@ -502,6 +532,29 @@ impl Machine {
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop()
+    }
+
+    /// The ends of commands that come next, at once where [`poll_event`](Self::poll_event) would tell them one by one: those whose
+    /// names follow each other and of which nothing is to be said but [`Outcome::Sent`], or [`Outcome::Acknowledged`] with success
+    /// alone. `None` when something else comes next, or nothing.
+    ///
+    /// A caller that publishes much asks here first, and then `poll_event`:
+    ///
+    /// ```
+    /// # use mqtt_machine::{Event, Machine};
+    /// # fn told(machine: &mut Machine) {
+    /// loop {
+    ///     while let Some(completions) = machine.poll_completions() {
+    ///         println!("from {:?} to {:?}", completions.first, completions.last);
+    ///     }
+    ///     let Some(event) = machine.poll_event() else { break };
+    ///     println!("{event:?}");
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn poll_completions(&mut self) -> Option<Completions> {
+        self.events.pop_run()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due: one deadline for everything.

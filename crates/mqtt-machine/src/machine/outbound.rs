@@ -400,7 +400,7 @@ impl Machine {
     }
 
     /// Publications that may be in flight at once.
-    fn window(&self) -> usize {
+    pub(super) fn window(&self) -> usize {
         let server = self.capabilities().map_or(0, |capabilities| capabilities.receive_maximum);
         usize::from(server.min(self.config().limits.in_flight.max(1)))
     }

@@ -268,23 +268,25 @@ impl<'a> Iterator for PropertiesIter<'a> {
 }
 
 /// A list of properties that owns its bytes; cloning copies nothing.
+// Nearly every list is empty, and `None` then, which costs nothing to clone and to drop.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct PropertiesBuf(Bytes);
+pub struct PropertiesBuf(Option<Bytes>);
 
 impl PropertiesBuf {
     /// An empty list.
     pub const fn new() -> Self {
-        Self(Bytes::new())
+        Self(None)
     }
 
     /// Takes bytes that [`wire`](crate::wire) has already validated.
-    pub(crate) const fn from_validated(bytes: Bytes) -> Self {
-        Self(bytes)
+    #[inline]
+    pub(crate) fn from_validated(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::new() } else { Self(Some(bytes)) }
     }
 
     /// A copy of `properties`.
     pub fn copy_from(properties: Properties<'_>) -> Self {
-        Self(Bytes::copy_from_slice(properties.0))
+        Self::from_validated(Bytes::copy_from_slice(properties.0))
     }
 
     /// Adds a property at the end.
@@ -301,12 +303,12 @@ impl PropertiesBuf {
         {
             return Err(PropertyError::Repeated { property: id });
         }
-        let mut bytes = match core::mem::take(&mut self.0).try_into_mut() {
+        let mut bytes = match self.0.take().unwrap_or_default().try_into_mut() {
             Ok(bytes) => bytes,
             Err(shared) => BytesMut::from(shared.as_ref()),
         };
         codec::put(&property, &mut bytes);
-        self.0 = bytes.freeze();
+        self.0 = Some(bytes.freeze());
         Ok(())
     }
 
@@ -334,29 +336,32 @@ impl PropertiesBuf {
         match (all, kept.is_empty()) {
             (true, _) => self,
             (false, true) => Self::new(),
-            (false, false) => Self(kept.freeze()),
+            (false, false) => Self(Some(kept.freeze())),
         }
     }
 
     /// A view of the list.
+    #[inline]
     pub fn as_properties(&self) -> Properties<'_> {
-        Properties(&self.0)
+        Properties(self.0.as_deref().unwrap_or_default())
     }
 
     /// The length of the wire form in bytes.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.as_properties().len()
     }
 
     /// True when there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// A copy that shares no memory with the buffer it was read from.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self(Bytes::copy_from_slice(&self.0))
+        Self::copy_from(self.as_properties())
     }
 }
 

@@ -205,6 +205,15 @@ impl Session {
         }
     }
 
+    /// A publication was written under this packet identifier when it was accepted.
+    #[inline]
+    pub(crate) fn push_written(&mut self, op: OpId, packet_id: PacketId, message: Message, now: Instant) {
+        self.outgoing.count_in(&message);
+        let slot = self.outgoing.push_written(op, packet_id, message, now);
+        self.ids.insert(packet_id, IdUse::Publication(slot));
+        self.next_id = packet_id.next();
+    }
+
     /// PUBREC has come for the publication in this slot.
     pub(crate) fn release(&mut self, slot: u32) {
         self.turns = self.turns.saturating_add(1);

@@ -9,8 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::config::Config;
 use crate::interface::{
-    Action, Answer, Command, Disconnect, Event, Input, KeyedPublication, Receipt, Refused, Reply, StoreError,
-    Subscribe, TransportEvent, Unsubscribe,
+    Action, Answer, Command, Completions, Disconnect, Event, Input, KeyedPublication, Receipt, Refused,
+    Reply, StoreError, Subscribe, TransportEvent, Unsubscribe,
 };
 use crate::journal::{PublishKey, Record};
 use crate::machine::{Machine, RestoreError};
@@ -281,6 +281,25 @@ impl Recorder {
         result
     }
 
+    /// As [`Machine::publish_into`], which is recorded as the two calls that it stands for.
+    ///
+    /// # Errors
+    /// As [`Machine::publish_into`].
+    #[inline]
+    pub fn publish_into(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        out: &mut Output,
+    ) -> Result<OpId, Refused> {
+        if self.is_plain() && self.vault.is_none() {
+            return self.machine.publish_into(now, message, out);
+        }
+        let op = self.publish(now, message.clone())?;
+        self.transmit(now, out);
+        Ok(op)
+    }
+
     /// As [`Machine::publish_keyed`].
     ///
     /// # Errors
@@ -442,6 +461,26 @@ impl Recorder {
             vault.show_event(&mut event);
         }
         Some(event)
+    }
+
+    /// As [`Machine::poll_completions`]. They are recorded as the events that they stand for.
+    #[must_use]
+    #[inline]
+    pub fn poll_completions(&mut self) -> Option<Completions> {
+        let completions = self.machine.poll_completions()?;
+        if !self.is_plain() {
+            self.record_completions(&completions);
+        }
+        Some(completions)
+    }
+
+    #[inline(never)]
+    fn record_completions(&mut self, completions: &Completions) {
+        for op in completions.ops() {
+            let event = Event::Completed { op, outcome: completions.outcome.clone() };
+            self.tape.call(None, &Call::PollEvent);
+            self.tape.end(|| Observed::gave(digest::of_event(&event)));
+        }
     }
 
     /// As [`Machine::transmit`].

@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Entry, NONE, Outgoing, Owed, Stage};
+use super::{Entry, NONE, Outgoing, Owed, Stage, Waiting};
 use crate::message::Message;
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, PacketId, Priority};
@@ -18,8 +18,14 @@ impl Outgoing {
     /// Takes a message that is written without another look at it, when its turn has come: see [`may_pass`](Self::may_pass).
     #[inline]
     pub(crate) fn pass(&mut self, op: OpId, message: Message) {
-        self.bytes = self.bytes.saturating_add(message.cost());
+        self.count_in(&message);
         self.passing.push_back((op, message));
+    }
+
+    /// Counts the bytes of a message that is taken.
+    #[inline]
+    pub(crate) fn count_in(&mut self, message: &Message) {
+        self.bytes = self.bytes.saturating_add(message.cost());
     }
 
     /// The oldest of those that pass.
@@ -49,6 +55,20 @@ impl Outgoing {
     #[inline]
     pub(crate) fn passes(&mut self, packet_id: PacketId, now: Instant) -> Option<u32> {
         let (op, message) = self.passing.pop_front()?;
+        let slot = self.push_written(op, packet_id, message, now);
+        self.shrink_passing();
+        Some(slot)
+    }
+
+    /// A new entry of a message without properties that was written when it was accepted.
+    #[inline]
+    pub(crate) fn push_written(
+        &mut self,
+        op: OpId,
+        packet_id: PacketId,
+        message: Message,
+        now: Instant,
+    ) -> u32 {
         let slot = self.free_slot();
         if let Some(place) = self.slots.get_mut(slot as usize) {
             *place = Some(Entry {
@@ -70,8 +90,17 @@ impl Outgoing {
             });
             self.in_flight = self.in_flight.saturating_add(1);
         }
-        self.shrink_passing();
-        Some(slot)
+        slot
+    }
+
+    /// Whether nothing waits or is ready to be written.
+    pub(crate) fn is_nothing_ahead(&self) -> bool {
+        let Waiting { high, normal, low } = &self.waiting;
+        self.ready.first == NONE
+            && high.first == NONE
+            && normal.first == NONE
+            && low.first == NONE
+            && self.passing.is_empty()
     }
 
     fn shrink_passing(&mut self) {
