@@ -18,6 +18,10 @@ pub(crate) fn is_plain(bytes: &[u8]) -> bool {
 /// True when all bytes are ASCII and none is a character that no topic name has: U+0000, `+` or `#`.
 #[inline(never)]
 pub(crate) fn is_plain_name(bytes: &[u8]) -> bool {
+    // Most topics have sixteen bytes or more, and then the compiler makes vectors of this.
+    if let Some(last) = bytes.last_chunk::<16>() {
+        return !bytes.as_chunks::<16>().0.iter().any(has_unusual) && !has_unusual(last);
+    }
     // `+` and `#` differ in one bit: with it set, both are one pattern. For the borrow see `is_plain`.
     const WILDCARD: u64 = splat(b'+');
     const BIT: u64 = splat(b'+' ^ b'#');
@@ -25,6 +29,13 @@ pub(crate) fn is_plain_name(bytes: &[u8]) -> bool {
         let wildcard = (word | BIT) ^ WILDCARD;
         word.wrapping_sub(ONES) | wildcard.wrapping_sub(ONES) | word
     })
+}
+
+/// Whether a byte is not ASCII, or none of a topic name.
+#[inline(always)]
+fn has_unusual(chunk: &[u8; 16]) -> bool {
+    // As in a word: `+` and `#` with their one bit set; U+0000 and all beyond ASCII are not above 0 as signed numbers.
+    chunk.iter().fold(false, |found, byte| found | (byte.cast_signed() <= 0) | (byte | (b'+' ^ b'#') == b'+'))
 }
 
 /// True for the three characters that no topic name has.

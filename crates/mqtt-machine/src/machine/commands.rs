@@ -339,8 +339,7 @@ impl Machine {
     #[inline(never)]
     pub(super) fn take_receipt(&mut self, now: Instant, receipt: &Receipt, reason: ReasonCode, paused: bool) {
         if receipt.acknowledges {
-            self.session.incoming.settle(receipt.serial, reason);
-            self.queue_acknowledgements();
+            self.settle_delivery(receipt.serial, reason);
         }
         if paused && !self.is_paused() {
             self.reading_resumed(now);

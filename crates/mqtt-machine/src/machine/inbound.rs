@@ -2,12 +2,14 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::config::Behind;
 use crate::connection::{CONTROL_LIMIT, Connection, KeepAliveDue};
 use crate::interface::EndReason;
+use crate::message::Message;
 use crate::packet::{PacketType, PropertiesBuf, Publish, Sender};
 use crate::time::Instant;
-use crate::types::{ProtocolVersion, TransportId};
-use crate::wire::{self, DecodeError};
+use crate::types::{Priority, ProtocolVersion, TopicName, TransportId};
+use crate::wire::{self, DecodeError, FrameHeader};
 
 use super::{Machine, State};
 
@@ -59,6 +61,7 @@ fn part(frame: &Bytes, (start, end): (usize, usize)) -> Bytes {
 }
 
 /// The first `count` bytes of the input; all of it when there are fewer.
+#[inline(always)]
 fn take(input: &mut BytesMut, count: usize) -> Bytes {
     let count = count.min(input.len());
     #[expect(clippy::disallowed_methods, reason = "the count was bounded above")]
@@ -131,7 +134,10 @@ impl Machine {
             }
             let result = if header.packet_type() == Some(PacketType::Publish) {
                 input.advance(core::mem::take(&mut done));
-                self.take_publish(version, input, length, header.header_len)
+                if self.take_plain_publications(version, input) {
+                    continue;
+                }
+                self.take_publish(version, input, header)
             } else {
                 done = done.saturating_add(length);
                 self.take_other(now, version, frame)
@@ -168,17 +174,55 @@ impl Machine {
         taken
     }
 
-    /// A PUBLISH is the first `length` bytes of the input.
+    /// Takes the publications at the front of the input that are as most are: whole, legal, under a topic name and without properties.
+    /// False when the first is not; what is left is not looked at, and nothing of it has changed.
+    #[inline(never)]
+    fn take_plain_publications(&mut self, version: ProtocolVersion, input: &mut BytesMut) -> bool {
+        if !self.is_connected() || self.config.behind == Behind::DropQoS0 {
+            return false;
+        }
+        let most = self.config.maximum_packet_size;
+        let mut any = false;
+        while !self.is_paused()
+            && let Ok(Some(header)) = wire::frame_header(input, most)
+            && header.packet_type() == Some(PacketType::Publish)
+            && let Some(frame) = input.get(..header.frame_len())
+            && let Ok(publish) = wire::decode_publish(frame, header, version)
+            && publish.properties.is_empty()
+            && !publish.topic.is_empty()
+        {
+            let Publish { dup, qos, retain, packet_id, .. } = publish;
+            let (topic, payload) = (publish.topic.len(), publish.payload.len());
+            let serial = match packet_id.map(|packet_id| self.expect(packet_id, qos)) {
+                None => Some(0),
+                Some(Ok(serial)) => serial,
+                Some(Err(_)) => break,
+            };
+            any = true;
+            let mut frame = take(input, header.frame_len());
+            let Some(serial) = serial else { continue };
+            let start = header.header_len.saturating_add(2);
+            let topic = TopicName::from_validated(part(&frame, (start, start.saturating_add(topic))));
+            frame.advance(frame.len().saturating_sub(payload));
+            let (priority, properties) = (Priority::Normal, PropertiesBuf::new());
+            let message = Message { topic, payload: frame, qos, retain, dup, priority, properties };
+            self.deliver(message, packet_id, serial);
+        }
+        any
+    }
+
+    /// The PUBLISH of this fixed header stands at the front of the input.
+    #[inline(never)]
     fn take_publish(
         &mut self,
         version: ProtocolVersion,
         input: &mut BytesMut,
-        length: usize,
-        header: usize,
+        header: FrameHeader,
     ) -> Result<(), EndReason> {
+        let length = header.frame_len();
         let frame = input.get(..length).unwrap_or_default();
-        let publish = wire::decode_publish(frame, version).map_err(EndReason::Malformed)?;
-        let layout = Layout::of(length, header, &publish);
+        let publish = wire::decode_publish(frame, header, version).map_err(EndReason::Malformed)?;
+        let layout = Layout::of(length, header.header_len, &publish);
         let head = PublishHead {
             dup: publish.dup,
             qos: publish.qos,

@@ -16,7 +16,7 @@ use crate::packet::{
     Ack, AckKind, Auth, ConnAck, Packet, PacketType, Properties, PropertiesBuf, Property, PropertyId,
 };
 use crate::reason::ReasonCode;
-use crate::session::{Known, Owed, Stage};
+use crate::session::{Due, Known, Owed, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, PacketId, Priority, ProtocolVersion, QoS, Secret, TopicName};
 use crate::wire::reasons;
@@ -266,7 +266,6 @@ impl Machine {
         layout: &Layout,
         head: PublishHead,
     ) -> Result<(), ProtocolViolation> {
-        let maximum = self.config.receive_maximum.max(1);
         let alias_maximum = self.config.topic_alias_maximum;
         let State::Live(connection) = &mut self.state else { return Ok(()) };
         if !connection.is_established() {
@@ -286,34 +285,52 @@ impl Machine {
             return Err(ProtocolViolation::new(PacketType::Publish, "topic name", what, rule));
         };
         let PublishHead { dup, qos, retain, packet_id } = head;
-        let mut serial = 0;
-        if let Some(packet_id) = packet_id {
-            let awaited = connection.unacknowledged.contains(packet_id);
-            if connection.version == ProtocolVersion::V5
-                && !awaited
-                && connection.unacknowledged.len() >= usize::from(maximum)
-            {
-                let what = "more unacknowledged publications than the client's Receive Maximum";
-                return Err(misplaced(PacketType::Publish, packet_id, what, "MQTT-3.3.4-7")
-                    .told_as(ReasonCode::ReceiveMaximumExceeded));
-            }
-            connection.unacknowledged.insert(packet_id, ());
-            if qos == QoS::ExactlyOnce && self.is_duplicate(packet_id) {
-                self.counters.duplicates = self.counters.duplicates.saturating_add(1);
-                return Ok(());
-            }
-            if qos == QoS::AtLeastOnce && !awaited {
-                self.end_abandoned(packet_id);
-            }
-            let refusable = self.version() == ProtocolVersion::V5;
-            serial = self.session.incoming.deliver(packet_id, qos, refusable);
-        } else if self.drops_qos_0() {
-            return Ok(());
+        let serial = match packet_id {
+            Some(packet_id) => self.expect(packet_id, qos)?,
+            None => (!self.drops_qos_0()).then_some(0),
+        };
+        if let Some(serial) = serial {
+            let payload = layout.payload(frame);
+            let priority = Priority::Normal;
+            self.deliver(
+                Message { topic, payload, qos, retain, dup, priority, properties },
+                packet_id,
+                serial,
+            );
         }
+        Ok(())
+    }
+
+    /// A message of QoS 1 or 2 has come under this identifier: the serial of its delivery, or `None` when it was delivered before.
+    ///
+    /// # Errors
+    /// When it is one too many. Then nothing has changed.
+    #[inline]
+    pub(super) fn expect(&mut self, packet_id: PacketId, qos: QoS) -> Result<Option<u64>, ProtocolViolation> {
+        let maximum = self.config.receive_maximum.max(1);
+        let State::Live(connection) = &mut self.state else { return Ok(None) };
+        let is_new = connection.unacknowledged.insert(packet_id, ());
+        let refusable = connection.version == ProtocolVersion::V5;
+        if refusable && is_new && connection.unacknowledged.len() > usize::from(maximum) {
+            connection.unacknowledged.remove(packet_id);
+            let what = "more unacknowledged publications than the client's Receive Maximum";
+            return Err(misplaced(PacketType::Publish, packet_id, what, "MQTT-3.3.4-7")
+                .told_as(ReasonCode::ReceiveMaximumExceeded));
+        }
+        if qos == QoS::ExactlyOnce && self.is_duplicate(packet_id) {
+            self.counters.duplicates = self.counters.duplicates.saturating_add(1);
+            return Ok(None);
+        }
+        if qos == QoS::AtLeastOnce && is_new {
+            self.end_abandoned(packet_id);
+        }
+        Ok(Some(self.session.incoming.deliver(packet_id, qos, refusable)))
+    }
+
+    /// Puts a message out, with the credit that is to come back for it.
+    #[inline(always)]
+    pub(super) fn deliver(&mut self, message: Message, packet_id: Option<PacketId>, serial: u64) {
         self.counters.received = self.counters.received.saturating_add(1);
-        let payload = layout.payload(frame);
-        let priority = Priority::Normal;
-        let message = Message { topic, payload, qos, retain, dup, priority, properties };
         let bytes = message.cost();
         self.incoming_bytes = self.incoming_bytes.saturating_add(bytes);
         let key = packet_id.map(|packet_id| {
@@ -324,7 +341,6 @@ impl Machine {
         });
         let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some(), key };
         self.events.push(Event::Message { message, receipt });
-        Ok(())
     }
 
     /// A QoS 1 message comes under an identifier whose QoS 2 message has not ended, and which this connection does not use: the
@@ -369,49 +385,59 @@ impl Machine {
         connection.queue(gate, Control::Ack { kind, packet_id, reason });
     }
 
-    /// Queues every acknowledgement whose turn has come.
-    pub(super) fn queue_acknowledgements(&mut self) {
-        while let Some(due) = self.session.incoming.next_due() {
-            if due.kind == AckKind::PubAck
-                && due.live
-                && !self.journal.enabled
-                && let State::Live(connection) = &mut self.state
-                && !connection.is_closing()
-            {
-                connection.queue_puback(due.packet_id, due.reason);
-                continue;
-            }
-            // 3.x has no way to refuse a message. Without a connection a refusal is for the next one to tell: the server sends
-            // the message again, and it is a new one then.
-            let refuses = match &self.state {
-                State::Live(connection) => connection.version == ProtocolVersion::V5,
-                _ => due.refusable,
-            };
-            let reason = if refuses { reasons::of_acknowledgement(due.reason) } else { ReasonCode::Success };
-            let packet_id = due.packet_id;
-            // After a lost session the identifier may belong to another message by now.
-            let own = match due.kind {
-                AckKind::PubRec => {
-                    self.session.incoming.known(packet_id) == Some(Known::Delivered(due.serial))
-                }
-                // A server that uses one identifier for both is not helped to lose the other message.
-                _ => due.live && self.journal.enabled && self.session.incoming.known(packet_id).is_none(),
-            };
-            let gate = if !own {
-                JournalSeq::ZERO
-            } else if due.kind == AckKind::PubRec && !reason.is_failure() {
-                let generation = self.session.incoming.generation(packet_id);
-                self.record(Record::Received { packet_id, generation })
-            } else {
-                // The server may use the identifier for another message as soon as it knows; one that does not know sends
-                // the same message again.
-                let known = self.session.incoming.generation(packet_id);
-                let generation = if due.live { self.next_generation(packet_id) } else { known };
-                self.record(Record::Completed { packet_id, generation })
-            };
-            if due.live {
-                self.queue_ack(due.kind, due.packet_id, reason, gate);
-            }
+    /// A receipt came back: queues every acknowledgement whose turn has come.
+    pub(super) fn settle_delivery(&mut self, serial: u64, reason: ReasonCode) {
+        let mut next = self.session.incoming.settle(serial, reason);
+        while let Some(due) = next {
+            self.queue_acknowledgement(due);
+            next = self.session.incoming.next_due();
+        }
+    }
+
+    #[inline]
+    fn queue_acknowledgement(&mut self, due: Due) {
+        if due.kind == AckKind::PubAck
+            && due.live
+            && !self.journal.enabled
+            && let State::Live(connection) = &mut self.state
+            && !connection.is_closing()
+        {
+            connection.queue_puback(due.packet_id, due.reason);
+        } else {
+            self.queue_unusual_acknowledgement(due);
+        }
+    }
+
+    /// One of QoS 2, of a connection that is gone, or of which a record is made.
+    fn queue_unusual_acknowledgement(&mut self, due: Due) {
+        // 3.x has no way to refuse a message. Without a connection a refusal is for the next one to tell: the server sends
+        // the message again, and it is a new one then.
+        let refuses = match &self.state {
+            State::Live(connection) => connection.version == ProtocolVersion::V5,
+            _ => due.refusable,
+        };
+        let reason = if refuses { reasons::of_acknowledgement(due.reason) } else { ReasonCode::Success };
+        let packet_id = due.packet_id;
+        // After a lost session the identifier may belong to another message by now.
+        let own = match due.kind {
+            AckKind::PubRec => self.session.incoming.known(packet_id) == Some(Known::Delivered(due.serial)),
+            // A server that uses one identifier for both is not helped to lose the other message.
+            _ => due.live && self.journal.enabled && self.session.incoming.known(packet_id).is_none(),
+        };
+        let gate = if !own {
+            JournalSeq::ZERO
+        } else if due.kind == AckKind::PubRec && !reason.is_failure() {
+            let generation = self.session.incoming.generation(packet_id);
+            self.record(Record::Received { packet_id, generation })
+        } else {
+            // The server may use the identifier for another message as soon as it knows; one that does not know sends
+            // the same message again.
+            let known = self.session.incoming.generation(packet_id);
+            let generation = if due.live { self.next_generation(packet_id) } else { known };
+            self.record(Record::Completed { packet_id, generation })
+        };
+        if due.live {
+            self.queue_ack(due.kind, due.packet_id, reason, gate);
         }
     }
 

@@ -51,8 +51,9 @@ impl<T: Copy> PacketIdMap<T> {
         self.get(id).is_some()
     }
 
+    /// Returns whether there was none under this identifier.
     #[inline]
-    pub(crate) fn insert(&mut self, id: PacketId, value: T) {
+    pub(crate) fn insert(&mut self, id: PacketId, value: T) -> bool {
         let (page, place) = Self::place(id);
         if !matches!(self.pages.get(page), Some(Some(_))) {
             self.open_page(page);
@@ -63,7 +64,9 @@ impl<T: Copy> PacketIdMap<T> {
         {
             page.used = page.used.saturating_add(1);
             self.len = self.len.saturating_add(1);
+            return true;
         }
+        false
     }
 
     #[cold]

@@ -109,13 +109,18 @@ impl Incoming {
         }
     }
 
-    /// A receipt came back.
+    /// A receipt came back. Returns the acknowledgement if its turn has come; [`next_due`](Self::next_due) has those that waited for it.
     #[inline]
-    pub(crate) fn settle(&mut self, serial: u64, reason: ReasonCode) {
+    pub(crate) fn settle(&mut self, serial: u64, reason: ReasonCode) -> Option<Due> {
+        if serial == self.first {
+            // The one in front never waits: it would have been taken out.
+            return self.take_front(reason);
+        }
         if let Some(entry) = self.entry(serial).filter(|entry| entry.settled.is_none()) {
             entry.settled = Some(reason);
             self.waiting = self.waiting.saturating_add(1);
         }
+        None
     }
 
     /// The bytes of acknowledgements that wait for an earlier one. Without them a server that goes on sending, to a consumer that
@@ -128,8 +133,13 @@ impl Incoming {
     #[inline]
     pub(crate) fn next_due(&mut self) -> Option<Due> {
         let reason = self.unsettled.front()?.settled?;
-        let entry = self.unsettled.pop_front()?;
         self.waiting = self.waiting.saturating_sub(1);
+        self.take_front(reason)
+    }
+
+    #[inline]
+    fn take_front(&mut self, reason: ReasonCode) -> Option<Due> {
+        let entry = self.unsettled.pop_front()?;
         let serial = self.first;
         self.first = self.first.saturating_add(1);
         if self.unsettled.is_empty() && self.unsettled.capacity() > 1_024 {

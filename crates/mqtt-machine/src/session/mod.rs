@@ -14,7 +14,7 @@ use core::ops::Bound;
 use core::time::Duration;
 
 pub(crate) use ids::PacketIdMap;
-pub(crate) use incoming::{Incoming, Known};
+pub(crate) use incoming::{Due, Incoming, Known};
 pub(crate) use keyed::{Keyed, Known as KnownKey};
 pub(crate) use outgoing::{Ended, Entry, Next, Outgoing, Owed, Stage};
 pub(crate) use requests::{Ask, Request, Requests};

@@ -5,6 +5,7 @@ mod connect;
 mod requests;
 
 use super::error::{DecodeError, Fault, Flaw};
+use super::frame::FrameHeader;
 use super::primitives::{Parsed, byte, fail, packet_id, topic_name, var_int};
 use super::property::{Place, properties};
 use super::reasons;
@@ -94,13 +95,18 @@ fn open(frame: &[u8]) -> Parsed<'_, u8> {
     }
 }
 
-/// Decodes one whole frame of the server's that is a PUBLISH, as [`decode`].
+/// Decodes one whole frame of the server's that is a PUBLISH and has this fixed header, as [`decode`].
 ///
 /// # Errors
 /// As [`decode`].
-#[inline]
-pub(crate) fn decode_publish(frame: &[u8], version: ProtocolVersion) -> Result<Publish<'_>, DecodeError> {
-    publish(frame, version, Sender::Server, |publish| publish)
+#[inline(always)]
+pub(crate) fn decode_publish(
+    frame: &[u8],
+    header: FrameHeader,
+    version: ProtocolVersion,
+) -> Result<Publish<'_>, DecodeError> {
+    let body = frame.get(header.header_len..).unwrap_or_default();
+    publish_body(frame, (body, header.first_byte), version, Sender::Server, |publish| publish)
 }
 
 /// PUBLISH (section 3.3), as what `packet` makes of it. With the final types of value and error at every `?` neither goes through
@@ -112,8 +118,20 @@ fn publish<'a, T>(
     sender: Sender,
     packet: impl FnOnce(Publish<'a>) -> T,
 ) -> Result<T, DecodeError> {
+    let opened = open(frame).map_err(|error| broken(frame, &error))?;
+    publish_body(frame, opened, version, sender, packet)
+}
+
+/// What follows the fixed header of a PUBLISH, with the first byte of that.
+#[inline(always)]
+fn publish_body<'a, T>(
+    frame: &'a [u8],
+    (body, flags): (&'a [u8], u8),
+    version: ProtocolVersion,
+    sender: Sender,
+    packet: impl FnOnce(Publish<'a>) -> T,
+) -> Result<T, DecodeError> {
     let broken = |error| broken(frame, &error);
-    let (body, flags) = open(frame).map_err(broken)?;
     let dup = flags & 0x08 != 0;
     let Some(qos) = QoS::from_u8(flags >> 1 & 0x03) else {
         return fail(Fault::QoS3).map_err(broken);
