@@ -50,11 +50,17 @@ impl Output {
     }
 
     /// Appends `payload` without copying it, when that is cheaper.
+    #[inline]
     pub(crate) fn append(&mut self, payload: &Bytes) {
         if payload.len() < CHAIN_FROM {
             self.tail.extend_from_slice(payload);
-            return;
+        } else {
+            self.chain(payload);
         }
+    }
+
+    #[inline(never)]
+    fn chain(&mut self, payload: &Bytes) {
         self.seal();
         self.chained = self.chained.saturating_add(payload.len());
         self.chunks.push_back(payload.clone());

@@ -9,7 +9,7 @@ use crate::interface::DropReason;
 use crate::message::Message;
 use crate::output::Output;
 use crate::packet::{self, Packet, PropertiesBuf, Property, Topic};
-use crate::types::PacketId;
+use crate::types::{PacketId, ProtocolVersion};
 use crate::wire;
 
 use super::Connection;
@@ -69,15 +69,22 @@ impl Connection {
         out: &mut Output,
     ) -> Result<(), DropReason> {
         let before = out.remaining();
-        let sending = Sending { packet_id, dup: false, waited: Duration::ZERO };
-        if self.outgoing_aliases.is_unused() {
-            let properties = &message.properties;
-            self.put(message, message.retain, sending, false, properties, out)?;
-        } else {
-            self.write_publish(message, sending, out)?;
+        if !(self.outgoing_aliases.is_unused() && put_plain(message, packet_id, self.version, out)) {
+            self.write_first(message, packet_id, out)?;
         }
         self.wrote(before, out);
         Ok(())
+    }
+
+    #[inline(never)]
+    fn write_first(
+        &mut self,
+        message: &Message,
+        packet_id: Option<PacketId>,
+        out: &mut Output,
+    ) -> Result<(), DropReason> {
+        let sending = Sending { packet_id, dup: false, waited: Duration::ZERO };
+        self.write_publish(message, sending, out)
     }
 
     /// Notes how far the output has got.
@@ -137,6 +144,23 @@ impl Connection {
         out.append(&message.payload);
         Ok(())
     }
+}
+
+/// Writes the first PUBLISH of a message without properties, under its topic name. False, with nothing written, when it is not short.
+#[inline(never)]
+fn put_plain(
+    message: &Message,
+    packet_id: Option<PacketId>,
+    version: ProtocolVersion,
+    out: &mut Output,
+) -> bool {
+    let Message { topic, payload, qos, retain, .. } = message;
+    let delivery = (*qos, packet_id, *retain);
+    let is_short = wire::encode_plain_head(topic.into(), payload.len(), delivery, version, out.tail());
+    if is_short {
+        out.append(payload);
+    }
+    is_short
 }
 
 /// The PUBLISH of a message.

@@ -72,16 +72,19 @@ impl Machine {
     fn write_next(&mut self, now: Instant, out: &mut Output) -> bool {
         let State::Live(connection) = &mut self.state else { return false };
         let durable = self.journal.durable;
+        let before = out.remaining();
         while let Some(ack) = connection.next_ack(durable) {
-            let before = out.remaining();
             if let Err(error) = wire::encode(&Packet::Ack(ack), connection.version, out.tail()) {
                 self.end(now, EndReason::Config(error));
                 return false;
             }
-            connection.wrote(before, out);
             if out.is_full() {
-                return true;
+                break;
             }
+        }
+        connection.wrote(before, out);
+        if out.is_full() {
+            return true;
         }
         if let Some(control) = connection.next_control(durable) {
             return self.write_control(now, control, out);

@@ -305,7 +305,7 @@ impl Machine {
     ///
     /// # Errors
     /// When it is one too many. Then nothing has changed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn expect(&mut self, packet_id: PacketId, qos: QoS) -> Result<Option<u64>, ProtocolViolation> {
         let maximum = self.config.receive_maximum.max(1);
         let State::Live(connection) = &mut self.state else { return Ok(None) };
@@ -335,8 +335,11 @@ impl Machine {
         self.incoming_bytes = self.incoming_bytes.saturating_add(bytes);
         let key = packet_id.map(|packet_id| {
             let identity = self.session.identity;
-            let counted = u64::from(self.session.incoming.generation(packet_id));
-            let generation = if self.journal.enabled { counted } else { serial };
+            let generation = if self.journal.enabled {
+                self.session.incoming.generation(packet_id).into()
+            } else {
+                serial
+            };
             DeliveryKey { identity, packet_id, generation }
         });
         let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some(), key };

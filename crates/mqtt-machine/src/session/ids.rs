@@ -83,15 +83,23 @@ impl<T: Copy> PacketIdMap<T> {
 
     #[inline]
     pub(crate) fn remove(&mut self, id: PacketId) -> Option<T> {
+        self.remove_if(id, Some)
+    }
+
+    /// Takes a value out if `end` makes something of it, and returns that.
+    #[inline]
+    pub(crate) fn remove_if<R>(&mut self, id: PacketId, end: impl FnOnce(T) -> Option<R>) -> Option<R> {
         let (number, place) = Self::place(id);
         let page = self.pages.get_mut(number)?.as_mut()?;
-        let value = page.values.get_mut(place)?.take()?;
+        let entry = page.values.get_mut(place)?;
+        let ended = end((*entry)?)?;
+        *entry = None;
         page.used = page.used.saturating_sub(1);
         self.len = self.len.saturating_sub(1);
         if page.used == 0 {
             self.page_emptied(number);
         }
-        Some(value)
+        Some(ended)
     }
 
     #[inline]

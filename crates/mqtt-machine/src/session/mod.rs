@@ -238,10 +238,11 @@ impl Session {
     /// nothing more is to be said of it.
     #[inline]
     pub(crate) fn end_written(&mut self, packet_id: PacketId, kind: AckKind) -> Option<Ended> {
-        let slot = self.publication(packet_id)?;
-        let ended = self.outgoing.end_written(slot, kind)?;
-        self.ids.remove(packet_id);
-        Some(ended)
+        let Self { ids, outgoing, .. } = self;
+        ids.remove_if(packet_id, |used| match used {
+            IdUse::Publication(slot) => outgoing.end_written(slot, kind),
+            IdUse::Request => None,
+        })
     }
 
     /// The record of a PUBREC.

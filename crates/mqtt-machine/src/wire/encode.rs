@@ -11,10 +11,10 @@ use super::error::EncodeError;
 use super::frame::MAX_REMAINING_LENGTH;
 use crate::packet::{
     Ack, Auth, ConnAck, Connect, Disconnect, Packet, PacketType, Properties, Publish, SubAck, Subscribe,
-    UnsubAck, Unsubscribe,
+    Topic, UnsubAck, Unsubscribe,
 };
 use crate::reason::ReasonCode;
-use crate::types::{PacketId, ProtocolVersion, SubscriptionOptions};
+use crate::types::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
 
 /// The exact number of bytes that [`encode`] writes.
 ///
@@ -66,6 +66,45 @@ pub fn encode_publish_head(
     out: &mut BytesMut,
 ) -> Result<(), EncodeError> {
     publish_head(publish, version, 0, out)
+}
+
+/// Appends the head of a first PUBLISH without properties, with this QoS, packet identifier and retain flag, if it is as most are:
+/// under a topic name, with a remaining length of one byte or two. False, with nothing written, when
+/// [`encode_publish_head`] has to look at it.
+#[inline(always)]
+pub(crate) fn encode_plain_head(
+    topic: Topic<'_>,
+    payload: usize,
+    (qos, packet_id, retain): (QoS, Option<PacketId>, bool),
+    version: ProtocolVersion,
+    out: &mut BytesMut,
+) -> bool {
+    let properties = usize::from(version == ProtocolVersion::V5);
+    let id = if packet_id.is_some() { 2 } else { 0 };
+    // A topic has at most 65,535 bytes.
+    let [high, low] = (topic.len() as u16).to_be_bytes();
+    let head = topic.len().saturating_add(properties).saturating_add(id).saturating_add(2);
+    let remaining = head.saturating_add(payload);
+    let belongs = (qos == QoS::AtMostOnce) == packet_id.is_none();
+    if topic.is_empty() || !belongs || remaining >= 0x4000 {
+        return false;
+    }
+    out.reserve(head.saturating_add(3));
+    let first_byte = 0x30 | qos.to_u8() << 1 | u8::from(retain);
+    if remaining < 0x80 {
+        out.bytes(&[first_byte, remaining as u8, high, low]);
+    } else {
+        out.bytes(&[first_byte, remaining as u8 | 0x80, (remaining >> 7) as u8, high, low]);
+    }
+    out.bytes(topic.as_bytes());
+    let [high, low] = packet_id.map_or([0, 0], |id| id.to_u16().to_be_bytes());
+    match (packet_id.is_some(), version == ProtocolVersion::V5) {
+        (false, false) => {}
+        (false, true) => out.bytes(&[0]),
+        (true, false) => out.bytes(&[high, low]),
+        (true, true) => out.bytes(&[high, low, 0]),
+    }
+    true
 }
 
 /// Where a packet is written to.
@@ -382,6 +421,34 @@ mod tests {
         ] {
             let (form, count) = var_int_bytes(value);
             assert_eq!(&form[..count], bytes);
+        }
+    }
+
+    #[test]
+    fn a_plain_head_is_the_head_or_nothing() {
+        let id = PacketId::new(0x1234);
+        let deliveries = [(QoS::AtMostOnce, None), (QoS::AtLeastOnce, id), (QoS::ExactlyOnce, id)];
+        let wrong = [(QoS::AtMostOnce, id), (QoS::AtLeastOnce, None)];
+        let topics = ["", "a", "sensors/kitchen/1/tmp"].map(|topic| Topic::new(topic).unwrap_or_default());
+        for (version, topic) in
+            ProtocolVersion::ALL.into_iter().flat_map(|it| topics.map(|topic| (it, topic)))
+        {
+            for length in (0..300).chain(16_340..16_400) {
+                let payload = alloc::vec![0; length];
+                for (qos, packet_id) in deliveries.into_iter().chain(wrong) {
+                    let retain = length % 2 == 0;
+                    let properties = Properties::EMPTY;
+                    let publish =
+                        Publish { dup: false, qos, retain, topic, packet_id, properties, payload: &payload };
+                    let (mut head, mut plain) = (BytesMut::new(), BytesMut::new());
+                    let result = encode_publish_head(&publish, version, &mut head);
+                    let is_plain =
+                        encode_plain_head(topic, length, (qos, packet_id, retain), version, &mut plain);
+                    let most = publish_head_len(&publish, version) + length;
+                    assert_eq!(is_plain, result.is_ok() && most < 0x4000, "{publish:?}");
+                    assert_eq!(plain, if is_plain { head } else { BytesMut::new() }, "{publish:?}");
+                }
+            }
         }
     }
 
