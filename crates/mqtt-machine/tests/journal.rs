@@ -424,6 +424,30 @@ fn a_message_of_qos_1_under_the_identifier_of_an_abandoned_one_has_a_key_of_its_
     }
 }
 
+/// A server may not use one identifier for two messages at once; one that does loses none of them by it.
+#[test]
+fn a_message_of_qos_1_does_not_end_one_of_qos_2_that_the_same_connection_brought() {
+    for config in [durable(), config(ProtocolVersion::V3_1)] {
+        let (mut bench, _) = begin(config);
+        bench.receive(&incoming(QoS::AtLeastOnce, 4));
+        bench.receive(&incoming(QoS::ExactlyOnce, 4));
+        bench.settle_all(ReasonCode::Success);
+        bench.receive(&incoming(QoS::AtLeastOnce, 4));
+        bench.settle_all(ReasonCode::Success);
+        records_of(&mut bench);
+        assert_eq!(bench.machine.session().received, [PacketId::new(4).unwrap()]);
+        assert_eq!(bench.sent(), ["PubAck id4", "PubRec id4", "PubAck id4"]);
+        // It was told, and is not told again.
+        bench.receive(&incoming(QoS::ExactlyOnce, 4));
+        assert!(bench.events().is_empty());
+        assert_eq!(bench.sent(), ["PubRec id4"]);
+        bench.ack(AckKind::PubRel, 4);
+        records_of(&mut bench);
+        assert_eq!(bench.sent(), ["PubComp id4"]);
+        assert_eq!(bench.machine.session().received, []);
+    }
+}
+
 #[test]
 fn nothing_is_subscribed_to_before_the_name_of_the_session_is_durable() {
     let (mut bench, _) = begin(durable());

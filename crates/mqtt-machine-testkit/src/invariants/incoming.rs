@@ -271,7 +271,13 @@ impl Incoming {
     }
 
     fn owe(&mut self, kind: AckKind, packet_id: PacketId, reason: ReasonCode) {
-        if kind != AckKind::PubRec || reason.is_failure() {
+        let ended = match kind {
+            AckKind::PubRec => reason.is_failure(),
+            // The identifier may be one of QoS 2 as well.
+            AckKind::PubAck => !self.known.contains_key(&packet_id),
+            _ => true,
+        };
+        if ended {
             self.unacknowledged.remove(&packet_id);
         }
         self.due.push_back((kind, packet_id, reason));

@@ -377,7 +377,9 @@ impl Machine {
             return;
         }
         let ended = match kind {
-            AckKind::PubAck | AckKind::PubComp => true,
+            // A server that uses one identifier for both still waits for the end of the other.
+            AckKind::PubAck => self.session.incoming.known(packet_id).is_none(),
+            AckKind::PubComp => true,
             AckKind::PubRec => reason.is_failure(),
             AckKind::PubRel => false,
         };
@@ -405,7 +407,8 @@ impl Machine {
             && let State::Live(connection) = &mut self.state
             && !connection.is_closing()
         {
-            connection.queue_puback(due.packet_id, due.reason);
+            let shares = self.session.incoming.known(due.packet_id).is_some();
+            connection.queue_puback(due.packet_id, due.reason, shares);
         } else {
             self.queue_unusual_acknowledgement(due);
         }
