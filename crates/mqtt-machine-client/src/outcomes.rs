@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::task::{Context, Poll, Waker};
 
-use mqtt_machine::{OpId, Outcome};
+use mqtt_machine::{Completions, OpId, Outcome};
 
 use crate::wake::Wakes;
 
@@ -129,6 +129,13 @@ impl Outcomes {
             && let Pending::Waiting(Some(waker)) = std::mem::replace(pending, Pending::Ended(outcome))
         {
             wakes.push(waker);
+        }
+    }
+
+    /// All of these have ended.
+    pub(crate) fn end_all(&mut self, ended: &Completions, wakes: &mut Wakes) {
+        if self.len() > 0 {
+            ended.ops().for_each(|op| self.end(op, ended.outcome.clone(), wakes));
         }
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
-    Connected, Disconnect, EndReason, Ended, Event, Instant, JournalSeq, OpId, Outcome, ReasonCode, Receipt,
-    Refused, TopicFilter, TransportId, Unsubscribe,
+    Completions, Connected, Disconnect, EndReason, Ended, Event, Instant, JournalSeq, OpId, Outcome,
+    ReasonCode, Receipt, Refused, TopicFilter, TransportId, Unsubscribe,
 };
 
 use crate::authenticate::Method;
@@ -328,7 +328,13 @@ impl State {
     /// Takes every event out of the machine to where it belongs.
     pub(crate) fn dispatch(&mut self, now: Instant, clock: &Clock, wakes: &mut Wakes) {
         let mut completed = false;
-        while let Some(event) = self.machine.poll_event() {
+        loop {
+            if let Some(ended) = self.machine.poll_completions() {
+                completed = true;
+                self.complete_all(&ended, wakes);
+                continue;
+            }
+            let Some(event) = self.machine.poll_event() else { break };
             match event {
                 Event::Message { message, receipt } => {
                     if let Some(receipt) = self.router.route(message, receipt, wakes) {
@@ -454,6 +460,15 @@ impl State {
             tickets.into_iter().for_each(|ticket| self.outcomes.end(ticket, outcome.clone(), wakes));
         }
         self.outcomes.end(op, outcome, wakes);
+    }
+
+    /// Publications have ended of which nothing more is to be said: no stream and no requester waits for them.
+    fn complete_all(&mut self, ended: &Completions, wakes: &mut Wakes) {
+        if self.joined.is_empty() {
+            self.outcomes.end_all(ended, wakes);
+        } else {
+            ended.ops().for_each(|op| self.complete(op, ended.outcome.clone(), wakes));
+        }
     }
 
     /// Unsubscribes from filters that no stream uses, now or when there is room.
