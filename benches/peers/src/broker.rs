@@ -3,28 +3,37 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
+use mqtt_machine_testkit::layers::{Authority, server_config};
+use mqtt_machine_transport::rustls::{ALL_VERSIONS, ServerConfig, ServerConnection, StreamOwned};
+
+use crate::layers::Messages;
 use crate::{Failure, PAYLOAD};
 
 /// Publications of QoS 1 or 2 that are on their way to a subscriber at once.
 const WINDOW: u64 = 1_000;
 const READ: usize = 256 << 10;
 
-/// Serves every connection on a port of its own, which the first line of its output names. Every connection that ends adds a
-/// line: how many PUBLISH packets came.
+/// Serves every connection on a port of its own, which the first line of its output names; those after it are who signs its
+/// certificate. `way` is how clients come: `mqtt`, `mqtts` or `ws`. Every connection that ends adds a line: how many PUBLISH
+/// packets came.
 ///
 /// # Errors
 /// When it cannot listen.
-pub fn serve() -> Result<(), Failure> {
+pub fn serve(way: &str) -> Result<(), Failure> {
+    let authority = Authority::new("benches");
+    let tls = Arc::new(server_config(&authority.server(&["localhost"]), ALL_VERSIONS, None));
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    println!("{}", listener.local_addr()?.port());
+    print!("{}\n{}", listener.local_addr()?.port(), authority.pem());
+    io::stdout().flush()?;
     for stream in listener.incoming() {
-        let stream = stream?;
+        let (stream, tls, way) = (stream?, Arc::clone(&tls), way.to_owned());
         thread::spawn(move || {
             let mut session = Session::default();
             // A client that goes away in the middle is no failure of the broker's.
-            let _ = session.run(stream);
+            let _ = session.run_over(&way, stream, tls);
             println!("{}", session.received);
         });
     }
@@ -51,8 +60,18 @@ pub struct Session {
 }
 
 impl Session {
-    fn run(&mut self, mut stream: TcpStream) -> io::Result<()> {
+    fn run_over(&mut self, way: &str, stream: TcpStream, tls: Arc<ServerConfig>) -> Result<(), Failure> {
         stream.set_nodelay(true)?;
+        match way {
+            "mqtt" => self.run(stream)?,
+            "mqtts" => self.run(StreamOwned::new(ServerConnection::new(tls)?, stream))?,
+            "ws" => self.run(Messages::accept(stream)?)?,
+            _ => return Err("there is no such way".into()),
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, mut stream: impl Read + Write) -> io::Result<()> {
         let mut buffer = vec![0; READ];
         let mut filled = 0;
         loop {
@@ -73,9 +92,12 @@ impl Session {
             buffer.copy_within(at..filled, 0);
             filled -= at;
             self.fill();
-            stream.write_all(&self.out)?;
-            self.out.clear();
+            if !self.out.is_empty() {
+                stream.write_all(&self.out)?;
+                self.out.clear();
+            }
             self.pour(&mut stream)?;
+            stream.flush()?;
         }
     }
 
@@ -151,7 +173,7 @@ impl Session {
     }
 
     /// Writes a blast of QoS 0 as a whole.
-    fn pour(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    fn pour(&mut self, stream: &mut impl Write) -> io::Result<()> {
         let Some(blast) = self.blast.take_if(|blast| blast.qos == 0) else { return Ok(()) };
         let mut one = Vec::new();
         publication(&blast.topic, 0, 0, self.v5, &mut one);

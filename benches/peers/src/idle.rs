@@ -90,8 +90,9 @@ async fn answer(mut stream: TcpStream, mut peer: Peer) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When not all of them are connected in the end.
-pub fn rest(way: &str, port: &str, count: &str, authority: &str) -> Result<(), Failure> {
+pub fn rest(way: &str, port: &str, count: &str, millis: &str, authority: &str) -> Result<(), Failure> {
     let (port, count): (u16, usize) = (port.parse()?, count.parse()?);
+    let rest = Duration::from_millis(millis.parse()?);
     runtime()?.block_on(async {
         if way == SOCKET {
             for _ in 0..count {
@@ -109,7 +110,7 @@ pub fn rest(way: &str, port: &str, count: &str, authority: &str) -> Result<(), F
             for number in 0..count {
                 clients.push(Client::connect(options(way, port, number, &tls)?).await?);
             }
-            sleep(REST).await;
+            sleep(rest).await;
             if !clients.iter().all(|client| client.is_connected()) {
                 return Err("a client has lost its connection".into());
             }
@@ -143,10 +144,10 @@ fn memory() -> Result<u64, Failure> {
 /// # Errors
 /// When something could not be measured.
 pub fn table() -> Result<(), Failure> {
-    println!("| idle client | process memory of one, KiB | of {} | of {} |", CLIENTS[0], CLIENTS[1]);
+    println!("\n| idle client | process memory of one, KiB | of {} | of {} |", CLIENTS[0], CLIENTS[1]);
     println!("|---|---:|---:|---:|");
     for way in WAYS {
-        let [few, many] = CLIENTS.map(|count| measure(way, count));
+        let [few, many] = CLIENTS.map(|count| measure(way, count, REST));
         let (few, many) = (few?, many?);
         let one = many.saturating_sub(few) as f64 / (CLIENTS[1] - CLIENTS[0]) as f64;
         println!("| {way} | {one:.1} | {few} | {many} |");
@@ -154,7 +155,19 @@ pub fn table() -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure(way: &str, count: usize) -> Result<u64, Failure> {
+/// That a few clients rest, over every way.
+///
+/// # Errors
+/// The first that does not.
+pub fn try_all() -> Result<(), Failure> {
+    for way in WAYS {
+        measure(way, 10, Duration::from_millis(100)).map_err(|error| format!("idle over {way}: {error}"))?;
+    }
+    println!("clients are idle in {} ways", WAYS.len());
+    Ok(())
+}
+
+fn measure(way: &str, count: usize, rest: Duration) -> Result<u64, Failure> {
     let program = std::env::current_exe()?;
     let mut broker = Command::new(&program).args(["idle-broker", way]).stdout(Stdio::piped()).spawn()?;
     let result = (|| {
@@ -166,9 +179,9 @@ fn measure(way: &str, count: usize) -> Result<u64, Failure> {
                 return Err("the broker has ended".into());
             }
         }
-        let count = count.to_string();
+        let (count, rest) = (count.to_string(), rest.as_millis().to_string());
         let output = Command::new(&program)
-            .args(["idle-clients", way, port.trim(), &count, &authority])
+            .args(["idle-clients", way, port.trim(), &count, &rest, &authority])
             .stderr(Stdio::inherit())
             .output()?;
         if !output.status.success() {

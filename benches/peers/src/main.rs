@@ -6,6 +6,9 @@
 //! cargo run --release -p mqtt-machine-bench-peers -- try         # runs everything for a moment
 //! cargo run --release -p mqtt-machine-bench-peers -- decoders    # the decoders alone
 //! cargo run --release -p mqtt-machine-bench-peers -- publish-1   # one case; a client's name does too
+//! cargo run --release -p mqtt-machine-bench-peers -- latency     # round trips, one after another
+//! cargo run --release -p mqtt-machine-bench-peers -- layers      # TLS and WebSocket, beside rustls and tungstenite
+//! cargo run --release -p mqtt-machine-bench-peers -- mosquitto   # every client with mosquitto
 //! cargo run --release -p mqtt-machine-bench-peers -- idle        # the memory of idle clients of mqtt-machine-tokio
 //! ```
 
@@ -13,6 +16,10 @@ mod broker;
 mod clients;
 mod codecs;
 mod idle;
+mod latency;
+mod layers;
+mod mosquitto;
+mod process;
 mod report;
 
 use std::process::ExitCode;
@@ -28,7 +35,7 @@ fn client(name: &str, case: &str, port: &str, count: &str) -> Result<(), Failure
     let (_, run, _) =
         clients::CLIENTS.iter().find(|(known, ..)| *known == name).ok_or("there is no such client")?;
     let case = clients::Case::named(case).ok_or("there is no such case")?;
-    report::print(run(clients::Job { case, port: port.parse()?, count: count.parse()? })?);
+    run(clients::Job { case, port: port.parse()?, count: count.parse()? })?.print();
     Ok(())
 }
 
@@ -36,19 +43,40 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
-        ["broker"] => broker::serve(),
+        ["broker", way] => broker::serve(way),
         ["client", name, case, port, count] => client(name, case, port, count),
         ["idle-broker", way] => idle::serve(way),
-        ["idle-clients", way, port, count, authority] => idle::rest(way, port, count, authority),
+        ["idle-clients", way, port, count, rest, authority] => idle::rest(way, port, count, rest, authority),
+        ["round-trips", name, side, port, count] => latency::run(name, side, port, count),
+        ["layer-client", side, way, case, port, count, authority] => {
+            layers::run_client(side, way, case, port, count, authority)
+        }
+        ["layer-alone", layer, side, direction, size, count] => {
+            layers::run_alone(layer, side, direction, size, count)
+        }
         ["idle"] => idle::table(),
+        ["layers"] => layers::table(),
+        ["mosquitto"] => mosquitto::table(),
+        ["latency"] => latency::table(),
         ["decode", codec, case, count] => {
             count.parse().map_err(Failure::from).and_then(|count| codecs::run(codec, case, count))
         }
-        ["try"] => report::try_all(),
+        ["try"] => report::try_all()
+            .and_then(|()| latency::try_all())
+            .and_then(|()| layers::try_all())
+            .and_then(|()| mosquitto::try_all())
+            .and_then(|()| idle::try_all()),
         ["decoders"] => report::decoders(),
-        [] => report::decoders().and_then(|()| report::clients("")),
+        [] => report::decoders()
+            .and_then(|()| report::clients(""))
+            .and_then(|()| latency::table())
+            .and_then(|()| layers::table())
+            .and_then(|()| mosquitto::table())
+            .and_then(|()| idle::table()),
         [filter] => report::clients(filter),
-        _ => Err("usage: mqtt-machine-bench-peers [try | decoders | idle | PART_OF_A_NAME]".into()),
+        _ => {
+            Err("usage: mqtt-machine-bench-peers [try | decoders | idle | latency | layers | mosquitto | PART_OF_A_NAME]".into())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,14 +1,11 @@
 //! Owns the tables: which process runs how often, and what is written of it. It must not know what the clients are.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::Duration;
-
 use mqtt_machine_benches::{cases, instructions};
 
 use crate::Failure;
 use crate::clients::{CLIENTS, Case, Direction, Used};
 use crate::codecs::{self, CODECS};
+use crate::process::{Broker, per_message, system_calls, told};
 
 /// Messages of a run that is timed. The table has the run of three with the median of processor time.
 const TIMED: u64 = 300_000;
@@ -19,38 +16,6 @@ const COUNTED: [u64; 2] = [10_000, 40_000];
 const TRACED: [u64; 2] = [20_000, 60_000];
 /// Decoded packets of the two runs.
 const DECODED: [u64; 2] = [2_000, 12_000];
-
-/// The null broker, in a process of its own.
-struct Broker {
-    process: Child,
-    lines: BufReader<ChildStdout>,
-    port: String,
-}
-
-impl Broker {
-    fn start() -> Result<Self, Failure> {
-        let mut process =
-            Command::new(std::env::current_exe()?).arg("broker").stdout(Stdio::piped()).spawn()?;
-        let mut lines = BufReader::new(process.stdout.take().ok_or("no output")?);
-        let mut port = String::new();
-        lines.read_line(&mut port)?;
-        Ok(Self { process, lines, port: port.trim().to_owned() })
-    }
-
-    /// How many publications the connection brought that ended last.
-    fn received(&mut self) -> Result<u64, Failure> {
-        let mut line = String::new();
-        self.lines.read_line(&mut line)?;
-        Ok(line.trim().parse()?)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// Every message of a run has arrived.
 fn arrived(broker: &mut Broker, case: Case, count: u64) -> Result<(), Failure> {
@@ -66,36 +31,12 @@ fn arguments<'a>(client: &'a str, case: &'a str, port: &'a str, count: &'a str) 
 fn timed(broker: &mut Broker, client: &str, case: Case) -> Result<Used, Failure> {
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        let output = Command::new(std::env::current_exe()?)
-            .args(arguments(client, &case.name(), &broker.port, &TIMED.to_string()))
-            .output()?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
-        }
+        let told = told(&arguments(client, &case.name(), &broker.port, &TIMED.to_string()))?;
         arrived(broker, case, TIMED)?;
-        runs.push(parse(&String::from_utf8(output.stdout)?).ok_or("a client told nothing")?);
+        runs.push(Used::parse(&told).ok_or("a client told nothing")?);
     }
     runs.sort_by_key(|used| used.processor);
     Ok(*runs.get(RUNS / 2).ok_or("no run")?)
-}
-
-/// As [`print`] has written it.
-fn parse(line: &str) -> Option<Used> {
-    let mut words = line.split_whitespace();
-    let wall = Duration::from_micros(words.next()?.parse().ok()?);
-    let processor = Duration::from_micros(words.next()?.parse().ok()?);
-    Some(Used { wall, processor, memory: words.next()?.parse().ok()? })
-}
-
-/// Writes what a client has used, for the process that asked for it.
-pub fn print(used: Used) {
-    println!("{} {} {}", used.wall.as_micros(), used.processor.as_micros(), used.memory);
-}
-
-fn per_message(counts: [u64; 2], mut one: impl FnMut(u64) -> Result<u64, Failure>) -> Result<f64, Failure> {
-    let [short, long] = counts;
-    let difference = one(long)?.saturating_sub(one(short)?);
-    Ok(difference as f64 / (long - short) as f64)
 }
 
 fn counted(broker: &mut Broker, client: &str, case: Case) -> Result<f64, Failure> {
@@ -109,23 +50,10 @@ fn counted(broker: &mut Broker, client: &str, case: Case) -> Result<f64, Failure
 
 fn traced(broker: &mut Broker, client: &str, case: Case) -> Result<f64, Failure> {
     per_message(TRACED, |count| {
-        let out = std::env::temp_dir().join(format!("mqtt-machine-strace-{}", std::process::id()));
-        let status = Command::new("strace")
-            .args(["-f", "-c", "-o"])
-            .arg(&out)
-            .arg(std::env::current_exe()?)
-            .args(arguments(client, &case.name(), &broker.port, &count.to_string()))
-            .stdout(Stdio::null())
-            .status()
-            .map_err(|error| format!("strace (Debian: apt-get install strace): {error}"))?;
-        let text = std::fs::read_to_string(&out)?;
-        let _ = std::fs::remove_file(&out);
-        if !status.success() {
-            return Err(format!("{client} failed under strace").into());
-        }
+        let port = broker.port.clone();
+        let calls = system_calls(&arguments(client, &case.name(), &port, &count.to_string()))?;
         arrived(broker, case, count)?;
-        let total = text.lines().find(|line| line.ends_with(" total")).ok_or("no total of system calls")?;
-        Ok(total.split_whitespace().nth(3).ok_or("no count of system calls")?.parse()?)
+        Ok(calls)
     })
 }
 
@@ -164,7 +92,7 @@ pub fn decoders() -> Result<(), Failure> {
 /// # Errors
 /// When something could not be measured.
 pub fn clients(filter: &str) -> Result<(), Failure> {
-    let mut broker = Broker::start()?;
+    let mut broker = Broker::start("mqtt")?;
     for case in Case::ALL {
         let name = case.name();
         let asked = |client: &str| name.contains(filter) || client.contains(filter);
@@ -197,20 +125,14 @@ pub fn clients(filter: &str) -> Result<(), Failure> {
 /// # Errors
 /// The first that does not.
 pub fn try_all() -> Result<(), Failure> {
-    let mut broker = Broker::start()?;
+    let mut broker = Broker::start("mqtt")?;
     for case in Case::ALL {
         for (client, _, without) in CLIENTS {
             if without.contains(&case.name().as_str()) {
                 continue;
             }
-            let output = Command::new(std::env::current_exe()?)
-                .args(arguments(client, &case.name(), &broker.port, "5000"))
-                .output()?;
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            if !output.status.success() {
-                return Err(format!("{client}, {}: {told}", case.name()).into());
-            }
-            arrived(&mut broker, case, 5_000)
+            told(&arguments(client, &case.name(), &broker.port, "5000"))
+                .and_then(|_| arrived(&mut broker, case, 5_000))
                 .map_err(|error| format!("{client}, {}: {error}", case.name()))?;
         }
     }

@@ -10,11 +10,11 @@ mod async_std;
 mod blocking;
 mod mqtt5;
 mod ntex;
-mod raw;
+pub mod raw;
 mod rumqttc;
 mod rumqttc_next;
 mod smol;
-mod tokio;
+pub mod tokio;
 
 /// What is done with so many messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,21 @@ pub struct Used {
     pub processor: Duration,
     /// The most memory that the process ever had, in KiB.
     pub memory: u64,
+}
+
+impl Used {
+    /// For the process that asked for it.
+    pub fn print(self) {
+        println!("{} {} {}", self.wall.as_micros(), self.processor.as_micros(), self.memory);
+    }
+
+    /// As [`print`](Self::print) has written it.
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_whitespace();
+        let wall = Duration::from_micros(words.next()?.parse().ok()?);
+        let processor = Duration::from_micros(words.next()?.parse().ok()?);
+        Some(Self { wall, processor, memory: words.next()?.parse().ok()? })
+    }
 }
 
 /// `getrusage` would count what the parent process had before it started this one.

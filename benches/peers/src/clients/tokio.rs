@@ -9,9 +9,14 @@ use super::{Direction, Job, Meter, Used};
 use crate::{Failure, PAYLOAD, TOPIC};
 
 /// What every client of mqtt-machine is told.
-pub(super) fn options(job: Job) -> Result<Options, Failure> {
+pub fn options(job: Job) -> Result<Options, Failure> {
+    options_over("mqtt", job)
+}
+
+/// The same of one that comes this way.
+pub fn options_over(way: &str, job: Job) -> Result<Options, Failure> {
     let limits = Limits { in_flight: job.case.window(), ..Limits::DEFAULT };
-    let options = Options::from_url(&format!("mqtt://127.0.0.1:{}", job.port))?;
+    let options = Options::from_url(&format!("{way}://localhost:{}", job.port))?;
     Ok(options.configure(|config| config.version(ProtocolVersion::V3_1_1).client_id("bench").limits(limits)))
 }
 
@@ -23,7 +28,7 @@ pub(super) fn qos(job: Job) -> QoS {
     }
 }
 
-pub(super) fn message(job: Job) -> Result<Message, Failure> {
+pub fn message(job: Job) -> Result<Message, Failure> {
     Ok(Message::to(TOPIC, &PAYLOAD[..])?.qos(qos(job)))
 }
 
@@ -37,7 +42,7 @@ pub(super) fn run(job: Job) -> Result<Used, Failure> {
 }
 
 /// The same for every adapter of futures.
-pub(super) async fn work(client: &mqtt_machine_client::Client, job: Job) -> Result<Used, Failure> {
+pub async fn work(client: &mqtt_machine_client::Client, job: Job) -> Result<Used, Failure> {
     let meter = Meter::start()?;
     match job.case.direction {
         Direction::Publish => {
