@@ -5,12 +5,12 @@
 //!
 //! ```sh
 //! cargo run --release --bin instructions            # a table of every case
-//! cargo run --release --bin instructions -- --check # fails where a count is more than 5 % off the recorded one
+//! cargo run --release --bin instructions -- --check # fails where a count is more than 5 % off the recorded one, or grows
 //! cargo run --release --bin instructions -- --write # records the counts in instructions.tsv
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,26 +18,36 @@ use std::process::ExitCode;
 use bytes::BytesMut;
 use mqtt_machine::packet::Sender;
 use mqtt_machine::{PacketId, ProtocolVersion, QoS, wire};
-use mqtt_machine_benches::{Acknowledgements, Failure, Rig, cases, instructions};
+use mqtt_machine_benches::{Acknowledgements, Failure, Filters, Rig, SIZES, cases, instructions};
 
 /// Repetitions of the shorter run and of the longer one.
 const RUNS: [u64; 2] = [2_000, 12_000];
-/// How far a count may be off the recorded one, in per cent.
+/// How far a count may be off the recorded one, and how far those of one thing among few and among many may be apart, in per cent.
 const TOLERANCE: f64 = 5.0;
 /// Messages of a batch of the whole machine.
 const BATCH: u16 = 50;
+/// Topics that are looked up in turn.
+const TOPICS: usize = 500;
 
 /// What is counted: its name, and one repetition of it.
 struct Work {
     name: String,
     /// Packets or messages in one repetition.
     units: u64,
+    /// What is the same in cases that differ only in how many there are, so that they cost the same.
+    growth: Option<String>,
     step: Box<dyn FnMut()>,
 }
 
 impl Work {
     fn new(name: impl Into<String>, units: u64, step: impl FnMut() + 'static) -> Self {
-        Self { name: name.into(), units, step: Box::new(step) }
+        Self { name: name.into(), units, growth: None, step: Box::new(step) }
+    }
+
+    /// One of something, while there are `many`.
+    fn among(what: impl Into<String>, many: impl Display, of: &str, step: impl FnMut() + 'static) -> Self {
+        let what = what.into();
+        Self { growth: Some(what.clone()), ..Self::new(format!("{what}, {many} {of}"), 1, step) }
     }
 }
 
@@ -78,14 +88,47 @@ fn works() -> Vec<Work> {
         works.push(publish_within(QoS::ExactlyOnce, window));
         works.push(receive_within(window));
     }
+    for filters in Filters::ALL {
+        for size in SIZES {
+            works.push(match_among(filters, size.max(filters.least())));
+        }
+        for size in SIZES {
+            // One more is always there: a map that is emptied gives back all that it has.
+            works.push(replace_among(filters, size.max(filters.least() + 1)));
+        }
+    }
     works
+}
+
+/// Finds the one filter of a topic.
+fn match_among(filters: Filters, size: usize) -> Work {
+    let mut next = 0;
+    let mut made = None;
+    Work::among(format!("find a filter among {}", filters.name()), size, "filters", move || {
+        let (map, topics) = made.get_or_insert_with(|| (filters.map(size), filters.topics(size, TOPICS)));
+        next = if next + 1 < topics.len() { next + 1 } else { 0 };
+        map.matches(black_box(&topics[next]), |number| _ = black_box(number));
+    })
+}
+
+/// Takes one filter out of so many, and puts it in again.
+fn replace_among(filters: Filters, size: usize) -> Work {
+    let mut next = 0;
+    let mut made = None;
+    Work::among(format!("take a filter out and put it in, {}", filters.name()), size, "filters", move || {
+        let (map, list) = made.get_or_insert_with(|| (filters.map(size), filters.some(size, TOPICS)));
+        next = if next + 1 < list.len() { next + 1 } else { 0 };
+        if let Some(number) = map.remove(&list[next]) {
+            black_box(map.insert(list[next].clone(), number));
+        }
+    })
 }
 
 /// One publication after another with its complete exchange, while `window` are in flight.
 fn publish_within(qos: QoS, window: u16) -> Work {
     let mut oldest = PacketId::MIN;
     let mut filled = None;
-    Work::new(format!("machine publish QoS {qos}, one by one, {window} in flight"), 1, move || {
+    Work::among(format!("machine publish QoS {qos}, one by one"), window, "in flight", move || {
         let (rig, answers) = filled.get_or_insert_with(|| {
             let mut rig = Rig::new(ProtocolVersion::V5);
             rig.publish(qos, window);
@@ -105,7 +148,7 @@ fn receive_within(window: u16) -> Work {
     let mut next = usize::from(window);
     let mut receipts = VecDeque::new();
     let mut filled = None;
-    Work::new(format!("machine receive QoS {qos}, one by one, {window} unsettled"), 1, move || {
+    Work::among(format!("machine receive QoS {qos}, one by one"), window, "unsettled", move || {
         let (rig, frames) = filled.get_or_insert_with(|| {
             let mut rig = Rig::new(ProtocolVersion::V5);
             rig.hold(&rig.publications(qos, window), &mut receipts);
@@ -212,8 +255,12 @@ fn table(filter: &str, write: bool) -> Result<(), Failure> {
 fn check() -> Result<(), Failure> {
     let recorded = recorded()?;
     let mut off = Vec::new();
+    let mut families: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for work in works() {
         let cost = per_unit(&work)?;
+        if let Some(growth) = work.growth {
+            families.entry(growth).or_default().push(cost);
+        }
         let Some(known) = recorded.get(&work.name) else {
             off.push(format!("{} is not recorded", work.name));
             continue;
@@ -224,7 +271,21 @@ fn check() -> Result<(), Failure> {
             off.push(format!("{}: {known:.0} instructions are {cost:.0} now", work.name));
         }
     }
+    for (what, costs) in families {
+        let growth = growth(&costs);
+        println!("          {growth:+5.1} %  {what}, from the cheapest size to the dearest");
+        if growth > TOLERANCE {
+            off.push(format!("{what}: {growth:.1} % between sizes, {costs:.0?}"));
+        }
+    }
     if off.is_empty() { Ok(()) } else { Err(off.join("\n").into()) }
+}
+
+/// How much dearer the dearest is than the cheapest, in per cent.
+fn growth(costs: &[f64]) -> f64 {
+    let least = costs.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = costs.iter().copied().fold(0.0, f64::max);
+    (most - least) / least * 100.0
 }
 
 /// Nothing here may be cheaper because a packet is wrong.
@@ -246,5 +307,16 @@ mod tests {
         for mut work in works() {
             (work.step)();
         }
+    }
+
+    #[test]
+    fn what_is_counted_among_few_is_counted_among_many_in_the_same_step() {
+        let mut families: BTreeMap<String, usize> = BTreeMap::new();
+        for growth in works().into_iter().filter_map(|work| work.growth) {
+            *families.entry(growth).or_default() += 1;
+        }
+        assert_eq!(families.len(), 9);
+        assert!(families.values().all(|sizes| *sizes == SIZES.len()), "{families:?}");
+        assert!((growth(&[105.0, 100.0, 101.0]) - 5.0).abs() < 1e-9);
     }
 }

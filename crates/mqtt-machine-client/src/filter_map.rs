@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use foldhash::quality::RandomState;
+use foldhash::fast::RandomState;
 use mqtt_machine::{TopicFilter, TopicName};
 
 /// A map from topic filters to values that finds all filters of a topic in one look-up and one walk.

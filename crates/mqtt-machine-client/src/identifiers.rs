@@ -1,7 +1,9 @@
 //! Owns Subscription Identifiers: which are given, and what each leads to. It must not know filters, streams or messages.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
 
 /// The greatest identifier (5.0, section 3.8.2.1.2).
 const MOST: u32 = 268_435_455;
@@ -18,11 +20,65 @@ pub(crate) enum Identifier {
     Users(u32),
 }
 
+/// Routes of one identifier that are looked at one by one.
+const FEW: usize = 4;
+
+/// The routes that an identifier leads to: a single SUBSCRIBE may have any number of filters.
+#[derive(Debug)]
+pub(crate) enum Routes {
+    /// At most [`FEW`].
+    Few(Vec<usize>),
+    /// There were more once.
+    Many(HashSet<usize, RandomState>),
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Routes {
+    fn len(&self) -> usize {
+        match self {
+            Self::Few(few) => few.len(),
+            Self::Many(many) => many.len(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn contains(&self, route: usize) -> bool {
+        match self {
+            Self::Few(few) => few.contains(&route),
+            Self::Many(many) => many.contains(&route),
+        }
+    }
+
+    fn insert(&mut self, route: usize) {
+        match self {
+            Self::Few(few) if few.contains(&route) => {}
+            Self::Few(few) if few.len() < FEW => few.push(route),
+            Self::Few(few) => *self = Self::Many(few.drain(..).chain([route]).collect()),
+            Self::Many(many) => _ = many.insert(route),
+        }
+    }
+
+    fn remove(&mut self, route: usize) {
+        match self {
+            Self::Few(few) => few.retain(|known| *known != route),
+            Self::Many(many) => _ = many.remove(&route),
+        }
+    }
+}
+
 /// What stands behind an identifier.
 #[derive(Debug, Default)]
 struct Entry {
     /// None: it is retired.
-    routes: Vec<usize>,
+    routes: Routes,
     /// The user gave it, and sees it.
     is_users: bool,
 }
@@ -30,7 +86,7 @@ struct Entry {
 /// The identifiers of one client.
 #[derive(Debug)]
 pub(crate) struct Identifiers {
-    entries: HashMap<u32, Entry>,
+    entries: HashMap<u32, Entry, RandomState>,
     retired: VecDeque<u32>,
     next: u32,
 }
@@ -40,7 +96,7 @@ impl Default for Identifiers {
     /// for this one's.
     fn default() -> Self {
         // 28 bits, as many as an identifier has.
-        let first = RandomState::new().hash_one(0) >> 36;
+        let first = std::hash::RandomState::new().hash_one(0) >> 36;
         Self::from(u32::try_from(first).unwrap_or(MOST).max(1))
     }
 }
@@ -48,7 +104,7 @@ impl Default for Identifiers {
 impl Identifiers {
     /// The first one that is given.
     fn from(first: u32) -> Self {
-        Self { entries: HashMap::new(), retired: VecDeque::new(), next: first }
+        Self { entries: HashMap::default(), retired: VecDeque::new(), next: first }
     }
 
     /// One that nothing uses or is known to have used.
@@ -80,25 +136,22 @@ impl Identifiers {
     }
 
     /// What it leads to: nothing, when all of that is gone. `None` when it was never given, or is forgotten.
-    pub(crate) fn routes(&self, identifier: u32) -> Option<&[usize]> {
-        self.entries.get(&identifier).map(|entry| entry.routes.as_slice())
+    pub(crate) fn routes(&self, identifier: u32) -> Option<&Routes> {
+        self.entries.get(&identifier).map(|entry| &entry.routes)
     }
 
-    /// Whether it is the client's own and leads to these and to nothing else.
+    /// Whether it is the client's own and leads to these, each of which is told once, and to nothing else.
     pub(crate) fn is_of(&self, identifier: u32, routes: &[usize]) -> bool {
         self.entries.get(&identifier).is_some_and(|entry| {
             !entry.is_users
                 && entry.routes.len() == routes.len()
-                && routes.iter().all(|route| entry.routes.contains(route))
+                && routes.iter().all(|route| entry.routes.contains(*route))
         })
     }
 
     /// It leads to `route`, too.
     pub(crate) fn attach(&mut self, identifier: u32, route: usize) {
-        let routes = &mut self.entries.entry(identifier).or_default().routes;
-        if !routes.contains(&route) {
-            routes.push(route);
-        }
+        self.entries.entry(identifier).or_default().routes.insert(route);
     }
 
     /// It is as if it had never been given.
@@ -130,7 +183,7 @@ impl Identifiers {
     /// True when nothing is left that it leads to.
     fn leaves(&mut self, identifier: u32, route: usize) -> bool {
         let Some(entry) = self.entries.get_mut(&identifier) else { return false };
-        entry.routes.retain(|known| *known != route);
+        entry.routes.remove(route);
         entry.routes.is_empty()
     }
 }
@@ -161,8 +214,8 @@ mod tests {
             identifiers.retire(identifier, route);
         }
         assert_eq!(identifiers.entries.len(), RETIRED, "not for ever");
-        assert_eq!(identifiers.routes(10), None);
-        assert_eq!(identifiers.routes(11), Some(&[][..]));
+        assert!(identifiers.routes(10).is_none());
+        assert!(identifiers.routes(11).is_some_and(Routes::is_empty));
         identifiers.next = 11;
         assert_eq!(identifiers.next(), u32::try_from(RETIRED).unwrap() + 11);
     }
@@ -177,7 +230,29 @@ mod tests {
             identifiers.attach(identifier, 2);
             identifiers.retire(identifier, 2);
         }
-        assert_eq!(identifiers.routes(7), Some(&[1][..]));
+        assert!(identifiers.routes(7).is_some_and(|routes| routes.len() == 1 && routes.contains(1)));
+    }
+
+    #[test]
+    fn few_routes_and_many_are_the_same_to_who_asks() {
+        let mut identifiers = Identifiers::from(1);
+        for most in [FEW, FEW + 1, 100] {
+            let routes: Vec<usize> = (0..most).collect();
+            for route in &routes {
+                // Twice is once.
+                identifiers.attach(7, *route);
+                identifiers.attach(7, *route);
+            }
+            assert!(identifiers.is_of(7, &routes));
+            assert!(!identifiers.is_of(7, &routes[1..]));
+            for route in &routes {
+                assert!(identifiers.routes(7).is_some_and(|known| known.contains(*route)));
+                identifiers.retire(7, *route);
+                assert!(identifiers.routes(7).is_some_and(|known| !known.contains(*route)));
+            }
+            assert!(identifiers.routes(7).is_some_and(Routes::is_empty));
+            identifiers.forget(7);
+        }
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Owns the message streams and which of them a message goes to. It must not know the machine, nor who reads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
 
+use foldhash::fast::RandomState;
 use mqtt_machine::journal::DeliveryKey;
 use mqtt_machine::packet::Property;
 use mqtt_machine::{Message, OpId, Outcome, ReasonCode, Receipt, Subscribe, TopicFilter, TopicName};
 
 use crate::backlog::{Backlog, Spent, StreamLimit};
 use crate::filter_map::FilterMap;
-use crate::identifiers::{Identifier, Identifiers};
+use crate::identifiers::{Identifier, Identifiers, Routes};
 use crate::slab::Slab;
 use crate::wake::Wakes;
 
@@ -147,11 +148,10 @@ impl Router {
     fn known(&self, request: &Subscribe) -> Option<u32> {
         let mut routes = Vec::with_capacity(request.subscriptions.len());
         for subscription in &request.subscriptions {
-            let route = *self.filters.get(&subscription.filter)?;
-            if !routes.contains(&route) {
-                routes.push(route);
-            }
+            routes.push(*self.filters.get(&subscription.filter)?);
         }
+        routes.sort_unstable();
+        routes.dedup();
         // One that another has followed does not come back: it would not be clear which of the two is in force.
         let last = |route: &usize| self.routes.get(*route)?.identifiers.last().copied();
         let known = last(routes.first()?)?;
@@ -169,12 +169,8 @@ impl Router {
     /// A stream for the filters of a request that was accepted as `op`, with this identifier.
     pub(crate) fn add(&mut self, op: OpId, filters: Vec<TopicFilter>, identifier: Identifier) -> usize {
         let identifier = self.identifiers.take(identifier);
-        let mut kept: Vec<TopicFilter> = Vec::with_capacity(filters.len());
-        for filter in &filters {
-            if !kept.contains(filter) {
-                kept.push(filter.clone());
-            }
-        }
+        let mut known: HashSet<&TopicFilter, RandomState> = HashSet::default();
+        let kept: Vec<TopicFilter> = filters.iter().filter(|filter| known.insert(filter)).cloned().collect();
         let stream = self.streams.insert(Stream::new(kept.clone()));
         for filter in kept {
             let route = self.route_of(filter);
@@ -216,9 +212,13 @@ impl Router {
     pub(crate) fn answered(&mut self, op: OpId, outcome: &Outcome) {
         let Some(Asked { stream, filters, identifier }) = self.asked.remove(&op) else { return };
         let Outcome::Subscribed(codes) = outcome else { return };
-        for (filter, code) in filters.iter().zip(&codes.codes) {
+        let answers = || filters.iter().zip(&codes.codes);
+        if let Some(stream) = stream {
+            self.withdraw(stream, answers().filter(|(_, code)| code.is_failure()).map(|(filter, _)| filter));
+        }
+        for (filter, code) in answers() {
             if code.is_failure() {
-                self.refused(stream, filter, identifier);
+                self.refused(filter, identifier);
             } else if let Some(at) = self.filters.get(filter)
                 && let Some(route) = self.routes.get_mut(*at)
                 && route.identifiers.contains(&identifier)
@@ -229,10 +229,7 @@ impl Router {
     }
 
     /// The subscription of this filter is what it was before.
-    fn refused(&mut self, stream: Option<usize>, filter: &TopicFilter, identifier: u32) {
-        if let Some(stream) = stream {
-            self.remove_filter(stream, filter);
-        }
+    fn refused(&mut self, filter: &TopicFilter, identifier: u32) {
         let waits =
             self.asked.values().any(|asked| asked.identifier == identifier && asked.filters.contains(filter));
         if !waits
@@ -260,12 +257,14 @@ impl Router {
         (removed.backlog.into_queue(), unused)
     }
 
-    fn remove_filter(&mut self, stream: usize, filter: &TopicFilter) {
-        if let Some(known) = self.streams.get_mut(stream)
-            && let Some(at) = known.filters.iter().position(|known| known == filter)
-        {
-            known.filters.swap_remove(at);
-            self.detach(stream, filter);
+    /// A stream does without these filters.
+    fn withdraw<'a>(&mut self, at: usize, filters: impl Iterator<Item = &'a TopicFilter>) {
+        let filters: HashSet<&TopicFilter, RandomState> = filters.collect();
+        let Some(stream) = self.streams.get_mut(at).filter(|_| !filters.is_empty()) else { return };
+        let used = stream.filters.len();
+        stream.filters.retain(|filter| !filters.contains(filter));
+        if stream.filters.len() < used {
+            filters.into_iter().for_each(|filter| _ = self.detach(at, filter));
         }
     }
 
@@ -375,7 +374,8 @@ impl Router {
 
     /// Finds the streams of the subscriptions that the message names; false when it does not say enough.
     fn find_by_identifiers(&mut self, message: &Message) -> bool {
-        let Self { streams, routes, identifiers, targets, messages, .. } = self;
+        let Self { streams, routes, filters, identifiers, targets, messages, .. } = self;
+        let topic = &message.topic;
         let mut named = false;
         for identifier in message.subscription_identifiers() {
             named = true;
@@ -384,16 +384,29 @@ impl Router {
                 // Its streams are gone.
                 continue;
             }
-            let mut own = own
-                .iter()
-                .filter_map(|at| routes.get(*at))
-                .filter(|route| route.filter.matches(&message.topic))
-                .peekable();
-            if own.peek().is_none() {
+            let mut is_for_one = false;
+            let mut take = |at: usize, belongs: fn(&Route, &TopicName) -> bool| {
+                if let Some(route) = routes.get(at)
+                    && belongs(route, topic)
+                {
+                    is_for_one = true;
+                    aim(route, streams, targets, *messages);
+                }
+            };
+            match own {
+                Routes::Few(few) => {
+                    few.iter().for_each(|at| take(*at, |route, topic| route.filter.matches(topic)));
+                }
+                Routes::Many(many) => filters.matches(topic, |at| {
+                    if many.contains(at) {
+                        take(*at, |_, _| true);
+                    }
+                }),
+            }
+            if !is_for_one {
                 // It was another life's.
                 return false;
             }
-            own.for_each(|route| aim(route, streams, targets, *messages));
         }
         named
     }

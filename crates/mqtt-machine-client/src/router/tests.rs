@@ -99,6 +99,34 @@ fn an_identifier_of_another_life_leaves_it_to_the_topic() {
 }
 
 #[test]
+fn a_request_of_many_filters_is_told_from_others_as_one_of_few_is() {
+    let mut bench = Bench::default();
+    let texts: Vec<String> = (0..100).map(|number| format!("many/{number}")).collect();
+    let mut filters: Vec<&str> = texts.iter().map(String::as_str).collect();
+    filters.extend(["many/+", "many/7"]);
+    let (many, for_many) = bench.open(&filters);
+    let (one, for_one) = bench.open(&["many/#"]);
+    assert_eq!(bench.found("many/7", &[for_many]), [many]);
+    assert_eq!(bench.found("many/7", &[for_one]), [one]);
+    assert_eq!(bench.found("many/7", &[for_one, for_many]), [many, one]);
+    assert_eq!(bench.found("many/7", &[]), [many, one]);
+    assert_eq!(bench.found("many/7/x", &[for_many]), [one], "another life's: the topic decides");
+    let (again, for_again) = bench.open(&filters);
+    assert_eq!(for_again, for_many);
+    assert_eq!(bench.found("many/7", &[for_many]), [many, again]);
+    bench.router.remove(again);
+    assert_eq!(bench.router.remove(many).1.len(), 101, "each filter once");
+    assert_eq!(bench.found("many/7", &[for_many]), [0; 0], "its own copy is on its way, too");
+    // The server refuses every second one.
+    let (half, op, for_half) = bench.ask(&request(&filters[..100]));
+    let codes: Vec<ReasonCode> = (0..100).map(|number| if number % 2 == 0 { YES } else { NO }).collect();
+    bench.router.answered(op, &outcome(&codes));
+    assert_eq!(bench.found("many/8", &[for_half]), [half]);
+    assert_eq!(bench.found("many/7", &[for_half]), [one]);
+    assert_eq!(bench.router.remove(half).1.len(), 50);
+}
+
+#[test]
 fn streams_with_the_same_filter_share_its_identifier() {
     let mut bench = Bench::default();
     let (first, one) = bench.open(&["a/#"]);
