@@ -166,15 +166,12 @@ impl Connection {
         self.control.push_back((gate, control));
     }
 
-    /// Queues the PUBACK of a message of this connection, of which no record is kept. 3.x has no way to refuse a message. With `shares` the
-    /// server has the identifier in use for a message of QoS 2 as well.
+    /// Queues the PUBACK of a message of this connection, of which no record is kept. 3.x has no way to refuse a message.
     #[inline]
-    pub(crate) fn queue_puback(&mut self, packet_id: PacketId, reason: ReasonCode, shares: bool) {
+    pub(crate) fn queue_puback(&mut self, packet_id: PacketId, reason: ReasonCode) {
         let refuses = self.version == ProtocolVersion::V5 && reason != ReasonCode::Success;
         let reason = if refuses { reasons::of_acknowledgement(reason) } else { ReasonCode::Success };
-        if !shares {
-            self.unacknowledged.remove(packet_id);
-        }
+        self.unacknowledged.remove(packet_id);
         self.queue(JournalSeq::ZERO, Control::Ack { kind: AckKind::PubAck, packet_id, reason });
     }
 

@@ -193,7 +193,7 @@ impl Machine {
         {
             let Publish { dup, qos, retain, packet_id, .. } = publish;
             let (topic, payload) = (publish.topic.len(), publish.payload.len());
-            let serial = match packet_id.map(|packet_id| self.expect(packet_id, qos)) {
+            let serial = match packet_id.map(|packet_id| self.admit(packet_id, qos)) {
                 None => Some(0),
                 Some(Ok(serial)) => serial,
                 Some(Err(_)) => break,

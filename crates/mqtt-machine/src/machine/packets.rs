@@ -286,7 +286,7 @@ impl Machine {
         };
         let PublishHead { dup, qos, retain, packet_id } = head;
         let serial = match packet_id {
-            Some(packet_id) => self.expect(packet_id, qos)?,
+            Some(packet_id) => self.admit(packet_id, qos)?,
             None => (!self.drops_qos_0()).then_some(0),
         };
         if let Some(serial) = serial {
@@ -306,7 +306,7 @@ impl Machine {
     /// # Errors
     /// When it is one too many. Then nothing has changed.
     #[inline(always)]
-    pub(super) fn expect(&mut self, packet_id: PacketId, qos: QoS) -> Result<Option<u64>, ProtocolViolation> {
+    pub(super) fn admit(&mut self, packet_id: PacketId, qos: QoS) -> Result<Option<u64>, ProtocolViolation> {
         let maximum = self.config.receive_maximum.max(1);
         let State::Live(connection) = &mut self.state else { return Ok(None) };
         let is_new = connection.unacknowledged.insert(packet_id, ());
@@ -404,17 +404,17 @@ impl Machine {
         if due.kind == AckKind::PubAck
             && due.live
             && !self.journal.enabled
+            && self.session.incoming.known(due.packet_id).is_none()
             && let State::Live(connection) = &mut self.state
             && !connection.is_closing()
         {
-            let shares = self.session.incoming.known(due.packet_id).is_some();
-            connection.queue_puback(due.packet_id, due.reason, shares);
+            connection.queue_puback(due.packet_id, due.reason);
         } else {
             self.queue_unusual_acknowledgement(due);
         }
     }
 
-    /// One of QoS 2, of a connection that is gone, or of which a record is made.
+    /// One of QoS 2 or that shares its identifier with one, of a connection that is gone, or of which a record is made.
     fn queue_unusual_acknowledgement(&mut self, due: Due) {
         // 3.x has no way to refuse a message. Without a connection a refusal is for the next one to tell: the server sends
         // the message again, and it is a new one then.
