@@ -197,8 +197,6 @@ fn bound(way: Way) -> usize {
     tls + websocket + way.proxies.len() * 512
 }
 
-/// One test, so that nobody else allocates meanwhile.
-#[test]
 fn an_idle_client_gives_its_buffers_back() {
     for way in WAYS {
         let [busy, idle] = held(way);
@@ -209,3 +207,5 @@ fn an_idle_client_gives_its_buffers_back() {
         assert!(idle < (6 << 10) + bound(way), "{way:?}: {idle} of {busy} bytes");
     }
 }
+
+mqtt_machine_testkit::alone!(an_idle_client_gives_its_buffers_back);

@@ -242,10 +242,8 @@ fn publishers_that_never_stop_while_the_server_is_away_hold_no_more_than_the_cap
     }
 }
 
-/// One test, since the threads of others would allocate meanwhile.
-#[test]
-fn what_a_client_holds_when_one_side_does_not_keep_up_is_bounded() {
-    a_flood_to_streams_that_nobody_reads_holds_no_more_than_the_cap_and_then_is_not_read();
-    a_flood_to_streams_with_a_limit_holds_what_the_limits_say_and_the_acknowledgements_that_wait();
-    publishers_that_never_stop_while_the_server_is_away_hold_no_more_than_the_cap();
-}
+mqtt_machine_testkit::alone!(
+    a_flood_to_streams_that_nobody_reads_holds_no_more_than_the_cap_and_then_is_not_read,
+    a_flood_to_streams_with_a_limit_holds_what_the_limits_say_and_the_acknowledgements_that_wait,
+    publishers_that_never_stop_while_the_server_is_away_hold_no_more_than_the_cap,
+);

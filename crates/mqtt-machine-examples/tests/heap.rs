@@ -118,8 +118,6 @@ fn row(name: &str) -> (usize, usize) {
     (numbers.next().unwrap(), bytes)
 }
 
-// One test, since the allocator counts for the whole process.
-#[test]
 fn the_heap_that_given_caps_need_is_what_the_table_says() {
     let small = limits(8, 2 << 10);
     let medium = limits(256, 64 << 10);
@@ -151,3 +149,5 @@ fn the_heap_that_given_caps_need_is_what_the_table_says() {
         );
     }
 }
+
+mqtt_machine_testkit::alone!(the_heap_that_given_caps_need_is_what_the_table_says);

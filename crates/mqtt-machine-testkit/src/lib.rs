@@ -8,6 +8,7 @@
 //! - [`fuzz_broker`]: cases for brokers, how to carry them on, and the verdict.
 //! - [`unchecked`]: an encoder that checks nothing.
 //! - `adapters` (with the feature of this name): what every adapter does the same, as a suite that anybody can run.
+//! - `alone` (with the feature of this name): tests that measure the whole process, with no other thread beside them.
 //! - `layers` (with the feature of this name): the server's side of TLS, WebSocket and proxies, in memory.
 //! - `real` (with the feature of this name): brokers and proxies of others, started and stopped by tests.
 //! - `transports` (with the feature of this name): what an adapter does over every transport, against real servers.
@@ -24,6 +25,8 @@
 
 #[cfg(feature = "adapters")]
 pub mod adapters;
+#[cfg(feature = "alone")]
+pub mod alone;
 pub mod broker;
 pub mod fuzz_broker;
 pub mod generate;

@@ -1,6 +1,5 @@
 //! Owns the proof that a layer copies bytes once: a copy needs a place, and what is allocated while bytes pass shows how many places
 //! there were. rustls has one of its own for each record, both ways. It must not know what the bytes mean.
-#![cfg(all(feature = "ring", feature = "encrypted-keys", feature = "websocket", feature = "proxy"))]
 
 mod support;
 
@@ -47,8 +46,6 @@ fn met(url: &str, version: &'static SupportedProtocolVersion) -> (Client, Peer) 
     (client, peer)
 }
 
-/// One test, so that nobody else allocates meanwhile.
-#[test]
 fn bytes_are_copied_once_by_each_layer_and_once_by_rustls_itself() {
     // How often `SIZE` bytes have a new place: on their way up, and on their way down.
     for (url, up, down) in [("ws://host", 0, 1), ("mqtts://host", 2, 2), ("wss://host", 2, 3)] {
@@ -80,3 +77,5 @@ fn bytes_are_copied_once_by_each_layer_and_once_by_rustls_itself() {
         }
     }
 }
+
+mqtt_machine_testkit::alone!(bytes_are_copied_once_by_each_layer_and_once_by_rustls_itself);

@@ -4,7 +4,7 @@
 
 use std::alloc::System;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, BytesMut};
 use mqtt_machine::packet::{Ack, AckKind, ConnAck, Packet, Properties, Publish, Topic};
@@ -16,9 +16,6 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// Only one test allocates at a time.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// How often the heap was asked for memory.
 fn asked() -> usize {
@@ -194,9 +191,7 @@ fn assert_steady(what: &str, client: &mut Client, count: usize, mut round: impl 
     assert_eq!(client.ended, rounds * count, "{what}: all end");
 }
 
-#[test]
 fn messages_that_come_and_go_in_batches_allocate_nothing() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for version in [ProtocolVersion::V3_1_1, ProtocolVersion::V5] {
         for qos in EVERY_QOS {
             for count in [1, 1_000] {
@@ -214,9 +209,7 @@ fn messages_that_come_and_go_in_batches_allocate_nothing() {
     }
 }
 
-#[test]
 fn a_window_that_stays_full_allocates_nothing_however_large_it_is() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
         for window in [1, 20_000, 65_535] {
             let mut client = Client::new(ProtocolVersion::V5);
@@ -230,10 +223,14 @@ fn a_window_that_stays_full_allocates_nothing_however_large_it_is() {
     }
 }
 
-#[test]
 fn the_measure_sees_an_allocation() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = asked();
     let message = Message::to("t", vec![7; 64]).unwrap();
     assert!(asked() > before, "{message:?}");
 }
+
+mqtt_machine_testkit::alone!(
+    messages_that_come_and_go_in_batches_allocate_nothing,
+    a_window_that_stays_full_allocates_nothing_however_large_it_is,
+    the_measure_sees_an_allocation,
+);

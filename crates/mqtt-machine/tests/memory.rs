@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test may panic")]
 
 use std::alloc::System;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -17,9 +17,6 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// Only one test allocates at a time.
-static ALONE: Mutex<()> = Mutex::new(());
 
 const KIB: usize = 1 << 10;
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -82,9 +79,7 @@ fn away(limits: Limits, offline: Offline) -> Vec<Seen> {
     seen
 }
 
-#[test]
 fn a_day_without_the_broker_holds_no_more_than_the_cap_and_the_last_hour_as_much_as_the_second() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for cap in [64 * KIB, 1_024 * KIB] {
         for offline in [Offline::Queue, Offline::Drop] {
             let limits = Limits { outgoing_bytes: cap, ..Limits::DEFAULT };
@@ -187,9 +182,7 @@ fn flood(incoming_bytes: usize, payload: usize) -> Flood {
     Flood { highest, rest: look(&machine), messages: held.len() }
 }
 
-#[test]
 fn a_flood_to_a_consumer_that_never_reads_holds_no_more_than_the_cap() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for cap in [64 * KIB, 1_024 * KIB] {
         for payload in [0, 100, 10_000] {
             let flood = flood(cap, payload);
@@ -202,9 +195,7 @@ fn a_flood_to_a_consumer_that_never_reads_holds_no_more_than_the_cap() {
     }
 }
 
-#[test]
 fn a_machine_that_is_connected_and_idle_holds_less_than_a_kibibyte_and_tells_it() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let config = Arc::new(Config::new(Server::new("quiet")).client_id("idle"));
     let before = allocated();
     let mut machine = Machine::new(config, 1, Instant::ZERO);
@@ -228,3 +219,9 @@ fn a_machine_that_is_connected_and_idle_holds_less_than_a_kibibyte_and_tells_it(
     println!("idle: {heap} bytes, told {told}");
     assert!(heap <= KIB && told.abs_diff(heap) <= 64, "{heap}, told {told}");
 }
+
+mqtt_machine_testkit::alone!(
+    a_day_without_the_broker_holds_no_more_than_the_cap_and_the_last_hour_as_much_as_the_second,
+    a_flood_to_a_consumer_that_never_reads_holds_no_more_than_the_cap,
+    a_machine_that_is_connected_and_idle_holds_less_than_a_kibibyte_and_tells_it,
+);
