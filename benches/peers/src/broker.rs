@@ -10,7 +10,7 @@ use mqtt_machine_testkit::layers::{Authority, server_config};
 use mqtt_machine_transport::rustls::{ALL_VERSIONS, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::layers::Messages;
-use crate::{Failure, PAYLOAD};
+use crate::{Failure, PAYLOAD, fleet};
 
 /// Publications of QoS 1 or 2 that are on their way to a subscriber at once.
 const WINDOW: u64 = 1_000;
@@ -23,6 +23,8 @@ const READ: usize = 256 << 10;
 /// # Errors
 /// When it cannot listen.
 pub fn serve(way: &str) -> Result<(), Failure> {
+    // One for every client of many.
+    fleet::allow_sockets()?;
     let authority = Authority::new("benches");
     let tls = Arc::new(server_config(&authority.server(&["localhost"]), ALL_VERSIONS, None));
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -49,12 +51,21 @@ struct Blast {
     next: u16,
 }
 
+/// One subscription `burst/QOS/SIZE`: every publication of the client's asks for so many messages, with this as their topic.
+struct Burst {
+    topic: String,
+    qos: u8,
+    size: u64,
+    next: u16,
+}
+
 /// What the broker knows of one client.
 #[derive(Default)]
 pub struct Session {
     v5: bool,
     received: u64,
     blast: Option<Blast>,
+    burst: Option<Burst>,
     /// For the client.
     pub out: Vec<u8>,
 }
@@ -111,6 +122,7 @@ impl Session {
             }
             3 => {
                 self.received += 1;
+                self.send_burst();
                 let answer = match first >> 1 & 3 {
                     1 => 0x40,
                     2 => 0x50,
@@ -141,6 +153,14 @@ impl Session {
         }
     }
 
+    fn send_burst(&mut self) {
+        let Some(burst) = &mut self.burst else { return };
+        for _ in 0..burst.size {
+            publication(&burst.topic, burst.qos, burst.next, self.v5, &mut self.out);
+            burst.next = burst.next.checked_add(1).unwrap_or(1);
+        }
+    }
+
     fn subscribe(&mut self, body: &[u8]) {
         let mut at = 2;
         if self.v5 {
@@ -149,16 +169,21 @@ impl Session {
         let length = usize::from(u16::from_be_bytes([body[at], body[at + 1]]));
         let topic = String::from_utf8_lossy(&body[at + 2..at + 2 + length]).into_owned();
         let parts: Vec<&str> = topic.split('/').collect();
-        if let ["blast", qos, count] = parts[..]
-            && let (Ok(qos), Ok(left)) = (qos.parse(), count.parse())
+        let mut granted = 0;
+        if let [kind @ ("blast" | "burst"), qos, count] = parts[..]
+            && let (Ok(qos), Ok(count)) = (qos.parse(), count.parse())
         {
-            self.blast = Some(Blast { topic, qos, left, in_flight: 0, next: 1 });
+            granted = qos;
+            if kind == "blast" {
+                self.blast = Some(Blast { topic, qos, left: count, in_flight: 0, next: 1 });
+            } else {
+                self.burst = Some(Burst { topic, qos, size: count, next: 1 });
+            }
         }
-        let qos = self.blast.as_ref().map_or(0, |blast| blast.qos);
         let properties: &[u8] = if self.v5 { &[0] } else { &[] };
         self.out.extend_from_slice(&[0x90, 3 + properties.len() as u8, body[0], body[1]]);
         self.out.extend_from_slice(properties);
-        self.out.push(qos);
+        self.out.push(granted);
     }
 
     /// Fills the window of a blast of QoS 1 or 2.

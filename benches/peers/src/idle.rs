@@ -9,14 +9,13 @@ use std::time::Duration;
 use mqtt_machine_testkit::layers::{Authority, Peer, server_config};
 use mqtt_machine_tokio::{Client, Options, ProtocolVersion, TlsClient, TlsOptions};
 use mqtt_machine_transport::rustls::{ALL_VERSIONS, ServerConfig};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
-use crate::Failure;
 use crate::broker::{Session, frame};
+use crate::{Failure, fleet};
 
 /// Clients of the two processes whose difference counts, so that what a process has in any case cancels.
 const CLIENTS: [usize; 2] = [4_500, 9_000];
@@ -30,8 +29,7 @@ const WAYS: [&str; 5] = [SOCKET, "mqtt", "mqtts", "ws", "wss"];
 const SOCKET: &str = "socket";
 
 fn runtime() -> Result<Runtime, Failure> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    fleet::allow_sockets()?;
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 

@@ -5,6 +5,9 @@
 //! cargo run --release -p mqtt-machine-bench-peers                # everything, as the tables of docs/performance.md
 //! cargo run --release -p mqtt-machine-bench-peers -- try         # runs everything for a moment
 //! cargo run --release -p mqtt-machine-bench-peers -- decoders    # the decoders alone
+//! cargo run --release -p mqtt-machine-bench-peers -- machines    # whole machines, without a socket
+//! cargo run --release -p mqtt-machine-bench-peers -- fleet       # many clients of mqtt-machine-tokio in one process, beside one
+//! cargo run --release -p mqtt-machine-bench-peers -- sizes       # the smallest programs: how big, and how long to compile
 //! cargo run --release -p mqtt-machine-bench-peers -- publish-1   # one case; a client's name does too
 //! cargo run --release -p mqtt-machine-bench-peers -- latency     # round trips, one after another
 //! cargo run --release -p mqtt-machine-bench-peers -- layers      # TLS and WebSocket, beside rustls and tungstenite
@@ -15,12 +18,15 @@
 mod broker;
 mod clients;
 mod codecs;
+mod fleet;
 mod idle;
 mod latency;
 mod layers;
+mod machines;
 mod mosquitto;
 mod process;
 mod report;
+mod sizes;
 
 use std::process::ExitCode;
 
@@ -54,28 +60,42 @@ fn main() -> ExitCode {
         ["layer-alone", layer, side, direction, size, count] => {
             layers::run_alone(layer, side, direction, size, count)
         }
+        ["fleet-clients", side, case, clients, burst, port, count] => {
+            fleet::run(side, case, clients, burst, port, count)
+        }
+        ["machine", name, case, count] => machines::run(name, case, count),
+        ["fleet"] => fleet::table(),
         ["idle"] => idle::table(),
         ["layers"] => layers::table(),
+        ["machines"] => machines::table(),
+        ["sizes"] => sizes::table(),
         ["mosquitto"] => mosquitto::table(),
         ["latency"] => latency::table(),
         ["decode", codec, case, count] => {
             count.parse().map_err(Failure::from).and_then(|count| codecs::run(codec, case, count))
         }
         ["try"] => report::try_all()
+            .and_then(|()| machines::try_all())
             .and_then(|()| latency::try_all())
             .and_then(|()| layers::try_all())
             .and_then(|()| mosquitto::try_all())
-            .and_then(|()| idle::try_all()),
+            .and_then(|()| idle::try_all())
+            .and_then(|()| fleet::try_all())
+            .and_then(|()| sizes::try_all()),
         ["decoders"] => report::decoders(),
         [] => report::decoders()
+            .and_then(|()| machines::table())
             .and_then(|()| report::clients(""))
             .and_then(|()| latency::table())
             .and_then(|()| layers::table())
             .and_then(|()| mosquitto::table())
-            .and_then(|()| idle::table()),
+            .and_then(|()| idle::table())
+            .and_then(|()| fleet::table())
+            .and_then(|()| sizes::table()),
         [filter] => report::clients(filter),
         _ => {
-            Err("usage: mqtt-machine-bench-peers [try | decoders | idle | latency | layers | mosquitto | PART_OF_A_NAME]".into())
+            let tables = "decoders | fleet | idle | latency | layers | machines | mosquitto | sizes";
+            Err(format!("usage: mqtt-machine-bench-peers [try | {tables} | PART_OF_A_NAME]").into())
         }
     };
     match result {

@@ -20,7 +20,8 @@ pub fn options_over(way: &str, job: Job) -> Result<Options, Failure> {
     Ok(options.configure(|config| config.version(ProtocolVersion::V3_1_1).client_id("bench").limits(limits)))
 }
 
-pub(super) fn qos(job: Job) -> QoS {
+/// Of what it publishes and subscribes to.
+pub fn qos(job: Job) -> QoS {
     match job.case.qos {
         0 => QoS::AtMostOnce,
         1 => QoS::AtLeastOnce,
