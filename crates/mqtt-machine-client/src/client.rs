@@ -18,7 +18,7 @@ use crate::driver::Driver;
 use crate::error::{CommandError, ConnectError, SubscribeError};
 use crate::events::Events;
 use crate::options::{Options, for_handle};
-use crate::publish::{Delivery, Publish, publish_now};
+use crate::publish::{Delivery, Publish, Sending, publish_now, send_now};
 use crate::reauthenticate::Reauthenticating;
 use crate::record::Sink;
 use crate::request::{RequestOptions, Requester};
@@ -134,6 +134,37 @@ impl Client {
     /// [`CommandError::is_full`] when there is no room, or others wait for it; else why it can never be accepted.
     pub fn try_publish(&self, message: Message) -> Result<Delivery, CommandError> {
         publish_now(self.shared(), message)
+    }
+
+    /// Publishes a message that stays the caller's, and whose outcome nobody asks for: the short way for many messages of QoS 0, and
+    /// for one message that is sent again and again. Of any QoS it is delivered as what [`publish`](Self::publish) is given, and the
+    /// future waits for room in the same line; what it gives is the operation's number.
+    ///
+    /// When what was accepted before has been written, a message of QoS 0 becomes its packet at once and is not cloned. What was accepted
+    /// and lost, as QoS 0 is with its connection, shows in [`metrics`](Self::metrics) alone; [`drain`](Self::drain) waits for
+    /// all that was accepted.
+    ///
+    /// ```no_run
+    /// # async fn example(client: mqtt_machine_client::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use mqtt_machine_client::Message;
+    ///
+    /// let beat = Message::to("sensors/1/alive", "")?;
+    /// for _ in 0..1_000 {
+    ///     client.send(&beat).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send<'a>(&'a self, message: &'a Message) -> Sending<'a> {
+        Sending::new(self.shared(), message)
+    }
+
+    /// [Sends](Self::send) a message if there is room now; never waits.
+    ///
+    /// # Errors
+    /// As [`try_publish`](Self::try_publish).
+    pub fn try_send(&self, message: &Message) -> Result<OpId, CommandError> {
+        send_now(self.shared(), message)
     }
 
     /// Subscribes to a filter. The future is ready when the server has granted it; the stream that it gives has the

@@ -190,14 +190,7 @@ impl Driver {
                 stale = self.shrink();
                 state.shrink();
             }
-            // Until a server is known to be the right one nothing leaves for it.
-            if self.transport.is_some() && self.asker.questions.is_empty() {
-                match &mut self.pipe {
-                    None => state.machine.transmit(now, &mut self.output),
-                    Some(pipe) if pipe.is_open() => state.machine.transmit(now, &mut pipe.plain),
-                    Some(_) => {}
-                }
-            }
+            self.transmit(state, now);
             // What was transmitted, or could not be, may have ended commands.
             state.dispatch(now, &shared.clock, &mut self.wakes);
             self.act(state, now);
@@ -227,6 +220,30 @@ impl Driver {
         let asked = !self.asker.questions.is_empty();
         self.authenticate();
         Turn { more: turn.more || asked || over || news, ..turn }
+    }
+
+    /// Lets the machine write what it has.
+    fn transmit(&mut self, state: &mut State, now: mqtt_machine::Instant) {
+        let plain = match &mut self.pipe {
+            // What handles wrote was for a transport that is no more.
+            _ if self.transport.is_none() => {
+                state.ahead.clear();
+                None
+            }
+            // Until a server is known to be the right one nothing leaves for it.
+            _ if !self.asker.questions.is_empty() => None,
+            None => Some(&mut self.output),
+            Some(pipe) if pipe.is_open() => Some(&mut pipe.plain),
+            Some(_) => None,
+        };
+        state.direct = false;
+        if let Some(plain) = plain {
+            let has_left = !plain.has_remaining();
+            plain.take_all(&mut state.ahead);
+            state.machine.transmit(now, plain);
+            // A socket that takes nothing leaves the messages where they are counted, and where those that matter overtake.
+            state.direct = has_left && !self.shared.durable && matches!(state.phase, Phase::Connected(_));
+        }
     }
 
     /// How much the machine or the layers take.

@@ -65,7 +65,7 @@ pub use one_shot::OneShotError;
 pub use options::{IntoOptions, Options};
 pub use pipe::{HANDSHAKE_READ, News, Pipe};
 pub use prepare::{Attempt, NotNow, Prepared};
-pub use publish::{Delivery, Durable, NotDurable, Publish};
+pub use publish::{Delivery, Durable, NotDurable, Publish, Sending};
 pub use reauthenticate::{Reauthenticating, ReauthenticationError};
 pub use record::Record;
 pub use request::{

@@ -1,5 +1,6 @@
 //! Owns publishing from a task: waiting for room, and the outcome. It must not know how a message is sent.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -58,28 +59,27 @@ impl Future for Publish {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { shared, message, key, place } = self.get_mut();
-        let result =
-            shared.with_clock(message.as_ref().map_or(Clocked::Never, clocked), |state, now, wakes| {
-                let held = message.as_ref()?;
-                let starves = state.burst >= BURST && place.is_none();
-                let no_room = || {
-                    state.machine.waits_for_room()
-                        && (!state.room.is_turn_of(*place) || !state.machine.has_room_for(held))
-                };
-                if (starves || no_room()) && may_pause(state, key.as_ref()) {
-                    if starves {
-                        state.burst = 0;
-                        context.waker().wake_by_ref();
-                    }
-                    state.room.wait(place, context.waker());
+        let clock = message.as_ref().map_or(Clocked::Never, clocked);
+        let result = shared.with_clock(clock, |state, now, wakes| {
+            if stands_back(state, place, key.as_ref(), context) {
+                return None;
+            }
+            let result = if state.direct && key.is_none() {
+                let result = state.publish(now, Cow::Borrowed(message.as_ref()?), wakes);
+                if is_full(&result) && waits(state, place, None, context) {
                     return None;
                 }
-                let result = accept(state, now, message.take()?, key.take(), wakes);
-                if state.room.leave(place) {
-                    state.room.wake_first(wakes);
-                }
-                Some(result)
-            });
+                result.map(|op| Accepted::new(state, op, message.as_ref().map_or(0, Message::cost)))
+            } else if state.machine.has_room_for(message.as_ref()?)
+                || !waits(state, place, key.as_ref(), context)
+            {
+                accept(state, now, message.take()?, key.take(), wakes)
+            } else {
+                return None;
+            };
+            leave(state, place, wakes);
+            Some(result)
+        });
         match result {
             Some(Ok(accepted)) => Poll::Ready(Ok(Delivery::of(Arc::clone(shared), accepted))),
             Some(Err(error)) => Poll::Ready(Err(error)),
@@ -90,12 +90,116 @@ impl Future for Publish {
 
 impl Drop for Publish {
     fn drop(&mut self) {
-        if let place @ Some(_) = &mut self.place {
-            self.shared.with(|state, _, wakes| {
-                state.room.leave(place);
-                state.room.wake_first(wakes);
-            });
-        }
+        give_up(&self.shared, &mut self.place);
+    }
+}
+
+/// A message that has not been accepted yet and whose outcome nobody asks for, made by [`Client::send`](crate::Client::send).
+///
+/// It waits for room as [`Publish`] does.
+#[derive(Debug)]
+#[must_use = "nothing is published until this is awaited"]
+pub struct Sending<'a> {
+    shared: &'a Shared,
+    message: &'a Message,
+    place: Option<Place>,
+}
+
+impl<'a> Sending<'a> {
+    pub(crate) const fn new(shared: &'a Shared, message: &'a Message) -> Self {
+        Self { shared, message, place: None }
+    }
+
+    /// Blocks this thread until the message is accepted or refused.
+    ///
+    /// # Errors
+    /// As the future.
+    pub fn wait(self) -> Result<OpId, CommandError> {
+        block_until(self, None).unwrap_or(Err(CommandError::Closed))
+    }
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<OpId, CommandError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { shared, message, place } = self.get_mut();
+        let result = shared.with_clock(clocked(message), |state, now, wakes| {
+            if stands_back(state, place, None, context) {
+                return None;
+            }
+            let result = send(state, now, message, wakes);
+            if is_full(&result) && waits(state, place, None, context) {
+                return None;
+            }
+            leave(state, place, wakes);
+            Some(result)
+        });
+        result.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        give_up(self.shared, &mut self.place);
+    }
+}
+
+/// Whether a message does not try now: others are before it, or the driver has to have its turn. Then it stands in line.
+#[inline]
+fn stands_back(
+    state: &mut State,
+    place: &mut Option<Place>,
+    key: Option<&PublishKey>,
+    context: &Context<'_>,
+) -> bool {
+    let starves = state.burst >= BURST && place.is_none();
+    let is_behind = !state.room.is_turn_of(*place) && state.machine.waits_for_room();
+    if !(starves || is_behind) || !may_pause(state, key) {
+        return false;
+    }
+    if starves {
+        state.burst = 0;
+        context.waker().wake_by_ref();
+    }
+    state.room.wait(place, context.waker());
+    true
+}
+
+fn is_full(result: &Result<OpId, CommandError>) -> bool {
+    matches!(result, Err(CommandError::Refused(Refused::Full)))
+}
+
+/// Whether a message for which there is no room waits for it. Then it stands in line.
+fn waits(
+    state: &mut State,
+    place: &mut Option<Place>,
+    key: Option<&PublishKey>,
+    context: &Context<'_>,
+) -> bool {
+    let waits = state.machine.waits_for_room() && may_pause(state, key);
+    if waits {
+        state.room.wait(place, context.waker());
+    }
+    waits
+}
+
+/// Leaves the line when it has been one's turn.
+#[inline]
+fn leave(state: &mut State, place: &mut Option<Place>, wakes: &mut Wakes) {
+    if place.is_some() && state.room.leave(place) {
+        state.room.wake_first(wakes);
+    }
+}
+
+/// Leaves the line without having published.
+#[inline]
+fn give_up(shared: &Shared, place: &mut Option<Place>) {
+    if place.is_some() {
+        shared.with(|state, _, wakes| {
+            state.room.leave(place);
+            state.room.wake_first(wakes);
+        });
     }
 }
 
@@ -121,11 +225,41 @@ pub(crate) fn publish_now(shared: &Arc<Shared>, message: Message) -> Result<Deli
     Ok(Delivery::of(Arc::clone(shared), accepted))
 }
 
+/// Publishes, for nobody who asks what became of it, if there is room now and nobody waits for it.
+pub(crate) fn send_now(shared: &Shared, message: &Message) -> Result<OpId, CommandError> {
+    shared.with_clock(clocked(message), |state, now, wakes| {
+        if !state.room.is_empty() {
+            return Err(CommandError::Refused(Refused::Full));
+        }
+        send(state, now, message, wakes)
+    })
+}
+
+fn send(
+    state: &mut State,
+    now: mqtt_machine::Instant,
+    message: &Message,
+    wakes: &mut Wakes,
+) -> Result<OpId, CommandError> {
+    let op = state.publish(now, Cow::Borrowed(message), wakes)?;
+    state.burst = state.burst.saturating_add(message.cost());
+    Ok(op)
+}
+
 /// What was accepted, now or before: its name, the name to ask by, and the record that makes it durable.
 struct Accepted {
     op: OpId,
     ticket: OpId,
     recorded: JournalSeq,
+}
+
+impl Accepted {
+    /// The machine has accepted a message that costs so much.
+    fn new(state: &mut State, op: OpId, cost: usize) -> Self {
+        state.burst = state.burst.saturating_add(cost);
+        state.outcomes.expect(op);
+        Self { op, ticket: op, recorded: state.machine.journal_position() }
+    }
 }
 
 fn accept(
@@ -137,15 +271,11 @@ fn accept(
 ) -> Result<Accepted, CommandError> {
     let cost = message.cost();
     let known = match key {
-        None => KeyedPublication::Accepted(state.command(wakes, |machine| machine.publish(now, message))?),
+        None => KeyedPublication::Accepted(state.publish(now, Cow::Owned(message), wakes)?),
         Some(key) => state.command(wakes, |machine| machine.publish_keyed(now, key, message))?,
     };
     let (op, ticket) = match known {
-        KeyedPublication::Accepted(op) => {
-            state.burst = state.burst.saturating_add(cost);
-            state.outcomes.expect(op);
-            (op, op)
-        }
+        KeyedPublication::Accepted(op) => return Ok(Accepted::new(state, op, cost)),
         KeyedPublication::Open(op) => (op, state.join(op)),
         KeyedPublication::Ended(op, outcome) => (op, state.known(outcome)),
     };

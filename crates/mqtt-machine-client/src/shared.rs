@@ -1,14 +1,16 @@
 //! Owns the one lock and what stands behind it: the machine, and where its events go.
 //! It must not know sockets, nor run anything slow under the lock: tasks are woken once it is released.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use bytes::Buf;
 use mqtt_machine::transcript::{Recorder, Recording};
 use mqtt_machine::{
-    Completions, Connected, Disconnect, EndReason, Ended, Event, Instant, JournalSeq, OpId, Outcome,
-    ReasonCode, Receipt, Refused, TopicFilter, TransportId, Unsubscribe,
+    Completions, Connected, Disconnect, EndReason, Ended, Event, Instant, JournalSeq, Message, OpId, Outcome,
+    Output, ReasonCode, Receipt, Refused, TopicFilter, TransportId, Unsubscribe,
 };
 
 use crate::authenticate::Method;
@@ -96,6 +98,10 @@ pub(crate) struct State {
     pub(crate) room: WaitList,
     /// Bytes accepted since the driver had its turn.
     pub(crate) burst: usize,
+    /// Publications go into `ahead` at once: there is a connection, and what the machine wrote before has left.
+    pub(crate) direct: bool,
+    /// What handles wrote since the driver had its turn. It is of the present transport, or of none.
+    pub(crate) ahead: Output,
     pub(crate) router: Router,
     pub(crate) requests: Requests,
     pub(crate) feeds: Slab<Feed>,
@@ -148,6 +154,8 @@ impl Shared {
             waits_for_readers: false,
             room: WaitList::default(),
             burst: 0,
+            direct: false,
+            ahead: Output::new(),
             router: Router::default(),
             requests: Requests::default(),
             feeds: Slab::default(),
@@ -219,6 +227,9 @@ impl State {
     /// Gives back what nothing stands in.
     pub(crate) fn shrink(&mut self) {
         self.outcomes.shrink();
+        if !self.ahead.has_remaining() {
+            self.ahead = Output::new();
+        }
         for waiters in [&mut self.phase_waiters, &mut self.room, &mut self.kept_waiters] {
             waiters.shrink();
         }
@@ -263,6 +274,25 @@ impl State {
         let result = command(&mut self.machine, &mut self.router)?;
         self.wake_driver(wakes);
         Ok(result)
+    }
+
+    /// Publishes, as [`command`](Self::command) does: into the output at once while nothing stands before it.
+    pub(crate) fn publish(
+        &mut self,
+        now: Instant,
+        message: Cow<'_, Message>,
+        wakes: &mut Wakes,
+    ) -> Result<OpId, CommandError> {
+        if self.is_closed() {
+            return Err(CommandError::Closed);
+        }
+        let op = if self.direct {
+            self.machine.publish_into(now, &message, &mut self.ahead)?
+        } else {
+            self.machine.publish(now, message.into_owned())?
+        };
+        self.wake_driver(wakes);
+        Ok(op)
     }
 
     pub(crate) fn wake_driver(&mut self, wakes: &mut Wakes) {

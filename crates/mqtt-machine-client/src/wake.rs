@@ -125,6 +125,15 @@ impl Wake for Unpark {
     }
 }
 
+/// That of this thread. A wake of a wait that is over ends the next one early, which then looks and goes on.
+fn own_waker() -> Waker {
+    thread_local! {
+        static OWN: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    }
+    // While the thread ends it is gone already.
+    OWN.try_with(Waker::clone).unwrap_or_else(|_| Waker::from(Arc::new(Unpark(thread::current()))))
+}
+
 /// Polls `future` on this thread, which sleeps in between; `None` when it is not ready by `deadline`. Without a deadline it waits
 /// for as long as it takes. Something else must drive the client meanwhile.
 ///
@@ -136,7 +145,7 @@ impl Wake for Unpark {
 /// # }
 /// ```
 pub fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let waker = own_waker();
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {

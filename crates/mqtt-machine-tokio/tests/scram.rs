@@ -199,6 +199,8 @@ async fn authenticating_again_tells_its_caller_how_it_ended() {
         let error = client.reauthenticate().unwrap().await.unwrap_err();
         assert!(matches!(error, ReauthenticationError::Ended(EndReason::Disconnect { .. })), "{error}");
         broker.broker(|broker| broker.config_mut().scram_users.insert("user".into(), "pencil".into()));
+        // One that goes on trying would take over from the next, whose name is the same.
+        client.disconnect().await.unwrap();
         // The connection is lost before the server answers.
         let client = connect().await.unwrap();
         let exchange = client.reauthenticate().unwrap();
@@ -208,11 +210,13 @@ async fn authenticating_again_tells_its_caller_how_it_ended() {
             lost,
             Ok(()) | Err(ReauthenticationError::Ended(_) | ReauthenticationError::NotConnected)
         ));
+        client.disconnect().await.unwrap();
         // The method gives up.
         let wavering = Wavering(AtomicUsize::new(0), Scram::sha256("user", "pencil"));
         let client = Client::connect(scram(&broker, wavering)).await.unwrap();
         let error = client.reauthenticate().unwrap().await.unwrap_err();
         assert_eq!(error, ReauthenticationError::Failed("not today".to_owned()));
+        client.disconnect().await.unwrap();
         // The client is gone.
         let (client, driver) = Client::with_driver(scram(&broker, Scram::sha256("user", "pencil"))).unwrap();
         let driver = tokio::spawn(driver);

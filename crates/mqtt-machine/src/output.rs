@@ -82,6 +82,27 @@ impl Output {
         self.chunks.push_back(core::mem::take(bytes).freeze());
     }
 
+    /// Moves everything that is in `other` behind what is in here, and copies none of it. An empty one of them leaves its buffer to the
+    /// other.
+    ///
+    /// For a machine that writes to two places, one after another: what [`publish_into`](crate::Machine::publish_into) wrote to one
+    /// goes behind what [`transmit`](crate::Machine::transmit) wrote to the other before.
+    pub fn take_all(&mut self, other: &mut Self) {
+        if other.remaining() == 0 {
+            return;
+        }
+        if self.remaining() > 0 {
+            self.seal();
+            self.chained = self.chained.saturating_add(other.chained);
+            self.chunks.append(&mut other.chunks);
+        } else {
+            core::mem::swap(&mut self.chunks, &mut other.chunks);
+            core::mem::swap(&mut self.chained, &mut other.chained);
+        }
+        other.chained = 0;
+        core::mem::swap(&mut self.tail, &mut other.tail);
+    }
+
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             self.chained = self.chained.saturating_add(self.tail.len());
@@ -217,6 +238,44 @@ mod tests {
         assert_eq!((output.remaining(), output.chunk()), (8 + CHAIN_FROM, &b"ownsmall"[..]));
         output.advance(8);
         assert_eq!(output.chunk().as_ptr(), place);
+    }
+
+    #[test]
+    fn all_of_one_goes_behind_all_of_another() {
+        let large = Bytes::from(alloc::vec![7_u8; CHAIN_FROM]);
+        let (mut first, mut second) = (Output::with_mark(1), Output::with_mark(2));
+        let mut expected = alloc::vec::Vec::new();
+        for part in [&b"small"[..], &large, b"more"] {
+            for empty in [true, false] {
+                if empty {
+                    first.clear();
+                    expected.clear();
+                }
+                second.append(&Bytes::copy_from_slice(part));
+                second.append(&large);
+                second.tail().extend_from_slice(b"end");
+                expected.extend_from_slice(&[part, &large, b"end"].concat());
+                first.take_all(&mut second);
+                assert_eq!((first.mark, second.mark), (1, 2));
+                assert_eq!((second.remaining(), second.chunk()), (0, &b""[..]));
+                first.take_all(&mut second);
+                assert_eq!(first.remaining(), expected.len());
+                assert_eq!(first.parts_behind(0).collect::<alloc::vec::Vec<_>>().concat(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_one_leaves_its_buffer_to_the_other() {
+        let (mut first, mut second) = (Output::new(), Output::new());
+        first.tail().extend_from_slice(b"sent");
+        let place = first.chunk().as_ptr();
+        first.advance(4);
+        second.tail().extend_from_slice(b"next");
+        first.take_all(&mut second);
+        assert_eq!(first.chunk(), b"next");
+        second.tail().extend_from_slice(b"then");
+        assert_eq!(second.chunk().as_ptr(), place);
     }
 
     #[test]

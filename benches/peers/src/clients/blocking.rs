@@ -26,6 +26,14 @@ fn ended(delivery: Delivery) -> Result<(), Failure> {
 fn work(client: &Client, job: Job) -> Result<Used, Failure> {
     let meter = Meter::start()?;
     match job.case.direction {
+        Direction::Publish if job.case.qos == 0 => {
+            let message = message(job)?;
+            for _ in 1..job.count {
+                client.send(&message)?;
+            }
+            // Messages of QoS 0 leave in the order in which they were accepted.
+            ended(client.publish(message)?)?;
+        }
         Direction::Publish => {
             let message = message(job)?;
             let window = usize::from(job.case.window());

@@ -46,6 +46,14 @@ pub(super) fn run(job: Job) -> Result<Used, Failure> {
 pub async fn work(client: &mqtt_machine_client::Client, job: Job) -> Result<Used, Failure> {
     let meter = Meter::start()?;
     match job.case.direction {
+        Direction::Publish if job.case.qos == 0 => {
+            let message = message(job)?;
+            for _ in 1..job.count {
+                client.send(&message).await?;
+            }
+            // Messages of QoS 0 leave in the order in which they were accepted.
+            client.publish(message).await?.await;
+        }
         Direction::Publish => {
             let message = message(job)?;
             let window = usize::from(job.case.window());

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::Instant;
 
-use mqtt_machine::{Connected, Message, QoS, Subscribe};
+use mqtt_machine::{Connected, Message, OpId, QoS, Subscribe};
 
 use super::streams::{Events, Requester, Subscription};
 use crate::client::Client;
@@ -52,6 +52,15 @@ impl Handle {
     /// publishes from its receive loop always comes back to receiving.
     pub fn publish(&self, message: Message) -> Result<Delivery, CommandError> {
         self.handle.publish(message).wait()
+    }
+
+    /// Publishes a message that stays the caller's, and whose outcome nobody asks for: returns when it is accepted, as
+    /// [`publish`](Self::publish) does, with the operation's number. [`Client::send`] says more.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn send(&self, message: &Message) -> Result<OpId, CommandError> {
+        self.handle.send(message).wait()
     }
 
     /// Subscribes to a filter: returns when the server has granted it, with the messages of this filter. Without a connection it waits

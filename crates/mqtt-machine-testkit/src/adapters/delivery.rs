@@ -189,6 +189,39 @@ pub(super) fn dropped_deliveries_and_streams_leak_nothing(bench: &Bench) {
     bench.disconnect(&client);
 }
 
+pub(super) fn messages_that_are_sent_arrive_in_order_among_those_that_are_published(bench: &Bench) {
+    const COUNT: usize = 3_000;
+    let broker = broker();
+    for version in ProtocolVersion::ALL {
+        let client = bench.connect(options(&broker.url(), "sends", version));
+        let mut stream = bench.subscribe(&client, "sends", QoS::ExactlyOnce);
+        // One task or thread publishes while another receives.
+        let sender = client.clone();
+        let sends = thread::spawn(move || {
+            for (at, text) in numbers(COUNT).into_iter().enumerate() {
+                let message = message("sends", text, QoS::AtMostOnce);
+                let accepted = match at % 7 {
+                    0 => sender.publish(message).wait().map(drop),
+                    _ => sender.send(&message).wait().map(drop),
+                };
+                assert!(accepted.is_ok(), "{accepted:?}");
+            }
+        });
+        let got: Vec<String> = (0..COUNT).map(|_| bench.next(&mut stream)).collect();
+        assert!(sends.join().is_ok(), "everything was accepted");
+        assert!(got == numbers(COUNT), "{version}: another order");
+        // Nobody waits for them, and all the same they are delivered before the end.
+        let last = format!("last/{version}");
+        for qos in EVERY_QOS {
+            let last = message(&last, "last", qos);
+            let accepted = bench.wait("room", client.send(&last));
+            assert!(accepted.is_ok(), "{accepted:?}");
+        }
+        bench.disconnect(&client);
+        assert_eq!(broker.broker(|broker| broker.log().count(&last, b"last")), 3, "{version}");
+    }
+}
+
 pub(super) fn a_plain_thread_publishes_and_waits(bench: &Bench) {
     let broker = broker();
     let client = bench.connect(options(&broker.url(), "thread", V5));

@@ -192,6 +192,7 @@ macro_rules! __adapter_scenarios {
                 a_refused_filter_is_an_error_with_its_code
                 unrouted_messages_go_to_the_stream_for_the_rest_or_are_counted
                 dropped_deliveries_and_streams_leak_nothing
+                messages_that_are_sent_arrive_in_order_among_those_that_are_published
                 a_plain_thread_publishes_and_waits
             }
             connection {
