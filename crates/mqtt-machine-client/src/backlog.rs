@@ -105,8 +105,16 @@ impl Backlog {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn push(&mut self, item: Item, spent: &mut Spent) {
-        let Some(limit) = self.limit else { return self.queue.push_back(item) };
+        match self.limit {
+            None => self.queue.push_back(item),
+            Some(limit) => self.push_within(limit, item, spent),
+        }
+    }
+
+    #[inline(never)]
+    fn push_within(&mut self, limit: StreamLimit, item: Item, spent: &mut Spent) {
         if self.queue.is_empty() {
             // The reader takes all at once.
             self.bytes = 0;
@@ -150,8 +158,8 @@ impl Backlog {
         true
     }
 
-    fn drop(&mut self, item: Item, reason: ReasonCode, spent: &mut Spent) {
+    fn drop(&mut self, mut item: Item, reason: ReasonCode, spent: &mut Spent) {
         self.dropped = self.dropped.saturating_add(1);
-        spent.extend(item.credit.spend(reason));
+        spent.extend(item.spend(reason));
     }
 }

@@ -171,8 +171,12 @@ impl<T> FilterMap<T> {
     }
 
     /// Calls `visit` with the value of each filter that `topic` belongs to, once per filter, in no order to rely on.
-    pub fn matches<'a>(&'a self, topic: &TopicName, mut visit: impl FnMut(&'a T)) {
-        let topic = topic.as_bytes();
+    pub fn matches<'a>(&'a self, topic: &TopicName, visit: impl FnMut(&'a T)) {
+        self.matches_bytes(topic.as_bytes(), visit);
+    }
+
+    /// As [`matches`](Self::matches), of the bytes of a topic name.
+    pub(crate) fn matches_bytes<'a>(&'a self, topic: &[u8], mut visit: impl FnMut(&'a T)) {
         if let Some(entries) = self.plain.get(topic) {
             entries.iter().for_each(|(_, value)| visit(value));
         }

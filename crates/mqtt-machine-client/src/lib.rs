@@ -17,6 +17,7 @@
 
 mod authenticate;
 mod backlog;
+mod batch;
 mod client;
 mod clock;
 mod connector;
@@ -53,6 +54,7 @@ mod wake;
 
 pub use authenticate::{AuthenticationError, Authenticator, Exchange};
 pub use backlog::{StreamLimit, WhenFull};
+pub use batch::Batch;
 pub use client::{Client, Connecting, Disconnecting};
 pub use clock::Clock;
 pub use dial::{Network, NetworkFuture, dial};

@@ -20,7 +20,16 @@ use crate::wake::Wakes;
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) message: Message,
-    pub(crate) credit: Credit,
+    /// `None`: it is spent.
+    pub(crate) credit: Option<Credit>,
+}
+
+impl Item {
+    /// Gives its share of the receipt back. The last share returns the receipt and the answer for the server.
+    #[inline]
+    pub(crate) fn spend(&mut self, reason: ReasonCode) -> Option<(Receipt, ReasonCode)> {
+        self.credit.take()?.spend(reason)
+    }
 }
 
 /// A stream's share of a receipt: the last one that is spent gives the receipt back.
@@ -46,6 +55,7 @@ impl Credit {
     }
 
     /// Gives this share back. The last share returns the receipt and the answer for the server.
+    #[inline]
     pub(crate) fn spend(self, reason: ReasonCode) -> Option<(Receipt, ReasonCode)> {
         match self {
             Self::Sole(receipt) => Some((receipt, reason)),
@@ -110,6 +120,36 @@ struct Asked {
     identifier: u32,
 }
 
+/// The topic of the last message without properties that went into one stream, and that stream. Messages often come in a row of one
+/// topic, and are not looked up again then. It holds until anything is subscribed or unsubscribed.
+#[derive(Debug, Default)]
+struct LastTopic {
+    topic: Vec<u8>,
+    stream: Option<usize>,
+}
+
+impl LastTopic {
+    /// A longer one is not kept.
+    const LONGEST: usize = 256;
+
+    #[inline]
+    fn stream_of(&self, topic: &[u8]) -> Option<usize> {
+        if self.topic == topic { self.stream } else { None }
+    }
+
+    fn keep(&mut self, topic: &[u8], stream: usize) {
+        if topic.len() <= Self::LONGEST {
+            self.topic.clear();
+            self.topic.extend_from_slice(topic);
+            self.stream = Some(stream);
+        }
+    }
+
+    const fn forget(&mut self) {
+        self.stream = None;
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     streams: Slab<Stream>,
@@ -119,6 +159,8 @@ pub(crate) struct Router {
     /// The routes by their Subscription Identifiers.
     identifiers: Identifiers,
     asked: BTreeMap<OpId, Asked>,
+    /// Where the last topic led to.
+    last: LastTopic,
     /// Streams that take what belongs to no filter.
     catch_all: Vec<usize>,
     targets: Vec<usize>,
@@ -161,6 +203,7 @@ impl Router {
 
     /// A stream that takes what belongs to no other.
     pub(crate) fn add_catch_all(&mut self) -> usize {
+        self.last.forget();
         let stream = self.streams.insert(Stream::new(Vec::new()));
         self.catch_all.push(stream);
         stream
@@ -168,6 +211,7 @@ impl Router {
 
     /// A stream for the filters of a request that was accepted as `op`, with this identifier.
     pub(crate) fn add(&mut self, op: OpId, filters: Vec<TopicFilter>, identifier: Identifier) -> usize {
+        self.last.forget();
         let identifier = self.identifiers.take(identifier);
         let mut known: HashSet<&TopicFilter, RandomState> = HashSet::default();
         let kept: Vec<TopicFilter> = filters.iter().filter(|filter| known.insert(filter)).cloned().collect();
@@ -246,6 +290,7 @@ impl Router {
     /// Takes a stream out. Returns what nobody read, and the filters that no stream uses any more.
     pub(crate) fn remove(&mut self, stream: usize) -> (VecDeque<Item>, Vec<TopicFilter>) {
         let Some(removed) = self.streams.remove(stream) else { return Default::default() };
+        self.last.forget();
         self.unfetched = self.unfetched.saturating_sub(removed.unfetched.unwrap_or_default());
         self.catch_all.retain(|known| *known != stream);
         for asked in self.asked.values_mut() {
@@ -261,6 +306,7 @@ impl Router {
     fn withdraw<'a>(&mut self, at: usize, filters: impl Iterator<Item = &'a TopicFilter>) {
         let filters: HashSet<&TopicFilter, RandomState> = filters.collect();
         let Some(stream) = self.streams.get_mut(at).filter(|_| !filters.is_empty()) else { return };
+        self.last.forget();
         let used = stream.filters.len();
         stream.filters.retain(|filter| !filters.contains(filter));
         if stream.filters.len() < used {
@@ -273,9 +319,9 @@ impl Router {
         self.filters.get(filter).is_some()
     }
 
-    /// What streams had no room for, to be given back.
-    pub(crate) fn take_spent(&mut self) -> Option<(Receipt, ReasonCode)> {
-        self.spent.pop()
+    /// What streams had no room for, to be given back, in its order.
+    pub(crate) const fn spent(&mut self) -> &mut Spent {
+        &mut self.spent
     }
 
     /// Limits what waits in a stream.
@@ -312,12 +358,36 @@ impl Router {
     /// A message that carries identifiers of this client is for the streams of those subscriptions: where the server sends a
     /// copy for each subscription, each copy goes to its own. One without any, or with one that this client has not
     /// given, is for every stream with a filter that it belongs to.
-    pub(crate) fn route(
-        &mut self,
-        mut message: Message,
-        receipt: Receipt,
-        wakes: &mut Wakes,
-    ) -> Option<Receipt> {
+    #[inline]
+    pub(crate) fn route(&mut self, message: Message, receipt: Receipt, wakes: &mut Wakes) -> Option<Receipt> {
+        if message.properties.is_empty() {
+            let topic = message.topic.as_bytes();
+            let only = self.last.stream_of(topic).or_else(|| self.look_up(topic));
+            if let Some(only) = only {
+                let bytes = receipt.bytes();
+                self.put(only, Item { message, credit: Some(Credit::Sole(receipt)) }, bytes, wakes);
+                return None;
+            }
+        }
+        // Put together anew: a message whose own place is handed on would be kept in it, and moved from there, in every case.
+        let Message { topic, payload, qos, retain, dup, priority, properties } = message;
+        let message = Message { topic, payload, qos, retain, dup, priority, properties };
+        self.route_on(message, receipt, wakes)
+    }
+
+    /// The stream that a message under this topic is for, if it is one.
+    #[inline(never)]
+    fn look_up(&mut self, topic: &[u8]) -> Option<usize> {
+        self.begin();
+        self.find_by_topic(topic);
+        let &[only] = self.targets.as_slice() else { return None };
+        self.last.keep(topic, only);
+        Some(only)
+    }
+
+    /// A message that carries properties, or is not for one stream.
+    #[inline(never)]
+    fn route_on(&mut self, mut message: Message, receipt: Receipt, wakes: &mut Wakes) -> Option<Receipt> {
         self.find(&message);
         if !message.properties.is_empty() {
             // What the user has not given, the user does not see, and may forward.
@@ -327,49 +397,63 @@ impl Router {
                 _ => true,
             });
         }
-        let Self { streams, targets, spent, unfetched, .. } = self;
-        let Some((last, others)) = targets.split_last() else { return Some(receipt) };
+        let targets = std::mem::take(&mut self.targets);
         let bytes = receipt.bytes();
-        let mut put = |stream: usize, message: Message, credit: Credit| {
-            if let Some(stream) = streams.get_mut(stream) {
-                stream.backlog.push(Item { message, credit }, spent);
-                if let Some(waker) = stream.waker.take() {
-                    wakes.push(waker);
-                    stream.unfetched.get_or_insert(0);
+        let unrouted = match targets.split_last() {
+            None => Some(receipt),
+            Some((only, [])) => {
+                self.put(*only, Item { message, credit: Some(Credit::Sole(receipt)) }, bytes, wakes);
+                None
+            }
+            Some((last, others)) => {
+                let failure = AtomicU8::new(ReasonCode::Success.to_u8());
+                let shared = Arc::new(SharedCredit { receipt, failure });
+                for stream in others {
+                    let credit = Some(Credit::Shared(Arc::clone(&shared)));
+                    self.put(*stream, Item { message: message.clone(), credit }, bytes, wakes);
                 }
-                if let Some(of_stream) = &mut stream.unfetched {
-                    *of_stream = of_stream.saturating_add(bytes);
-                    *unfetched = unfetched.saturating_add(bytes);
-                }
+                // No share stays here: the last one that is spent is one of a stream.
+                self.put(*last, Item { message, credit: Some(Credit::Shared(shared)) }, bytes, wakes);
+                None
             }
         };
-        if others.is_empty() {
-            put(*last, message, Credit::Sole(receipt));
-            return None;
-        }
-        let failure = AtomicU8::new(ReasonCode::Success.to_u8());
-        let shared = Arc::new(SharedCredit { receipt, failure });
-        for stream in others {
-            put(*stream, message.clone(), Credit::Shared(Arc::clone(&shared)));
-        }
-        put(*last, message, Credit::Shared(shared));
-        None
-    }
-
-    pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
-        self.streams.iter_mut().filter_map(|stream| stream.waker.take()).for_each(|waker| wakes.push(waker));
+        self.targets = targets;
+        unrouted
     }
 
     /// Makes the streams that a message is for the targets.
     fn find(&mut self, message: &Message) {
-        self.messages = self.messages.wrapping_add(1);
-        self.targets.clear();
+        self.begin();
         if message.properties.is_empty() || !self.find_by_identifiers(message) {
-            self.find_by_topic(&message.topic);
-        }
-        if self.targets.is_empty() {
+            self.find_by_topic(message.topic.as_bytes());
+        } else if self.targets.is_empty() {
             self.targets.extend_from_slice(&self.catch_all);
         }
+    }
+
+    /// Another message comes, which has no targets yet.
+    fn begin(&mut self) {
+        self.messages = self.messages.wrapping_add(1);
+        self.targets.clear();
+    }
+
+    /// Puts a message, whose receipt has so many bytes, into a stream.
+    #[inline(always)]
+    fn put(&mut self, stream: usize, item: Item, bytes: usize, wakes: &mut Wakes) {
+        let Some(stream) = self.streams.get_mut(stream) else { return };
+        stream.backlog.push(item, &mut self.spent);
+        if let Some(waker) = stream.waker.take() {
+            wakes.push(waker);
+            stream.unfetched.get_or_insert(0);
+        }
+        if let Some(of_stream) = &mut stream.unfetched {
+            *of_stream = of_stream.saturating_add(bytes);
+            self.unfetched = self.unfetched.saturating_add(bytes);
+        }
+    }
+
+    pub(crate) fn wake_all(&mut self, wakes: &mut Wakes) {
+        self.streams.iter_mut().filter_map(|stream| stream.waker.take()).for_each(|waker| wakes.push(waker));
     }
 
     /// Finds the streams of the subscriptions that the message names; false when it does not say enough.
@@ -411,13 +495,18 @@ impl Router {
         named
     }
 
-    fn find_by_topic(&mut self, topic: &TopicName) {
+    /// Adds the streams of all filters that the topic belongs to; without any, those that take what belongs to none.
+    #[inline]
+    fn find_by_topic(&mut self, topic: &[u8]) {
         let Self { streams, routes, filters, targets, messages, .. } = self;
-        filters.matches(topic, |at| {
+        filters.matches_bytes(topic, |at| {
             if let Some(route) = routes.get(*at) {
                 aim(route, streams, targets, *messages);
             }
         });
+        if self.targets.is_empty() {
+            self.targets.extend_from_slice(&self.catch_all);
+        }
     }
 
     /// Takes `stream` off the route of `filter`; true when nobody is left there.

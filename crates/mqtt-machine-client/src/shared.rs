@@ -56,6 +56,9 @@ impl From<EndReason> for Failure {
     }
 }
 
+/// The memory of what streams had no room for that is kept, in receipts.
+const KEPT_SPENT: usize = 64;
+
 /// How good a time must be that the machine is told. The clock costs as much as a whole message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Clocked {
@@ -303,6 +306,11 @@ impl State {
     pub(crate) fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode, wakes: &mut Wakes) {
         let acknowledges = receipt.acknowledges();
         self.machine.settle(now, receipt, reason);
+        self.settled(acknowledges, wakes);
+    }
+
+    /// Receipts were given back to the machine, of messages that it acknowledges or not.
+    pub(crate) fn settled(&mut self, acknowledges: bool, wakes: &mut Wakes) {
         if acknowledges || (self.reads_blocked && self.machine.read_capacity() > 0) {
             self.wake_driver(wakes);
         }
@@ -310,9 +318,28 @@ impl State {
 
     /// Gives back what streams had no room for.
     pub(crate) fn settle_spent(&mut self, now: Instant, wakes: &mut Wakes) {
-        while let Some((receipt, reason)) = self.router.take_spent() {
+        if self.router.spent().is_empty() {
+            return;
+        }
+        let mut spent = std::mem::take(self.router.spent());
+        for (receipt, reason) in spent.drain(..) {
             self.settle(now, receipt, reason, wakes);
         }
+        if spent.capacity() <= KEPT_SPENT {
+            *self.router.spent() = spent;
+        }
+    }
+
+    /// Gives every message that comes next to the streams that it is for.
+    fn route_messages(&mut self, now: Instant, wakes: &mut Wakes) {
+        let Self { machine, router, unrouted, .. } = self;
+        machine.poll_messages(|message, receipt| {
+            if let Some(receipt) = router.route(message, receipt, wakes) {
+                *unrouted = unrouted.saturating_add(1);
+                router.spent().push((receipt, ReasonCode::Success));
+            }
+        });
+        self.settle_spent(now, wakes);
     }
 
     fn ticket(&mut self) -> OpId {
@@ -364,15 +391,9 @@ impl State {
                 self.complete_all(&ended, wakes);
                 continue;
             }
+            self.route_messages(now, wakes);
             let Some(event) = self.machine.poll_event() else { break };
             match event {
-                Event::Message { message, receipt } => {
-                    if let Some(receipt) = self.router.route(message, receipt, wakes) {
-                        self.unrouted = self.unrouted.saturating_add(1);
-                        self.machine.settle(now, receipt, ReasonCode::Success);
-                    }
-                    self.settle_spent(now, wakes);
-                }
                 Event::Completed { op, outcome } => {
                     completed = true;
                     self.router.answered(op, &outcome);
@@ -409,7 +430,7 @@ impl State {
                     self.tell(&ClientEvent::Stalled { waited, unacknowledged }, wakes);
                 }
                 Event::Overrun { messages } => self.tell(&ClientEvent::Overrun { messages }, wakes),
-                // A kind of event that this version does not know concerns nobody here.
+                // Messages have been taken, and a kind of event that this version does not know concerns nobody here.
                 #[allow(unreachable_patterns)]
                 _ => {}
             }

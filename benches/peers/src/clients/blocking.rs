@@ -1,11 +1,12 @@
 //! Owns mqtt-machine on threads.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::time::Duration;
 
 use mqtt_machine_blocking::{Client, Delivery};
 
-use super::tokio::{message, options, qos};
+use super::tokio::{BATCH, message, options, qos};
 use super::{Direction, Job, Meter, Used};
 use crate::Failure;
 
@@ -48,8 +49,13 @@ fn work(client: &Client, job: Job) -> Result<Used, Failure> {
         }
         Direction::Receive => {
             let mut messages = client.subscribe(job.case.blast(job.count), qos(job))?;
-            for _ in 0..job.count {
-                messages.recv().ok_or("the client has ended")?;
+            let mut received = 0;
+            while received < job.count {
+                let mut batch = messages.recv_batch(BATCH).ok_or("the client has ended")?;
+                while let Some(message) = batch.next() {
+                    black_box(message);
+                    received += 1;
+                }
             }
         }
     }

@@ -88,6 +88,7 @@ type Client = fn(Job) -> Result<Used, Failure>;
 pub const CLIENTS: &[(&str, Client, &[&str])] = &[
     ("raw socket", raw::run, &[]),
     ("mqtt-machine-tokio", tokio::run, &[]),
+    ("mqtt-machine-tokio, one by one", tokio::run_singly, &["publish-0", "publish-1", "publish-2"]),
     ("mqtt-machine-blocking", blocking::run, &[]),
     ("mqtt-machine-smol", smol::run, &[]),
     ("mqtt-machine-async-std", async_std::run, &[]),

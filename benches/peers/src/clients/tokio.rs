@@ -1,12 +1,16 @@
 //! Owns mqtt-machine on tokio, on one thread.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 
 use ::tokio::runtime::Builder;
 use mqtt_machine_tokio::{Client, Delivery, Limits, Message, Options, ProtocolVersion, QoS};
 
 use super::{Direction, Job, Meter, Used};
 use crate::{Failure, PAYLOAD, TOPIC};
+
+/// How many messages a reader takes at once, at most.
+pub(super) const BATCH: usize = 1_000;
 
 /// What every client of mqtt-machine is told.
 pub fn options(job: Job) -> Result<Options, Failure> {
@@ -42,7 +46,17 @@ pub(super) fn run(job: Job) -> Result<Used, Failure> {
     })
 }
 
-/// The same for every adapter of futures.
+/// The same with [`receive_singly`].
+pub(super) fn run_singly(job: Job) -> Result<Used, Failure> {
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let client = Client::connect(options(job)?).await?;
+        let used = receive_singly(&client, job).await?;
+        client.disconnect().await?;
+        Ok(used)
+    })
+}
+
+/// The same for every adapter of futures. It receives in batches.
 pub async fn work(client: &mqtt_machine_client::Client, job: Job) -> Result<Used, Failure> {
     let meter = Meter::start()?;
     match job.case.direction {
@@ -72,10 +86,25 @@ pub async fn work(client: &mqtt_machine_client::Client, job: Job) -> Result<Used
         }
         Direction::Receive => {
             let mut messages = client.subscribe(job.case.blast(job.count), qos(job)).await?;
-            for _ in 0..job.count {
-                messages.recv().await.ok_or("the client has ended")?;
+            let mut received = 0;
+            while received < job.count {
+                let mut batch = messages.recv_batch(BATCH).await.ok_or("the client has ended")?;
+                while let Some(message) = batch.next() {
+                    black_box(message);
+                    received += 1;
+                }
             }
         }
+    }
+    meter.stop()
+}
+
+/// Receives one message after another, each with a future of its own.
+async fn receive_singly(client: &Client, job: Job) -> Result<Used, Failure> {
+    let meter = Meter::start()?;
+    let mut messages = client.subscribe(job.case.blast(job.count), qos(job)).await?;
+    for _ in 0..job.count {
+        messages.recv().await.ok_or("the client has ended")?;
     }
     meter.stop()
 }

@@ -241,8 +241,8 @@ impl Drop for Asking {
 }
 
 /// Settles what nobody takes, and gives the rest to be dropped without the lock.
-fn settled(state: &mut State, now: Instant, item: Item, wakes: &mut Wakes) -> Message {
-    if let Some((receipt, reason)) = item.credit.spend(ReasonCode::Success) {
+fn settled(state: &mut State, now: Instant, mut item: Item, wakes: &mut Wakes) -> Message {
+    if let Some((receipt, reason)) = item.spend(ReasonCode::Success) {
         state.settle(now, receipt, reason, wakes);
     }
     item.message
@@ -293,9 +293,7 @@ impl Request {
     fn poll_answer(&self, number: u64, context: &Context<'_>) -> Poll<Result<Incoming, RequestError>> {
         let mut state = self.asking.shared.lock();
         match state.requests.poll_answer(number, context) {
-            Poll::Ready(Ok(Item { message, credit })) => {
-                Poll::Ready(Ok(Incoming::new(message, credit, Arc::clone(&self.asking.shared))))
-            }
+            Poll::Ready(Ok(item)) => Poll::Ready(Ok(Incoming::new(item, &self.asking.shared))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending if state.is_closed() => {
                 Poll::Ready(Err(RequestError::Command(CommandError::Closed)))

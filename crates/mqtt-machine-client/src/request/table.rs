@@ -294,7 +294,7 @@ impl Requests {
     fn collect(&mut self, now: Instant, machine: &mut Recorder, router: &mut Router, wakes: &mut Wakes) {
         for (index, requester) in &mut self.requesters {
             let Some(stream) = requester.stream.and_then(|stream| router.stream(stream)) else { continue };
-            while let Some(item) = stream.backlog.pop() {
+            while let Some(mut item) = stream.backlog.pop() {
                 let own = Correlation::of_answer(&item.message).filter(|it| it.nonce == self.nonce);
                 let open =
                     own.and_then(|it| self.open.get_mut(&it.number)).filter(|it| it.requester == *index);
@@ -310,7 +310,7 @@ impl Requests {
                 } else {
                     requester.dropped.unknown = requester.dropped.unknown.saturating_add(1);
                 }
-                if let Some((receipt, reason)) = item.credit.spend(ReasonCode::Success) {
+                if let Some((receipt, reason)) = item.spend(ReasonCode::Success) {
                     machine.settle(now, receipt, reason);
                 }
             }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mqtt_machine::{Codes, Message};
 
 use crate::backlog::StreamLimit;
+use crate::batch::Batch;
 use crate::error::{CommandError, SubscribeError, TryRecvError};
 use crate::events::ClientEvent;
 use crate::request::RequestError;
@@ -40,6 +41,31 @@ impl Subscription {
     /// [`TryRecvError::Empty`] when none has arrived in time, [`TryRecvError::Closed`] when there will be none.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Incoming, TryRecvError> {
         within(timeout, poll_fn(|context| self.0.poll_recv(context)))
+    }
+
+    /// Waits until messages have arrived, and gives those that have, at most `most` (at least one) of them; `None` when there will be none. They are settled
+    /// together when the [`Batch`] is dropped, which costs less than one by one.
+    ///
+    /// ```no_run
+    /// # fn example(mut values: mqtt_machine_client::threads::Subscription) {
+    /// while let Some(mut batch) = values.recv_batch(1_000) {
+    ///     while let Some(message) = batch.next() {
+    ///         println!("{}: {}", message.topic, message.payload_lossy());
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn recv_batch(&mut self, most: usize) -> Option<Batch<'_>> {
+        let arrived = block_until(poll_fn(|context| self.0.poll_arrived(context)), None);
+        arrived.unwrap_or_default().then(|| self.0.arrived(most))
+    }
+
+    /// As [`recv_batch`](Self::recv_batch), of what has already arrived.
+    ///
+    /// # Errors
+    /// [`TryRecvError`] when there is nothing yet, or will be nothing.
+    pub fn try_recv_batch(&mut self, most: usize) -> Result<Batch<'_>, TryRecvError> {
+        self.0.try_recv_batch(most)
     }
 
     /// The next message that has already arrived.

@@ -268,6 +268,17 @@ impl Receipt {
         self.bytes
     }
 
+    /// Adds the credit of another receipt to this one, so that both are given back at once. Only those of QoS 0 can be; `other` comes
+    /// back where one of them acknowledges a message.
+    #[inline]
+    pub const fn merge(&mut self, other: Self) -> Result<(), Self> {
+        if self.acknowledges || other.acknowledges {
+            return Err(other);
+        }
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        Ok(())
+    }
+
     /// True for a message of QoS 1 or 2: settling it sends an acknowledgement.
     pub const fn acknowledges(&self) -> bool {
         self.acknowledges

@@ -2,7 +2,8 @@
 
 use alloc::collections::VecDeque;
 
-use crate::interface::{Acknowledgement, Completions, Event, Outcome};
+use crate::interface::{Acknowledgement, Completions, Event, Outcome, Receipt};
+use crate::message::Message;
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
 use crate::types::OpId;
@@ -172,6 +173,33 @@ impl Events {
         self.queue.pop_front()
     }
 
+    /// The messages that [`pop_messages`](Self::pop_messages) gives.
+    pub(super) fn next_messages(&mut self) -> impl Iterator<Item = &mut Event> {
+        let ahead = self.runs.front().map_or(u64::MAX, |run| run.before.saturating_sub(self.front));
+        let most = usize::try_from(ahead).unwrap_or(usize::MAX);
+        self.queue.iter_mut().take(most).take_while(|event| matches!(event, Event::Message { .. }))
+    }
+
+    /// Gives the messages that come next to `take`, up to the first event that is none.
+    #[inline]
+    pub(super) fn pop_messages(&mut self, mut take: impl FnMut(Message, Receipt)) {
+        let end = self.runs.front().map_or(u64::MAX, |run| run.before);
+        while self.front < end && matches!(self.queue.front(), Some(Event::Message { .. })) {
+            let (message, receipt) = match self.queue.pop_front() {
+                Some(Event::Message { message, receipt }) => (message, receipt),
+                // There is none, as was just seen. To drop it here would cost every message a move.
+                Some(event) => return self.queue.push_front(event),
+                None => return,
+            };
+            self.front = self.front.saturating_add(1);
+            self.detached = self.detached.saturating_sub(1);
+            take(message, receipt);
+        }
+        if self.queue.is_empty() && self.queue.capacity() > KEPT {
+            self.queue = VecDeque::new();
+        }
+    }
+
     /// Messages that nobody took since the last call no longer pin their read buffer.
     #[inline]
     pub(super) fn detach(&mut self) {
@@ -239,6 +267,9 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -251,10 +282,16 @@ mod tests {
         matches!(event, Event::Overrun { .. })
     }
 
+    fn message(number: u64) -> Event {
+        let message = Message::to("t", number.to_string()).unwrap();
+        let receipt = Receipt { serial: number, bytes: message.cost(), acknowledges: false, key: None };
+        Event::Message { message, receipt }
+    }
+
     proptest! {
         #[test]
         fn events_come_out_as_they_went_in(
-            steps in proptest::collection::vec((0_u8..14, 0_u64..3), 0..200),
+            steps in proptest::collection::vec((0_u8..17, 0_u64..3), 0..200),
         ) {
             let mut events = Events::default();
             let mut model = VecDeque::new();
@@ -288,6 +325,21 @@ mod tests {
                         }
                     }
                     10 | 11 => prop_assert_eq!(events.pop(), model.pop_front()),
+                    12 | 13 => {
+                        events.push(message(op));
+                        model.push_back(message(op));
+                    }
+                    14 => {
+                        let announced: Vec<Event> = events.next_messages().map(|event| event.clone()).collect();
+                        let mut taken = Vec::new();
+                        events.pop_messages(|message, receipt| taken.push(Event::Message { message, receipt }));
+                        prop_assert_eq!(&announced, &taken);
+                        for told in taken {
+                            prop_assert_eq!(Some(told), model.pop_front());
+                        }
+                        let is_message = matches!(model.front(), Some(Event::Message { .. }));
+                        prop_assert!(!is_message);
+                    }
                     _ => {
                         let run = events.pop_run();
                         let next_is_plain = matches!(
@@ -303,7 +355,7 @@ mod tests {
                         }
                     }
                 }
-                let completions = model.iter().filter(|event| !is_news(event)).count();
+                let completions = model.iter().filter(|event| matches!(event, Event::Completed { .. })).count();
                 prop_assert_eq!((events.len(), events.completions()), (model.len(), completions));
             }
             while let Some(event) = model.pop_front() {

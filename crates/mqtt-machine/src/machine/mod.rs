@@ -448,6 +448,7 @@ impl Machine {
         clippy::needless_pass_by_value,
         reason = "a receipt is credit: whoever gives it back has it no more"
     )]
+    #[inline]
     pub fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode) {
         let paused = self.is_paused();
         self.incoming_bytes = self.incoming_bytes.saturating_sub(receipt.bytes);
@@ -557,6 +558,32 @@ impl Machine {
         self.events.pop_run()
     }
 
+    /// Gives `take` the messages that come next, with their receipts, as [`poll_event`](Self::poll_event) would tell them one by one. It ends
+    /// before the first event that is no message, which `poll_event` tells then.
+    ///
+    /// ```
+    /// # use mqtt_machine::{Instant, Machine, ReasonCode};
+    /// # fn told(now: Instant, machine: &mut Machine) {
+    /// let mut receipts = Vec::new();
+    /// machine.poll_messages(|message, receipt| {
+    ///     println!("{message:?}");
+    ///     receipts.push(receipt);
+    /// });
+    /// for receipt in receipts {
+    ///     machine.settle(now, receipt, ReasonCode::Success);
+    /// }
+    /// # }
+    /// ```
+    #[inline]
+    pub fn poll_messages(&mut self, take: impl FnMut(Message, Receipt)) {
+        self.events.pop_messages(take);
+    }
+
+    /// What [`poll_messages`](Self::poll_messages) gives, as it stands in the queue.
+    pub(crate) fn next_messages(&mut self) -> impl Iterator<Item = &mut Event> {
+        self.events.next_messages()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is due: one deadline for everything.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -583,6 +610,7 @@ impl Machine {
     /// True while the inbound budget is used up: nothing is read until receipts come back, and a call that would wait
     /// for the server must not wait.
     #[must_use]
+    #[inline]
     pub fn is_paused(&self) -> bool {
         self.held_bytes() >= self.config.limits.incoming_bytes
     }

@@ -351,6 +351,7 @@ impl Recorder {
     }
 
     /// As [`Machine::settle`].
+    #[inline]
     pub fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode) {
         self.begin(now, || Input::Command(Command::Settle(receipt.clone(), reason)));
         self.machine.settle(now, receipt, reason);
@@ -461,6 +462,27 @@ impl Recorder {
             vault.show_event(&mut event);
         }
         Some(event)
+    }
+
+    /// As [`Machine::poll_messages`].
+    #[inline]
+    pub fn poll_messages(&mut self, take: impl FnMut(Message, Receipt)) {
+        if !self.is_plain() {
+            self.record_messages();
+        }
+        self.machine.poll_messages(take);
+    }
+
+    /// Records that the messages which come next are taken, one by one.
+    #[inline(never)]
+    fn record_messages(&mut self) {
+        for event in self.machine.next_messages() {
+            self.tape.call(None, &Call::PollEvent);
+            self.tape.end(|| Observed::gave(digest::of_event(event)));
+            if let Some(vault) = &mut self.vault {
+                vault.show_event(event);
+            }
+        }
     }
 
     /// As [`Machine::poll_completions`]. They are recorded as the events that they stand for.

@@ -13,8 +13,8 @@ use mqtt_machine::transcript::{
     Call, Recorder, Recording, Replay, ReplayError, Said, StopReason, Transcript, What, Wrong,
 };
 use mqtt_machine::{
-    Command, Config, Event, Input, Instant, Machine, Message, Output, QoS, ReasonCode, Reply, Server,
-    TransportEvent, TransportId,
+    Command, Config, Event, Input, Instant, Machine, Message, Output, QoS, ReasonCode, Receipt, Reply,
+    Server, TransportEvent, TransportId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -315,6 +315,44 @@ fn bytes_that_were_left_are_recorded_once() {
         })
         .collect();
     assert_eq!(parts, [(false, 5), (false, 6), (true, 5)]);
+}
+
+#[test]
+fn messages_that_are_taken_together_are_recorded_one_by_one() {
+    let mut recorder = scenario(Recording::new());
+    assert!(recorder.poll_action().is_some());
+    let (id, at) = (TransportId::new(2), Instant::from_micros(30_000_000));
+    recorder.handle_transport(at, id, TransportEvent::Opened);
+    recorder.transmit(at, &mut Output::new());
+    let qos_0 = |payload: u8| [0x30, 5, 0, 1, b't', 0, payload];
+    let qos_1 = [0x32, 7, 0, 1, b't', 0, 9, 0, b'2'];
+    let mut input = BytesMut::from(&[0x20, 3, 0, 0, 0][..]);
+    input.extend(qos_0(b'1').into_iter().chain(qos_1).chain(qos_0(b'3')));
+    recorder.handle_input(at, id, &mut input);
+    recorder.poll_messages(|message, _| panic!("the connection is told before {message:?}"));
+    assert!(matches!(recorder.poll_event(), Some(Event::Connected(_))));
+    let (mut payloads, mut receipts) = (Vec::new(), Vec::new());
+    recorder.poll_messages(|message, receipt| {
+        payloads.push(message.payload_lossy());
+        receipts.push(receipt);
+    });
+    assert_eq!(payloads, ["1", "2", "3"]);
+    assert_eq!(recorder.poll_event(), None);
+    let held = receipts.iter().map(Receipt::bytes).sum::<usize>();
+    assert_eq!(recorder.metrics().incoming_bytes, held);
+    let (last, second, mut first) =
+        (receipts.pop().unwrap(), receipts.pop().unwrap(), receipts.pop().unwrap());
+    // Credit of QoS 0 adds up; what is acknowledged is given back by itself.
+    let second = first.merge(second).unwrap_err();
+    first.merge(last).unwrap();
+    recorder.settle(at, second, ReasonCode::Success);
+    recorder.settle(at, first, ReasonCode::Success);
+    assert_eq!(recorder.metrics().incoming_bytes, 0);
+    let transcript = Transcript::new(recorder.take_recorded()).unwrap();
+    let taken = |call: &Call| matches!(call, Call::PollEvent);
+    let calls: Vec<_> = transcript.entries().map(|entry| entry.unwrap().call).collect();
+    assert_eq!(calls.iter().filter(|call| taken(call)).count(), 3 + 4, "3 of them before");
+    assert_eq!(Replay::verify(&transcript), Ok(calls.len()));
 }
 
 #[test]
