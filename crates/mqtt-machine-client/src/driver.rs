@@ -569,6 +569,11 @@ impl Driver {
         Ok(wrote)
     }
 
+    /// Whether the layers of the transport have not let plaintext through yet.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.pipe.as_ref().is_some_and(|pipe| !pipe.is_open())
+    }
+
     /// Where to read to: append what was read. Room of its own choice may be reserved.
     pub fn input(&mut self) -> &mut BytesMut {
         self.pipe.as_mut().map_or(&mut self.input, |pipe| &mut pipe.raw)

@@ -18,8 +18,9 @@ use crate::transport::TransportError;
 
 /// The least and the most room made for reading. For a larger frame it is as much at a time as has come of it already.
 const ROOM: [usize; 2] = [4 << 10, 64 << 10];
-/// More bytes than the answer to a ping has, through every layer.
-const PONG: usize = 128;
+/// More bytes than come to an idle client between two of its deadlines: the answer to a ping through every layer, and what TLS and a
+/// server say when a connection begins.
+const IDLE: usize = 2 << 10;
 /// Turns within one poll before other tasks are let in.
 const TURNS: usize = 32;
 
@@ -280,7 +281,7 @@ fn read<R: Runtime>(
     let offered = input.capacity().saturating_sub(input.len());
     match R::poll_read(socket, input, context)? {
         Poll::Pending => {
-            if input.is_empty() && room.came < PONG {
+            if input.is_empty() && room.came < IDLE {
                 *input = BytesMut::new();
             }
             Ok(Received::Nothing)
@@ -288,6 +289,10 @@ fn read<R: Runtime>(
         Poll::Ready(0) => Ok(Received::End),
         Poll::Ready(count) => {
             room.note(count, offered);
+            if driver.is_handshaking() {
+                // However much a handshake brings, the client may be idle from its end.
+                room.came = 0;
+            }
             Ok(Received::Some)
         }
     }
