@@ -179,7 +179,7 @@ pub struct Subscription {
 }
 
 /// The memory of an empty batch that is kept, in messages.
-const KEPT_BATCH: usize = 1_024;
+const KEPT_BATCH: usize = 2_048;
 
 impl Subscription {
     pub(crate) const fn new(shared: Arc<Shared>, stream: usize) -> Self {

@@ -11,7 +11,7 @@ use crate::types::OpId;
 /// Messages smaller than this are copied out of a read buffer that they would otherwise keep alive.
 const DETACH_BELOW: usize = 16 << 10;
 /// A queue that has had more events than this gives its memory back when it is empty.
-const KEPT: usize = 1_024;
+const KEPT: usize = 2_048;
 
 /// How most publications end: nothing more is to be said of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
