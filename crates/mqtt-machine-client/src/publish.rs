@@ -80,6 +80,10 @@ impl Future for Publish {
             leave(state, place, wakes);
             Some(result)
         });
+        if result.is_some() {
+            // Once is enough, also for one who polls on. It is dropped here, not under the lock.
+            *message = None;
+        }
         match result {
             Some(Ok(accepted)) => Poll::Ready(Ok(Delivery::of(Arc::clone(shared), accepted))),
             Some(Err(error)) => Poll::Ready(Err(error)),
@@ -101,13 +105,14 @@ impl Drop for Publish {
 #[must_use = "nothing is published until this is awaited"]
 pub struct Sending<'a> {
     shared: &'a Shared,
-    message: &'a Message,
+    /// `None`: it was accepted or refused.
+    message: Option<&'a Message>,
     place: Option<Place>,
 }
 
 impl<'a> Sending<'a> {
     pub(crate) const fn new(shared: &'a Shared, message: &'a Message) -> Self {
-        Self { shared, message, place: None }
+        Self { shared, message: Some(message), place: None }
     }
 
     /// Blocks this thread until the message is accepted or refused.
@@ -123,7 +128,8 @@ impl Future for Sending<'_> {
     type Output = Result<OpId, CommandError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shared, message, place } = self.get_mut();
+        let Self { shared, message: sent, place } = self.get_mut();
+        let Some(message) = *sent else { return Poll::Pending };
         let result = shared.with_clock(clocked(message), |state, now, wakes| {
             if stands_back(state, place, None, context) {
                 return None;
@@ -135,6 +141,9 @@ impl Future for Sending<'_> {
             leave(state, place, wakes);
             Some(result)
         });
+        if result.is_some() {
+            *sent = None;
+        }
         result.map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -158,6 +158,20 @@ fn a_message_that_is_sent_waits_for_room_in_the_line_of_those_that_are_published
 }
 
 #[test]
+fn a_future_that_is_polled_after_it_was_ready_publishes_nothing_more() {
+    let (client, mut bench) = connected(PLAIN, Limits::DEFAULT, Overflow::Wait);
+    let (sent, mut context) = (message("sent", QoS::AtMostOnce), Context::from_waker(Waker::noop()));
+    let mut sending = pin!(client.send(&sent));
+    let mut publish = pin!(client.publish(message("published", QoS::AtMostOnce)));
+    for is_first in [true, false, false] {
+        assert_eq!(Future::poll(sending.as_mut(), &mut context).is_ready(), is_first);
+        assert_eq!(Future::poll(publish.as_mut(), &mut context).is_ready(), is_first);
+    }
+    bench.run();
+    assert_eq!(arrived(&bench), [&b"sent"[..], b"published"]);
+}
+
+#[test]
 fn a_client_that_has_ended_sends_nothing() {
     let (client, mut bench) = connected(PLAIN, Limits::DEFAULT, Overflow::Wait);
     bench.done(client.send(&message("sent", QoS::AtMostOnce))).unwrap();
