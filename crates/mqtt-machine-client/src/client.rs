@@ -337,11 +337,12 @@ impl Client {
         self.shared().lock().machine.metrics()
     }
 
-    /// Heap bytes of the machine, everything that is queued included, and of the queues of all streams; not what a message costs
-    /// besides that several streams share.
+    /// Heap bytes of the machine, everything that is queued included, of the queues of all streams, and of what was published and not
+    /// handed to the driver yet; not what a message costs besides that several streams share.
     pub fn memory_used(&self) -> usize {
         let state = self.shared().lock();
-        state.machine.memory_used().saturating_add(state.router.memory_used())
+        let queued = state.router.memory_used().saturating_add(state.ahead.memory_used());
+        state.machine.memory_used().saturating_add(queued)
     }
 
     /// How many outcomes are kept for deliveries that are still there.

@@ -158,6 +158,22 @@ fn a_message_that_is_sent_waits_for_room_in_the_line_of_those_that_are_published
 }
 
 #[test]
+fn what_is_written_ahead_of_the_driver_is_bounded_and_told() {
+    let limits = Limits { outgoing_messages: 3, ..Limits::DEFAULT };
+    let (client, mut bench) = connected(PLAIN, limits, Overflow::Wait);
+    let (before, large) = (client.memory_used(), message([7; 10_000], QoS::AtMostOnce));
+    let mut accepted = 0;
+    while client.try_send(&large).is_ok() {
+        accepted += 1;
+        assert!(client.memory_used() >= before + accepted * 10_000, "{accepted}: {}", client.memory_used());
+    }
+    // Seven fill the 64 KiB that are written ahead, and what comes then waits where the caps count it.
+    assert_eq!((accepted, client.metrics().sent), (10, 0));
+    bench.run();
+    assert_eq!((client.metrics().sent, arrived(&bench).len()), (10, 10));
+}
+
+#[test]
 fn a_future_that_is_polled_after_it_was_ready_publishes_nothing_more() {
     let (client, mut bench) = connected(PLAIN, Limits::DEFAULT, Overflow::Wait);
     let (sent, mut context) = (message("sent", QoS::AtMostOnce), Context::from_waker(Waker::noop()));
