@@ -113,35 +113,35 @@ struct Current {
 /// The driver's side: what was asked, and the exchange that goes on.
 #[derive(Default)]
 pub(crate) struct Asker {
-    method: Option<Method>,
     current: Option<Current>,
     pub(crate) questions: Vec<Question>,
 }
 
 impl fmt::Debug for Asker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asker").field("method", &self.method).finish_non_exhaustive()
+        f.debug_struct("Asker").field("questions", &self.questions.len()).finish_non_exhaustive()
     }
 }
 
 impl Asker {
-    pub(crate) fn new(method: Option<Method>) -> Self {
-        Self { method, current: None, questions: Vec::new() }
+    /// Whether questions wait for an answer.
+    pub(crate) const fn is_asking(&self) -> bool {
+        !self.questions.is_empty()
     }
 
     /// Puts the question to the method. Not to be called under a lock.
-    pub(crate) fn ask(&mut self, question: Question) -> Told {
+    pub(crate) fn ask(&mut self, method: Option<&Method>, question: Question) -> Told {
         match question {
             Question::Connect { id, prepared: Err(NotNow(why)) } => {
                 Told::Answer(Answer::NotPrepared { id, why })
             }
             Question::Connect { id, prepared: Ok(Choice { server, credentials }) } => {
-                Told::Answer(match self.begin(id, false) {
+                Told::Answer(match self.begin(method, id, false) {
                     Ok(initial_data) => Answer::Prepared { id, server, credentials, initial_data },
                     Err(AuthenticationError(why)) => Answer::NotPrepared { id, why },
                 })
             }
-            Question::Again { id } => match self.begin(id, true) {
+            Question::Again { id } => match self.begin(method, id, true) {
                 Ok(data) => Told::Again(id, data),
                 Err(error) => Told::Failed(id, error),
             },
@@ -165,8 +165,13 @@ impl Asker {
         }
     }
 
-    fn begin(&mut self, id: TransportId, again: bool) -> Result<Option<Secret>, AuthenticationError> {
-        let Some(Method(method)) = &self.method else { return Ok(None) };
+    fn begin(
+        &mut self,
+        method: Option<&Method>,
+        id: TransportId,
+        again: bool,
+    ) -> Result<Option<Secret>, AuthenticationError> {
+        let Some(Method(method)) = method else { return Ok(None) };
         self.current = None;
         let (exchange, data) = method.begin()?;
         self.current = Some(Current { id, exchange, again });

@@ -19,10 +19,11 @@ use crate::error::{CommandError, ConnectError, SubscribeError};
 use crate::events::Events;
 use crate::options::{Options, for_handle};
 use crate::publish::{Delivery, Publish, Sending, publish_now, send_now};
-use crate::reauthenticate::Reauthenticating;
+use crate::reauthenticate::{Reauthenticating, Reauthentication};
 use crate::record::Sink;
 use crate::request::{RequestOptions, Requester};
-use crate::shared::{Failure, Phase, Shared};
+use crate::router::Router;
+use crate::shared::{Phase, Shared};
 use crate::store::Keeper;
 use crate::subscription::{IntoFilter, Subscribing, Subscription, unsubscribe};
 use crate::transport::Routes;
@@ -204,7 +205,7 @@ impl Client {
     /// The messages that belong to no other stream, from now on: those of a resumed session, for instance. Without such
     /// a stream they are acknowledged, dropped and [counted](Self::unrouted).
     pub fn messages(&self) -> Subscription {
-        let stream = self.shared().lock().router.add_catch_all();
+        let stream = self.shared().lock().router.make().add_catch_all();
         Subscription::new(Arc::clone(self.shared()), stream)
     }
 
@@ -295,7 +296,7 @@ impl Client {
     pub fn reauthenticate(&self) -> Result<Reauthenticating, CommandError> {
         let asks = self.shared().method.is_some();
         let number = self.shared().with(|state, _, wakes| {
-            let waits = state.reauthentication.is_under_way();
+            let waits = state.reauthentication.get().is_some_and(Reauthentication::is_under_way);
             state.command(wakes, |machine| match (asks, waits) {
                 (false, _) => {
                     Err(EncodeError::AuthenticationMethodMissing { packet: PacketType::Auth }.into())
@@ -304,7 +305,7 @@ impl Client {
                 (true, false) => machine.may_reauthenticate(),
             })?;
             state.reauthenticate = true;
-            Ok::<_, CommandError>(state.reauthentication.begin(wakes))
+            Ok::<_, CommandError>(state.reauthentication.make().begin(wakes))
         })?;
         Ok(Reauthenticating::new(Arc::clone(self.shared()), number))
     }
@@ -341,7 +342,8 @@ impl Client {
     /// handed to the driver yet; not what a message costs besides that several streams share.
     pub fn memory_used(&self) -> usize {
         let state = self.shared().lock();
-        let queued = state.router.memory_used().saturating_add(state.ahead.memory_used());
+        let streams = state.router.get().map_or(0, Router::memory_used);
+        let queued = streams.saturating_add(state.ahead.memory_used());
         state.machine.memory_used().saturating_add(queued)
     }
 
@@ -366,21 +368,23 @@ impl Future for Connecting {
         let Self { shared, place } = self.get_mut();
         let mut state = shared.lock();
         let result = match &state.phase {
-            Phase::Connecting(Some(Failure { cause: Some(cause), .. })) if cause.is_permanent() => {
-                Err(ConnectError::Transport((**cause).clone()))
-            }
-            Phase::Connecting(_) => {
-                state.phase_waiters.wait(place, context.waker());
-                return Poll::Pending;
-            }
+            Phase::Connecting(failure) => match failure.as_ref().and_then(|failure| failure.cause.as_ref()) {
+                Some(cause) if cause.is_permanent() => Err(ConnectError::Transport((**cause).clone())),
+                _ => {
+                    state.phase_waiters.wait(place, context.waker());
+                    return Poll::Pending;
+                }
+            },
             Phase::Connected(connected) => Ok((**connected).clone()),
-            Phase::GaveUp(Failure { cause: Some(cause), .. }) => {
-                Err(ConnectError::Transport((**cause).clone()))
-            }
-            Phase::GaveUp(Failure { reason, cause: None }) => Err(ConnectError::GaveUp(reason.clone())),
+            Phase::GaveUp(failure) => Err(match &failure.cause {
+                Some(cause) => ConnectError::Transport((**cause).clone()),
+                None => ConnectError::GaveUp(failure.reason.clone()),
+            }),
             Phase::Closed => Err(ConnectError::Closed),
         };
-        state.phase_waiters.leave(place);
+        if state.phase_waiters.leave(place) {
+            state.phase_waiters.shrink();
+        }
         Poll::Ready(result)
     }
 }

@@ -20,6 +20,7 @@ use crate::authenticate::{Asker, Question};
 use crate::events::ClientEvent;
 use crate::pipe::{HANDSHAKE_READ, News, Pipe};
 use crate::prepare::{Attempt, Preparer};
+use crate::rarely::Rarely;
 use crate::reauthenticate::ReauthenticationError;
 use crate::record::Sink;
 use crate::shared::{Phase, Shared, State};
@@ -67,8 +68,8 @@ pub struct Driver {
     patience: Option<mqtt_machine::Instant>,
     wakes: Wakes,
     sink: Sink,
-    preparer: Preparer,
-    asker: Asker,
+    preparer: Rarely<Preparer>,
+    asker: Rarely<Asker>,
     /// Writes records to the store, if there is one.
     keeper: Option<Box<Keeper>>,
 }
@@ -125,8 +126,6 @@ struct Left {
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, sink: Sink, routes: Routes, keeper: Option<Keeper>) -> Self {
-        let preparer = Preparer::new(shared.prepare.clone());
-        let asker = Asker::new(shared.method.clone());
         Self {
             shared,
             routes,
@@ -143,8 +142,8 @@ impl Driver {
             patience: None,
             wakes: Wakes::default(),
             sink,
-            preparer,
-            asker,
+            preparer: Rarely::default(),
+            asker: Rarely::default(),
             keeper: keeper.map(Box::new),
         }
     }
@@ -186,7 +185,7 @@ impl Driver {
             }
             state.dispatch(now, &shared.clock, &mut self.wakes);
             self.act(state, now);
-            if due {
+            if due || std::mem::take(&mut state.settles) {
                 stale = self.shrink();
                 state.shrink();
             }
@@ -217,9 +216,13 @@ impl Driver {
         self.sink();
         let over = self.transport != before;
         self.prepare(waker);
-        let asked = !self.asker.questions.is_empty();
+        let asked = self.is_asking();
         self.authenticate();
         Turn { more: turn.more || asked || over || news, ..turn }
+    }
+
+    fn is_asking(&self) -> bool {
+        self.asker.get().is_some_and(Asker::is_asking)
     }
 
     /// Lets the machine write what it has.
@@ -231,7 +234,7 @@ impl Driver {
                 None
             }
             // Until a server is known to be the right one nothing leaves for it.
-            _ if !self.asker.questions.is_empty() => None,
+            _ if self.asker.get().is_some_and(Asker::is_asking) => None,
             None => Some(&mut self.output),
             Some(pipe) if pipe.is_open() => Some(&mut pipe.plain),
             Some(_) => None,
@@ -260,9 +263,6 @@ impl Driver {
     fn shrink(&mut self) -> Option<(BytesMut, Output)> {
         if let Some(pipe) = &mut self.pipe {
             pipe.shrink();
-        }
-        if self.tasks.is_empty() {
-            self.tasks = VecDeque::new();
         }
         let input = if self.input.is_empty() { std::mem::take(&mut self.input) } else { BytesMut::new() };
         let output =
@@ -321,10 +321,10 @@ impl Driver {
             match action {
                 Action::Prepare { id, server, failed } => {
                     let last = state.last_failure().map(|failure| failure.reason);
-                    self.preparer.note(id, Attempt { server, failed, last });
+                    self.preparer.make().note(id, Attempt { server, failed, last });
                 }
                 Action::Authenticate { id, finished, data } if self.shared.method.is_some() => {
-                    self.asker.questions.push(if finished {
+                    self.asker.make().questions.push(if finished {
                         Question::Finish { id, data }
                     } else {
                         Question::Step { id, data }
@@ -354,14 +354,14 @@ impl Driver {
                 _ => {}
             }
         }
-        if state.reauthenticate && self.asker.questions.is_empty() {
+        if state.reauthenticate && !self.is_asking() {
             // Without a connection the next one authenticates anyway.
             state.reauthenticate = false;
             match self.transport.filter(|_| state.machine.may_reauthenticate().is_ok()) {
-                Some(id) => self.asker.questions.push(Question::Again { id }),
+                Some(id) => self.asker.make().questions.push(Question::Again { id }),
                 None => {
                     let error = ReauthenticationError::NotConnected;
-                    state.reauthentication.end(Err(error), &mut self.wakes);
+                    state.reauthenticated(&mut self.wakes, || Err(error));
                 }
             }
         }
@@ -369,7 +369,12 @@ impl Driver {
 
     /// The next thing to do.
     pub fn next_task(&mut self) -> Option<Task> {
-        self.tasks.pop_front()
+        let task = self.tasks.pop_front();
+        if task.is_none() && self.tasks.capacity() > 0 {
+            // There is one when a connection begins or ends.
+            self.tasks = VecDeque::new();
+        }
+        task
     }
 
     /// The way to a server, for [`dial`](crate::dial): made once and kept across connections.
@@ -390,7 +395,7 @@ impl Driver {
 
     /// What is set on TCP sockets.
     pub fn socket_options(&self) -> SocketOptions {
-        self.shared.socket
+        self.shared.socket.as_deref().copied().unwrap_or(SocketOptions::DEFAULT)
     }
 
     /// The socket of the transport `id` is open, and `layers` lie on it. When it has been given up meanwhile, which

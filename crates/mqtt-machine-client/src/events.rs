@@ -150,7 +150,7 @@ impl Events {
     pub const CAPACITY: usize = 64;
 
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        let feed = shared.lock().feeds.insert(Feed::default());
+        let feed = shared.lock().feeds.make().insert(Feed::default());
         Self { shared: Arc::clone(shared), feed }
     }
 
@@ -163,7 +163,7 @@ impl Events {
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<ClientEvent>> {
         let mut state = self.shared.lock();
         let closed = state.is_closed();
-        let Some(feed) = state.feeds.get_mut(self.feed) else { return Poll::Ready(None) };
+        let Some(feed) = state.feeds.make().get_mut(self.feed) else { return Poll::Ready(None) };
         match feed.pop() {
             Some(event) => Poll::Ready(Some(event)),
             None if closed => Poll::Ready(None),
@@ -176,7 +176,7 @@ impl Events {
 
     /// The next event that has already happened, if any.
     pub fn try_recv(&mut self) -> Option<ClientEvent> {
-        self.shared.lock().feeds.get_mut(self.feed)?.pop()
+        self.shared.lock().feeds.make().get_mut(self.feed)?.pop()
     }
 }
 
@@ -190,7 +190,7 @@ impl Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        let feed = self.shared.lock().feeds.remove(self.feed);
+        let feed = self.shared.lock().feeds.make().remove(self.feed);
         drop(feed);
     }
 }

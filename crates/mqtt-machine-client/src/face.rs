@@ -132,7 +132,7 @@ macro_rules! face {
                 connector: Option<Connector>,
             ) -> Result<(Self, $crate::Run<$runtime>, $runtime), $crate::ConnectError> {
                 let (client, driver) = $crate::Client::new(options.into_options()?)?;
-                let runtime = $runtime { options: driver.socket_options(), connector };
+                let runtime = $runtime { options: driver.socket_options().into(), connector };
                 let run = $crate::Run::new(driver, runtime.clone());
                 Ok((Self(client), run, runtime))
             }

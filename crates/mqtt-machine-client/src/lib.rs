@@ -35,6 +35,7 @@ mod outcomes;
 mod pipe;
 mod prepare;
 mod publish;
+mod rarely;
 mod reauthenticate;
 mod record;
 mod request;

@@ -113,7 +113,6 @@ pub(crate) struct Choice {
 /// The driver's side: the question that waits for its answer.
 #[derive(Default)]
 pub(crate) struct Preparer {
-    prepare: Option<Prepare>,
     question: Option<Box<Question>>,
     /// Questions that nobody waits for any more, to be dropped where no lock is held.
     stale: Vec<Question>,
@@ -135,28 +134,22 @@ enum Step {
 impl fmt::Debug for Preparer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let asks = self.question.as_ref().map(|question| question.id);
-        f.debug_struct("Preparer")
-            .field("prepare", &self.prepare)
-            .field("asks", &asks)
-            .finish_non_exhaustive()
+        f.debug_struct("Preparer").field("asks", &asks).finish_non_exhaustive()
     }
 }
 
 impl Preparer {
-    pub(crate) fn new(prepare: Option<Prepare>) -> Self {
-        Self { prepare, ..Self::default() }
-    }
-
     /// Notes the question about the attempt `id`; there is never more than one attempt.
     pub(crate) fn note(&mut self, id: TransportId, attempt: Attempt) {
         let question = Question { id, server: attempt.server.clone(), step: Step::Ask(attempt) };
         self.stale.extend(self.question.replace(Box::new(question)).map(|stale| *stale));
     }
 
-    /// Goes on with the question; its answer, when it is there. `waits` says whether the machine still waits for the answer about an
+    /// Goes on with the question, which `prepare` answers; its answer, when it is there. `waits` says whether the machine still waits for the answer about an
     /// attempt: if not, the question is dropped, and what was begun for it. Not to be called under a lock.
     pub(crate) fn poll(
         &mut self,
+        prepare: Option<&Prepare>,
         waker: &Waker,
         waits: impl FnOnce(TransportId) -> bool,
     ) -> Option<(TransportId, Result<Choice, NotNow>)> {
@@ -165,7 +158,7 @@ impl Preparer {
         if !waits(id) {
             return None;
         }
-        let mut preparing = match (step, &self.prepare) {
+        let mut preparing = match (step, prepare) {
             (Step::Wait(preparing), _) => preparing,
             (Step::Ask(attempt), Some(Prepare(ask))) => ask(attempt),
             // No closure can be asked: go on with what is configured.

@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mqtt_machine::journal::PublishKey;
-use mqtt_machine::{EndReason, JournalSeq, KeyedPublication, Message, OpId, Outcome, Refused};
+use mqtt_machine::{JournalSeq, KeyedPublication, Message, OpId, Outcome, Refused};
 
 use crate::error::CommandError;
-use crate::shared::{Clocked, Failure, Phase, Shared, State};
+use crate::shared::{Clocked, Phase, Shared, State};
 use crate::wake::{Place, Wakes, block_until};
 
 /// How many bytes are accepted before a publisher lets the driver have a turn. A publisher that never waits would
@@ -418,14 +418,14 @@ impl Future for Durable {
         let result = match &state.phase {
             _ if !shared.durable => Err(NotDurable::NoStore),
             _ if state.kept >= *recorded => Ok(()),
-            Phase::GaveUp(Failure { reason: EndReason::Store(error), .. }) => {
-                Err(NotDurable::Failed(error.to_string()))
-            }
             Phase::Closed => Err(NotDurable::Closed),
-            _ => {
-                state.kept_waiters.wait(place, context.waker());
-                return Poll::Pending;
-            }
+            phase => match phase.store_error() {
+                Some(error) => Err(NotDurable::Failed(error.to_string())),
+                None => {
+                    state.kept_waiters.wait(place, context.waker());
+                    return Poll::Pending;
+                }
+            },
         };
         state.kept_waiters.leave(place);
         Poll::Ready(result)

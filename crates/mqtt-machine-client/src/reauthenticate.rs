@@ -111,6 +111,6 @@ impl Future for Reauthenticating {
     type Output = Result<(), ReauthenticationError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.shared.lock().reauthentication.poll(self.number, context.waker())
+        self.shared.lock().reauthentication.make().poll(self.number, context.waker())
     }
 }

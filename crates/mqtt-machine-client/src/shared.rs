@@ -20,6 +20,7 @@ use crate::events::{ClientEvent, Feed};
 use crate::options::{Options, for_handle};
 use crate::outcomes::{OpMap, Outcomes};
 use crate::prepare::Prepare;
+use crate::rarely::Rarely;
 use crate::reauthenticate::{Reauthentication, ReauthenticationError};
 use crate::request::Requests;
 use crate::router::Router;
@@ -37,7 +38,8 @@ pub(crate) struct Shared {
     pub(crate) connect_deadline: Duration,
     pub(crate) method: Option<Method>,
     pub(crate) prepare: Option<Prepare>,
-    pub(crate) socket: SocketOptions,
+    /// `None`: the defaults.
+    pub(crate) socket: Option<Box<SocketOptions>>,
     /// There is a store.
     pub(crate) durable: bool,
 }
@@ -50,9 +52,9 @@ pub(crate) struct Failure {
     pub(crate) cause: Option<Box<TransportError>>,
 }
 
-impl From<EndReason> for Failure {
+impl From<EndReason> for Box<Failure> {
     fn from(reason: EndReason) -> Self {
-        Self { reason, cause: None }
+        Self::new(Failure { reason, cause: None })
     }
 }
 
@@ -75,12 +77,25 @@ pub(crate) enum Clocked {
 #[derive(Debug)]
 pub(crate) enum Phase {
     /// There is no connection, and one is being made or will be; with the reason why the last one failed or ended.
-    Connecting(Option<Failure>),
+    Connecting(Option<Box<Failure>>),
     Connected(Box<Connected>),
     /// There is no connection, and none will be made unless the user asks for one.
-    GaveUp(Failure),
+    GaveUp(Box<Failure>),
     /// The client has ended.
     Closed,
+}
+
+impl Phase {
+    /// What failed of the store, if that is why the client gave up.
+    pub(crate) fn store_error(&self) -> Option<&mqtt_machine::StoreError> {
+        match self {
+            Self::GaveUp(failure) => match &failure.reason {
+                EndReason::Store(error) => Some(error),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -97,6 +112,8 @@ pub(crate) struct State {
     pub(crate) reads_blocked: bool,
     /// The driver does not read until the readers come whom it has woken.
     pub(crate) waits_for_readers: bool,
+    /// A connection has just been made: what that needed can go.
+    pub(crate) settles: bool,
     /// Publications that wait for room.
     pub(crate) room: WaitList,
     /// Bytes accepted since the driver had its turn.
@@ -105,23 +122,23 @@ pub(crate) struct State {
     pub(crate) direct: bool,
     /// What handles wrote since the driver had its turn. It is of the present transport, or of none.
     pub(crate) ahead: Output,
-    pub(crate) router: Router,
-    pub(crate) requests: Requests,
-    pub(crate) feeds: Slab<Feed>,
+    pub(crate) router: Rarely<Router>,
+    pub(crate) requests: Rarely<Requests>,
+    pub(crate) feeds: Rarely<Slab<Feed>>,
     pub(crate) closing: Option<OpId>,
     pub(crate) unrouted: u64,
     pub(crate) outcomes: Outcomes,
     /// Filters that no stream uses, whose UNSUBSCRIBE found no room.
-    unused: Vec<TopicFilter>,
+    unused: Rarely<Vec<TopicFilter>>,
     /// The user wants to authenticate again, and the driver does not know it yet.
     pub(crate) reauthenticate: bool,
-    pub(crate) reauthentication: Reauthentication,
+    pub(crate) reauthentication: Rarely<Reauthentication>,
     /// What failed of a transport whose end the machine was told and has not told yet.
     pub(crate) cause: Option<(TransportId, Box<TransportError>)>,
     /// Names for outcomes that several wait for: the machine's own never come so far.
     tickets: u64,
     /// Who else waits for the outcome of an operation.
-    joined: OpMap<Vec<OpId>>,
+    joined: Rarely<OpMap<Vec<OpId>>>,
     /// The newest record that is durable.
     pub(crate) kept: JournalSeq,
     pub(crate) kept_waiters: WaitList,
@@ -155,22 +172,23 @@ impl Shared {
             driver: None,
             reads_blocked: false,
             waits_for_readers: false,
+            settles: false,
             room: WaitList::default(),
             burst: 0,
             direct: false,
             ahead: Output::new(),
-            router: Router::default(),
-            requests: Requests::default(),
-            feeds: Slab::default(),
+            router: Rarely::default(),
+            requests: Rarely::default(),
+            feeds: Rarely::default(),
             closing: None,
             unrouted: 0,
             outcomes: Outcomes::default(),
-            unused: Vec::new(),
+            unused: Rarely::default(),
             reauthenticate: false,
-            reauthentication: Reauthentication::default(),
+            reauthentication: Rarely::default(),
             cause: None,
             tickets: 0,
-            joined: OpMap::default(),
+            joined: Rarely::default(),
             kept: JournalSeq::ZERO,
             kept_waiters: WaitList::default(),
         };
@@ -180,7 +198,7 @@ impl Shared {
             connect_deadline: options.connect_deadline,
             method: options.method,
             prepare: options.prepare,
-            socket: options.socket,
+            socket: (options.socket != SocketOptions::DEFAULT).then(|| Box::new(options.socket)),
             durable,
         })
     }
@@ -245,8 +263,8 @@ impl State {
     /// Why the last attempt or connection ended.
     pub(crate) fn last_failure(&self) -> Option<Failure> {
         match &self.phase {
-            Phase::Connecting(failure) => failure.clone(),
-            Phase::GaveUp(failure) => Some(failure.clone()),
+            Phase::Connecting(failure) => failure.as_deref().cloned(),
+            Phase::GaveUp(failure) => Some((**failure).clone()),
             Phase::Connected(_) | Phase::Closed => None,
         }
     }
@@ -262,7 +280,12 @@ impl State {
         wakes: &mut Wakes,
         command: impl FnOnce(&mut Recorder) -> Result<R, Refused>,
     ) -> Result<R, CommandError> {
-        self.routed_command(wakes, |machine, _| command(machine))
+        if self.is_closed() {
+            return Err(CommandError::Closed);
+        }
+        let result = command(&mut self.machine)?;
+        self.wake_driver(wakes);
+        Ok(result)
     }
 
     /// As [`command`](Self::command), for one that makes a stream.
@@ -274,7 +297,7 @@ impl State {
         if self.is_closed() {
             return Err(CommandError::Closed);
         }
-        let result = command(&mut self.machine, &mut self.router)?;
+        let result = command(&mut self.machine, self.router.make())?;
         self.wake_driver(wakes);
         Ok(result)
     }
@@ -318,15 +341,15 @@ impl State {
 
     /// Gives back what streams had no room for.
     pub(crate) fn settle_spent(&mut self, now: Instant, wakes: &mut Wakes) {
-        if self.router.spent().is_empty() {
+        let Some(spent) = self.router.get_mut().map(Router::spent).filter(|spent| !spent.is_empty()) else {
             return;
-        }
-        let mut spent = std::mem::take(self.router.spent());
+        };
+        let mut spent = std::mem::take(spent);
         for (receipt, reason) in spent.drain(..) {
             self.settle(now, receipt, reason, wakes);
         }
         if spent.capacity() <= KEPT_SPENT {
-            *self.router.spent() = spent;
+            *self.router.make().spent() = spent;
         }
     }
 
@@ -334,6 +357,7 @@ impl State {
     fn route_messages(&mut self, now: Instant, wakes: &mut Wakes) {
         let Self { machine, router, unrouted, .. } = self;
         machine.poll_messages(|message, receipt| {
+            let router = router.make();
             if let Some(receipt) = router.route(message, receipt, wakes) {
                 *unrouted = unrouted.saturating_add(1);
                 router.spent().push((receipt, ReasonCode::Success));
@@ -350,7 +374,7 @@ impl State {
     /// Another one who asks for the outcome of `op`, which has not ended: a name to ask by.
     pub(crate) fn join(&mut self, op: OpId) -> OpId {
         let ticket = self.ticket();
-        self.joined.entry(op).or_default().push(ticket);
+        self.joined.make().entry(op).or_default().push(ticket);
         self.outcomes.expect(ticket);
         ticket
     }
@@ -396,13 +420,19 @@ impl State {
             match event {
                 Event::Completed { op, outcome } => {
                     completed = true;
-                    self.router.answered(op, &outcome);
-                    self.requests.completed(op, &outcome, &mut self.router, wakes);
+                    if let Some(router) = self.router.get_mut() {
+                        router.answered(op, &outcome);
+                    }
+                    if let Some(requests) = self.requests.get_mut() {
+                        requests.completed(op, &outcome, self.router.make(), wakes);
+                    }
                     self.complete(op, outcome, wakes);
                 }
                 Event::Connected(connected) => {
-                    let Self { requests, machine, router, .. } = self;
-                    requests.connected(now, &connected, machine, router, wakes);
+                    if let Some(requests) = self.requests.get_mut() {
+                        requests.connected(now, &connected, &mut self.machine, self.router.make(), wakes);
+                    }
+                    self.settles = true;
                     self.tell(&ClientEvent::Connected(connected.clone()), wakes);
                     self.enter(Phase::Connected(Box::new(connected)), wakes);
                 }
@@ -417,7 +447,9 @@ impl State {
                     self.ended(ended, cause, wakes);
                 }
                 Event::Resubscribed { codes, properties } => {
-                    self.requests.resubscribed(&codes, &mut self.router, wakes);
+                    if let Some(requests) = self.requests.get_mut() {
+                        requests.resubscribed(&codes, self.router.make(), wakes);
+                    }
                     self.tell(&ClientEvent::Resubscribed { codes, properties }, wakes);
                 }
                 Event::FellBack { version, without } => {
@@ -435,12 +467,13 @@ impl State {
                 _ => {}
             }
         }
-        let unused = self.requests.serve(now, &mut self.machine, &mut self.router, wakes);
-        if !unused.is_empty() {
-            self.unsubscribe_unused(now, unused);
+        if let Some(requests) = self.requests.get_mut() {
+            let unused = requests.serve(now, &mut self.machine, self.router.make(), wakes);
+            if !unused.is_empty() {
+                self.unsubscribe_unused(now, unused);
+            }
         }
-        if completed && !self.unused.is_empty() {
-            let unused = std::mem::take(&mut self.unused);
+        if completed && let Some(unused) = self.unused.take() {
             self.unsubscribe_unused(now, unused);
         }
         if self.machine.is_paused() {
@@ -460,7 +493,7 @@ impl State {
     /// The connection that `ended` speaks of is no more.
     fn ended(&mut self, ended: Ended, cause: Option<Box<TransportError>>, wakes: &mut Wakes) {
         if !self.is_closed() {
-            let failure = Failure { reason: ended.reason, cause };
+            let failure = Box::new(Failure { reason: ended.reason, cause });
             let phase = match ended.retry_at {
                 Some(_) => Phase::Connecting(Some(failure)),
                 None => Phase::GaveUp(failure),
@@ -470,44 +503,62 @@ impl State {
     }
 
     pub(crate) fn enter(&mut self, phase: Phase, wakes: &mut Wakes) {
-        let verdict = match &phase {
-            Phase::Closed => ReauthenticationError::Closed,
-            Phase::Connecting(Some(failure)) | Phase::GaveUp(failure) => {
-                ReauthenticationError::Ended(failure.reason.clone())
-            }
-            Phase::Connecting(None) | Phase::Connected(_) => ReauthenticationError::NotConnected,
-        };
-        self.reauthentication.end(Err(verdict), wakes);
+        self.reauthenticated(wakes, || {
+            Err(match &phase {
+                Phase::Closed => ReauthenticationError::Closed,
+                Phase::Connecting(Some(failure)) | Phase::GaveUp(failure) => {
+                    ReauthenticationError::Ended(failure.reason.clone())
+                }
+                Phase::Connecting(None) | Phase::Connected(_) => ReauthenticationError::NotConnected,
+            })
+        });
         self.phase = phase;
         self.phase_waiters.wake_all(wakes);
         self.kept_waiters.wake_all(wakes);
         if self.is_over() {
-            self.router.wake_all(wakes);
             self.room.wake_all(wakes);
-            self.requests.wake_all(wakes);
-            self.feeds.iter_mut().for_each(|feed| feed.wake(wakes));
+            if let Some(router) = self.router.get_mut() {
+                router.wake_all(wakes);
+            }
+            if let Some(requests) = self.requests.get_mut() {
+                requests.wake_all(wakes);
+            }
+            self.each_feed(|feed| feed.wake(wakes));
         }
+    }
+
+    /// What a user's authenticating again has come to, if it is under way.
+    pub(crate) fn reauthenticated(
+        &mut self,
+        wakes: &mut Wakes,
+        verdict: impl FnOnce() -> Result<(), ReauthenticationError>,
+    ) {
+        if let Some(reauthentication) = self.reauthentication.get_mut() {
+            reauthentication.end(verdict(), wakes);
+        }
+    }
+
+    fn each_feed(&mut self, change: impl FnMut(&mut Feed)) {
+        self.feeds.get_mut().into_iter().flat_map(Slab::iter_mut).for_each(change);
     }
 
     /// When the driver has something to do if nothing else happens.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match (self.machine.poll_timeout(), self.requests.deadline()) {
+        match (self.machine.poll_timeout(), self.requests.get().and_then(Requests::deadline)) {
             (Some(machine), Some(requests)) => Some(machine.min(requests)),
             (machine, requests) => machine.or(requests),
         }
     }
 
     pub(crate) fn tell(&mut self, event: &ClientEvent, wakes: &mut Wakes) {
-        self.feeds.iter_mut().for_each(|feed| feed.push(event.clone(), wakes));
+        self.each_feed(|feed| feed.push(event.clone(), wakes));
     }
 
     fn complete(&mut self, op: OpId, outcome: Outcome, wakes: &mut Wakes) {
         if self.closing == Some(op) {
             self.enter(Phase::Closed, wakes);
         }
-        if !self.joined.is_empty()
-            && let Some(tickets) = self.joined.remove(&op)
-        {
+        if let Some(tickets) = self.joined.get_mut().and_then(|joined| joined.remove(&op)) {
             tickets.into_iter().for_each(|ticket| self.outcomes.end(ticket, outcome.clone(), wakes));
         }
         self.outcomes.end(op, outcome, wakes);
@@ -515,7 +566,7 @@ impl State {
 
     /// Publications have ended of which nothing more is to be said: no stream and no requester waits for them.
     fn complete_all(&mut self, ended: &Completions, wakes: &mut Wakes) {
-        if self.joined.is_empty() {
+        if self.joined.get().is_none_or(OpMap::is_empty) {
             self.outcomes.end_all(ended, wakes);
         } else {
             ended.ops().for_each(|op| self.complete(op, ended.outcome.clone(), wakes));
@@ -524,12 +575,12 @@ impl State {
 
     /// Unsubscribes from filters that no stream uses, now or when there is room.
     pub(crate) fn unsubscribe_unused(&mut self, now: Instant, mut filters: Vec<TopicFilter>) {
-        filters.retain(|filter| !self.router.uses(filter));
+        filters.retain(|filter| self.router.get().is_none_or(|router| !router.uses(filter)));
         if filters.is_empty() || self.is_over() {
             return;
         }
         if let Err(Refused::Full) = self.machine.unsubscribe(now, Unsubscribe::new(filters.clone())) {
-            self.unused.append(&mut filters);
+            self.unused.make().append(&mut filters);
         }
     }
 

@@ -290,7 +290,7 @@ impl Subscription {
         }
         shared.with_clock(Clocked::Never, |state, _, wakes| {
             let over = state.is_over();
-            let stream = state.router.fetch(*stream).ok_or(TryRecvError::Closed)?;
+            let stream = state.router.make().fetch(*stream).ok_or(TryRecvError::Closed)?;
             stream.backlog.swap(batch);
             if batch.is_empty() {
                 if over {
@@ -321,14 +321,14 @@ impl Subscription {
     /// ```
     pub fn limit(&mut self, limit: StreamLimit) {
         self.shared.with(|state, now, wakes| {
-            state.router.limit(self.stream, limit);
+            state.router.make().limit(self.stream, limit);
             state.settle_spent(now, wakes);
         });
     }
 
     /// How many messages had no room under the [limit](Self::limit).
     pub fn dropped(&self) -> u64 {
-        self.shared.lock().router.stream(self.stream).map_or(0, |stream| stream.backlog.dropped())
+        self.shared.lock().router.make().stream(self.stream).map_or(0, |stream| stream.backlog.dropped())
     }
 
     /// Unsubscribes from those filters that no other stream uses and waits for the server's answer: one code for each
@@ -366,7 +366,7 @@ impl Subscription {
         let batch = std::mem::take(&mut self.batch);
         let stream = std::mem::replace(&mut self.stream, usize::MAX);
         let (unread, unused) = self.shared.with(|state, now, wakes| {
-            let (unread, unused) = state.router.remove(stream);
+            let (unread, unused) = state.router.make().remove(stream);
             if state.waits_for_readers {
                 state.wake_driver(wakes);
             }

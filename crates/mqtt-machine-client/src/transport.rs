@@ -1,7 +1,6 @@
 //! Owns the ways to the servers of a client, kept across its connections, and why a transport failed. It must not open
 //! anything, nor know when a server is tried.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -110,16 +109,44 @@ impl From<io::Error> for TransportError {
 #[derive(Debug)]
 pub(crate) struct Routes {
     /// How a server is reached that is named as `host:port`; `None`: over TCP, if it is dialled at all.
-    like: Option<Endpoint>,
+    like: Option<Like>,
     options: RouteOptions,
     /// The version that the client speaks: WebSocket has a sub-protocol of its own for 3.1.
     version: ProtocolVersion,
-    made: Mutex<HashMap<Server, Arc<Route>>>,
+    made: Mutex<Vec<(Server, Arc<Route>)>>,
+}
+
+/// An endpoint that is rarely looked at.
+#[derive(Debug)]
+enum Like {
+    /// As it prints, which is a tenth of its size.
+    Text(Box<str>),
+    /// One that does not print as what it is.
+    Whole(Box<Endpoint>),
+}
+
+impl Like {
+    fn new(endpoint: Endpoint) -> Self {
+        let text = endpoint.to_string();
+        match Endpoint::parse(&text) {
+            Ok(same) if same == endpoint => Self::Text(text.into()),
+            _ => Self::Whole(Box::new(endpoint)),
+        }
+    }
+
+    /// # Errors
+    /// None: it was one before.
+    fn endpoint(&self) -> Result<Endpoint, EndpointError> {
+        match self {
+            Self::Text(text) => Endpoint::parse(text),
+            Self::Whole(endpoint) => Ok(Endpoint::clone(endpoint)),
+        }
+    }
 }
 
 impl Routes {
     pub(crate) fn new(like: Option<Endpoint>, options: RouteOptions, version: ProtocolVersion) -> Self {
-        Self { like, options, version, made: Mutex::new(HashMap::new()) }
+        Self { like: like.map(Like::new), options, version, made: Mutex::new(Vec::new()) }
     }
 
     /// Makes the ways to `servers` ready, so that what is wrong with them is told at once.
@@ -132,11 +159,15 @@ impl Routes {
 
     /// The way to `server`.
     pub(crate) fn route(&self, server: &Server) -> Result<Arc<Route>, TransportError> {
-        if let Some(route) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(server) {
-            return Ok(Arc::clone(route));
+        let known = |made: &Vec<(Server, Arc<Route>)>| {
+            made.iter().find(|(known, _)| known == server).map(|(_, route)| Arc::clone(route))
+        };
+        if let Some(route) = known(&self.made.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(route);
         }
         // Files are read without the lock.
-        let mut endpoint = endpoint_of(server, self.like.as_ref())?;
+        let like = self.like.as_ref().map(Like::endpoint).transpose()?;
+        let mut endpoint = endpoint_of(server, like.as_ref())?;
         // The configuration's word is the last one, as it is for the CONNECT.
         let is_3_1 = self.version == ProtocolVersion::V3_1;
         if is_3_1 != (endpoint.options.version == Some(Version::V3_1)) {
@@ -144,15 +175,18 @@ impl Routes {
         }
         let is_secure = endpoint.scheme.is_secure();
         let route = Arc::new(Route::new(endpoint, &self.options)?);
-        if !is_secure {
-            // It is made again as soon as it is needed.
+        if !is_secure || self.options.has_tls_client() {
+            // Nothing in it is kept from one connection to the next: it is made again when it is needed.
             return Ok(route);
         }
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= ROUTES {
             made.clear();
         }
-        made.insert(server.clone(), Arc::clone(&route));
+        if let Some(other) = known(&made) {
+            return Ok(other);
+        }
+        made.push((server.clone(), Arc::clone(&route)));
         Ok(route)
     }
 
@@ -182,6 +216,20 @@ mod tests {
         assert_eq!(to("unix:///run/broker.sock"), "unix:///run/broker.sock");
         assert_eq!(to("other.example:1884"), "mqtt://other.example:1884");
         assert_eq!(to("[::1]"), "mqtt://[::1]:1883");
+    }
+
+    #[test]
+    fn an_endpoint_is_kept_as_what_it_is() {
+        for url in ["mqtt://host", "wss://host:444/a%20b?version=3.1", "mqtts://[::1]?ca_file=a%26b&alpn=x,y"]
+        {
+            let endpoint = Endpoint::parse(url).unwrap();
+            let like = Like::new(endpoint.clone());
+            assert!(matches!(like, Like::Text(_)), "{like:?}");
+            assert_eq!(like.endpoint(), Ok(endpoint));
+        }
+        let mut odd = Endpoint::parse("ws://host/path").unwrap();
+        odd.path = "no path".to_owned();
+        assert_eq!(Like::new(odd.clone()).endpoint(), Ok(odd));
     }
 
     #[test]

@@ -9,69 +9,78 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
+use crate::rarely::Rarely;
+
 /// A place in a [`WaitList`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place(u64);
 
 /// Tasks that wait in line. A place is kept until it is left, woken or not.
 #[derive(Debug, Default)]
-pub(crate) struct WaitList {
+pub(crate) struct WaitList(Rarely<Line>);
+
+#[derive(Debug, Default)]
+struct Line {
     line: VecDeque<(Place, Waker)>,
     next: u64,
 }
 
 impl WaitList {
     pub(crate) fn is_empty(&self) -> bool {
-        self.line.is_empty()
+        self.front().is_none()
+    }
+
+    fn front(&self) -> Option<&(Place, Waker)> {
+        self.0.get()?.line.front()
     }
 
     /// Whether `place` is the first in line; without a place, whether nobody is in line.
     pub(crate) fn is_turn_of(&self, place: Option<Place>) -> bool {
-        self.line.front().map(|(first, _)| *first) == place
+        self.front().map(|(first, _)| *first) == place
     }
 
     /// Waits at `place`, or at a new one at the end.
     pub(crate) fn wait(&mut self, place: &mut Option<Place>, waker: &Waker) {
+        let Line { line, next } = self.0.make();
         if let Some((_, known)) =
-            place.and_then(|place| self.position(place)).and_then(|at| self.line.get_mut(at))
+            place.and_then(|place| position(line, place)).and_then(|at| line.get_mut(at))
         {
             known.clone_from(waker);
             return;
         }
-        let new = Place(self.next);
-        self.next = self.next.wrapping_add(1);
-        self.line.push_back((new, waker.clone()));
+        let new = Place(*next);
+        *next = next.wrapping_add(1);
+        line.push_back((new, waker.clone()));
         *place = Some(new);
     }
 
     /// Leaves the line. True when a place was given up.
     pub(crate) fn leave(&mut self, place: &mut Option<Place>) -> bool {
-        match place.take().and_then(|place| self.position(place)) {
-            Some(at) => self.line.remove(at).is_some(),
-            None => false,
-        }
+        let (Some(place), Some(Line { line, .. })) = (place.take(), self.0.get_mut()) else { return false };
+        position(line, place).is_some_and(|at| line.remove(at).is_some())
     }
 
-    /// Gives the memory back that an empty line has.
+    /// Gives the memory back that an empty line has: nobody holds a place in it.
     pub(crate) fn shrink(&mut self) {
-        if self.line.is_empty() {
-            self.line = VecDeque::new();
+        if self.is_empty() {
+            self.0.take();
         }
     }
 
     pub(crate) fn wake_first(&self, wakes: &mut Wakes) {
-        if let Some((_, waker)) = self.line.front() {
+        if let Some((_, waker)) = self.front() {
             wakes.push(waker.clone());
         }
     }
 
     pub(crate) fn wake_all(&self, wakes: &mut Wakes) {
-        self.line.iter().for_each(|(_, waker)| wakes.push(waker.clone()));
+        let line = self.0.get().into_iter().flat_map(|Line { line, .. }| line);
+        line.for_each(|(_, waker)| wakes.push(waker.clone()));
     }
+}
 
-    fn position(&self, place: Place) -> Option<usize> {
-        self.line.binary_search_by_key(&place, |(place, _)| *place).ok()
-    }
+fn position(line: &VecDeque<(Place, Waker)>, place: Place) -> Option<usize> {
+    line.binary_search_by_key(&place, |(place, _)| *place).ok()
 }
 
 /// What is to be done once the lock is released: tasks to wake.
@@ -184,6 +193,9 @@ mod tests {
         assert!(list.is_turn_of(third));
         assert!(list.leave(&mut third));
         assert!(list.is_empty());
+        list.shrink();
+        list.wait(&mut third, waker);
+        assert!(list.is_turn_of(third) && !list.is_turn_of(None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -22,8 +23,18 @@ const DATAGRAM: usize = 4 << 10;
 /// Tokio, as one client uses it.
 #[derive(Clone)]
 pub(crate) struct Tokio {
-    pub(crate) options: SocketOptions,
+    pub(crate) options: Chosen,
     pub(crate) connector: Option<Connector>,
+}
+
+/// The options of sockets. Most clients have the defaults, which take no room.
+#[derive(Clone)]
+pub(crate) struct Chosen(Option<Arc<SocketOptions>>);
+
+impl From<SocketOptions> for Chosen {
+    fn from(options: SocketOptions) -> Self {
+        Self((options != SocketOptions::DEFAULT).then(|| Arc::new(options)))
+    }
 }
 
 impl Network for Tokio {
@@ -34,7 +45,7 @@ impl Network for Tokio {
     }
 
     fn connect(&self, target: Target) -> NetworkFuture<io::Result<Socket>> {
-        let options = self.options;
+        let options = self.options.0.as_deref().copied().unwrap_or(SocketOptions::DEFAULT);
         Box::pin(async move {
             match target {
                 Target::Tcp(address) => {
@@ -118,7 +129,6 @@ impl Runtime for Tokio {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use mqtt_machine_client::{DialError, Endpoint, Route, RouteOptions, dial};
@@ -135,7 +145,7 @@ mod tests {
 
     async fn to(url: &str) -> Result<Socket, DialError> {
         let route = Route::new(Endpoint::parse(url).unwrap(), &RouteOptions::new()).unwrap();
-        dial(&Tokio { options: SocketOptions::DEFAULT, connector: None }, Arc::new(route))
+        dial(&Tokio { options: SocketOptions::DEFAULT.into(), connector: None }, Arc::new(route))
             .await
             .map(|(socket, _)| socket)
     }

@@ -17,8 +17,9 @@ use crate::websocket::{WebSocket, WebSocketOptions};
 pub struct RouteOptions {
     #[cfg(feature = "tls")]
     tls: TlsChoice,
+    /// `None`: the defaults.
     #[cfg(feature = "websocket")]
-    websocket: WebSocketOptions,
+    websocket: Option<Box<WebSocketOptions>>,
     #[cfg(feature = "proxy")]
     proxies: Vec<Proxy>,
 }
@@ -55,11 +56,20 @@ impl RouteOptions {
         self
     }
 
+    /// Whether a TLS client was given that is ready. All others are made with the route, and have sessions to resume that end with it.
+    pub const fn has_tls_client(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if matches!(self.tls, TlsChoice::Ready(_)) {
+            return true;
+        }
+        false
+    }
+
     /// With these options of WebSocket.
     #[cfg(feature = "websocket")]
     #[must_use]
     pub fn websocket(mut self, options: WebSocketOptions) -> Self {
-        self.websocket = options;
+        self.websocket = Some(Box::new(options));
         self
     }
 
@@ -120,7 +130,12 @@ impl Route {
                 TlsChoice::Ready(client) => Some(client.clone()),
             },
             #[cfg(feature = "websocket")]
-            websocket: options.websocket.clone().for_version(endpoint.options.version),
+            websocket: options
+                .websocket
+                .as_deref()
+                .cloned()
+                .unwrap_or_default()
+                .for_version(endpoint.options.version),
             #[cfg(feature = "proxy")]
             proxies: options.proxies.clone(),
             endpoint,

@@ -13,15 +13,18 @@ impl Driver {
     /// Goes on with the question before an attempt; when it is answered, the authenticator is next.
     pub(super) fn prepare(&mut self, waker: &Waker) {
         let waits = |id| self.shared.lock().machine.is_preparing(id);
-        if let Some((id, prepared)) = self.preparer.poll(waker, waits) {
-            self.asker.questions.push(Question::Connect { id, prepared });
+        let prepare = self.shared.prepare.as_ref();
+        let answer = self.preparer.get_mut().and_then(|preparer| preparer.poll(prepare, waker, waits));
+        if let Some((id, prepared)) = answer {
+            self.asker.make().questions.push(Question::Connect { id, prepared });
         }
     }
 
     /// Asks the authenticator what was asked of the client, and tells the machine.
     pub(super) fn authenticate(&mut self) {
-        for question in std::mem::take(&mut self.asker.questions) {
-            let told = self.asker.ask(question);
+        let Some(asker) = self.asker.get_mut() else { return };
+        for question in std::mem::take(&mut asker.questions) {
+            let told = asker.ask(self.shared.method.as_ref(), question);
             self.shared.with(|state, now, wakes| {
                 let give_up = |id| Answer::Authenticate { id, data: None };
                 match told {
@@ -31,17 +34,17 @@ impl Driver {
                         let here = self.transport == Some(id);
                         if !here || state.machine.reauthenticate(now, data).is_err() {
                             let error = ReauthenticationError::NotConnected;
-                            state.reauthentication.end(Err(error), wakes);
+                            state.reauthenticated(wakes, || Err(error));
                         }
                     }
                     Told::Failed(id, AuthenticationError(why)) => {
                         let error = ReauthenticationError::Failed(why.clone());
-                        state.reauthentication.end(Err(error), wakes);
+                        state.reauthenticated(wakes, || Err(error));
                         state.tell(&ClientEvent::AuthenticationFailed { why }, wakes);
                         state.machine.answer(now, give_up(id));
                     }
                     Told::Reauthenticated => {
-                        state.reauthentication.end(Ok(()), wakes);
+                        state.reauthenticated(wakes, || Ok(()));
                         state.tell(&ClientEvent::Reauthenticated, wakes);
                     }
                     Told::Nothing => {}

@@ -17,17 +17,18 @@ impl Driver {
     /// Lets the readers whom messages have woken come for them before more is read, so that no more waits for a reader who keeps up than
     /// these. Who does not come in time is slow, and has the inbound budget to be so.
     pub(super) fn wait_for_readers(&mut self, state: &mut State, now: Instant) {
-        if state.router.unfetched() < UNFETCHED {
-            self.patience = None;
-        } else {
-            // The machine's time stands still at its end.
-            #[allow(clippy::arithmetic_side_effects, reason = "it saturates")]
-            let until = *self.patience.get_or_insert(now + PATIENCE);
-            if until <= now {
-                state.router.give_up_readers();
-                self.patience = None;
+        self.patience = match state.router.get_mut() {
+            Some(router) if router.unfetched() >= UNFETCHED => {
+                // The machine's time stands still at its end.
+                #[allow(clippy::arithmetic_side_effects, reason = "it saturates")]
+                let until = self.patience.unwrap_or(now + PATIENCE);
+                if until <= now {
+                    router.give_up_readers();
+                }
+                (until > now).then_some(until)
             }
-        }
+            _ => None,
+        };
         state.waits_for_readers = self.patience.is_some();
     }
 }

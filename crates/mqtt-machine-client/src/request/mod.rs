@@ -193,7 +193,7 @@ impl Requester {
                 Phase::Connected(connected) => Some(&**connected),
                 _ => None,
             };
-            let index = state.requests.add(options, connected);
+            let index = state.requests.make().add(options, connected);
             state.wake_driver(wakes);
             index
         });
@@ -219,19 +219,19 @@ impl Requester {
 
     /// How many of its requests are open.
     pub fn open(&self) -> usize {
-        self.asking.shared.lock().requests.open_of(self.asking.index)
+        self.asking.shared.lock().requests.make().open_of(self.asking.index)
     }
 
     /// How many answers nobody waited for.
     pub fn dropped(&self) -> Dropped {
-        self.asking.shared.lock().requests.dropped(self.asking.index)
+        self.asking.shared.lock().requests.make().dropped(self.asking.index)
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
         let unread = self.shared.with(|state, now, wakes| {
-            let unread = state.requests.remove(self.index, &mut state.router);
+            let unread = state.requests.make().remove(self.index, state.router.make());
             state.wake_driver(wakes);
             unread.into_iter().map(|item| settled(state, now, item, wakes)).collect::<Vec<_>>()
         });
@@ -292,7 +292,7 @@ impl Request {
     /// What has become of the request, as far as the driver knows.
     fn poll_answer(&self, number: u64, context: &Context<'_>) -> Poll<Result<Incoming, RequestError>> {
         let mut state = self.asking.shared.lock();
-        match state.requests.poll_answer(number, context) {
+        match state.requests.make().poll_answer(number, context) {
             Poll::Ready(Ok(item)) => Poll::Ready(Ok(Incoming::new(item, &self.asking.shared))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending if state.is_closed() => {
@@ -309,7 +309,8 @@ impl Request {
             Step::Begin(_) | Step::Wait(_) | Step::Done => return Ok(false),
             Step::Address(number, message) => {
                 let number = *number;
-                let Poll::Ready(message) = shared.lock().requests.address(*index, number, message) else {
+                let Poll::Ready(message) = shared.lock().requests.make().address(*index, number, message)
+                else {
                     return Ok(false);
                 };
                 let mut message = message?;
@@ -344,7 +345,7 @@ impl Request {
                 if state.is_closed() {
                     return Err(RequestError::Command(CommandError::Closed));
                 }
-                let number = state.requests.open(self.asking.index, now)?;
+                let number = state.requests.make().open(self.asking.index, now)?;
                 // It has a deadline to keep.
                 state.wake_driver(wakes);
                 Ok(number)
@@ -372,7 +373,7 @@ impl Request {
     fn close(&mut self) {
         let Some(number) = std::mem::replace(&mut self.step, Step::Done).number() else { return };
         let unread = self.asking.shared.with(|state, now, wakes| {
-            state.requests.close(number).map(|item| settled(state, now, item, wakes))
+            state.requests.make().close(number).map(|item| settled(state, now, item, wakes))
         });
         // Not under the lock.
         drop(unread);

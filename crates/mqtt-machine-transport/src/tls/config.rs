@@ -20,7 +20,10 @@ const SESSIONS: usize = 32;
 /// The TLS side of a client, ready for any number of connections. Clones share one configuration, and with it the sessions
 /// that later connections resume: keep it across reconnects.
 #[derive(Clone)]
-pub struct TlsClient {
+pub struct TlsClient(Arc<Shown>);
+
+#[derive(Clone)]
+struct Shown {
     config: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
 }
@@ -28,12 +31,12 @@ pub struct TlsClient {
 impl TlsClient {
     /// With a ready configuration: its provider, verifier, keys and ALPN count, nothing here is added.
     pub fn from_config(config: Arc<ClientConfig>) -> Self {
-        Self { config, server_name: None }
+        Self(Arc::new(Shown { config, server_name: None }))
     }
 
     /// The configuration that its connections share.
-    pub const fn config(&self) -> &Arc<ClientConfig> {
-        &self.config
+    pub fn config(&self) -> &Arc<ClientConfig> {
+        &self.0.config
     }
 
     /// With another name than the URL's host for the server to prove, and to be asked for by (SNI).
@@ -41,19 +44,19 @@ impl TlsClient {
     /// # Errors
     /// [`ConfigError::ServerName`] when it is neither a domain name nor an address.
     pub fn server_name(mut self, name: &str) -> Result<Self, ConfigError> {
-        self.server_name = Some(server_name(name)?);
+        Arc::make_mut(&mut self.0).server_name = Some(server_name(name)?);
         Ok(self)
     }
 
     /// The name to prove for a server of this host.
     pub(crate) fn name_for(&self, host: &str) -> Result<ServerName<'static>, ConfigError> {
-        self.server_name.clone().map_or_else(|| server_name(host), Ok)
+        self.0.server_name.clone().map_or_else(|| server_name(host), Ok)
     }
 }
 
 impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsClient").field("server_name", &self.server_name).finish_non_exhaustive()
+        f.debug_struct("TlsClient").field("server_name", &self.0.server_name).finish_non_exhaustive()
     }
 }
 
@@ -249,7 +252,7 @@ impl TlsOptions {
         config.alpn_protocols.clone_from(&self.alpn);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         let server_name = self.server_name.as_deref().map(server_name).transpose()?;
-        Ok(TlsClient { config: Arc::new(config), server_name })
+        Ok(TlsClient(Arc::new(Shown { config: Arc::new(config), server_name })))
     }
 }
 

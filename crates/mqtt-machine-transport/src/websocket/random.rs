@@ -11,8 +11,11 @@ const POOL: usize = 256;
 /// Masks keep a peer's payload from looking like another protocol's request to a proxy that does not know WebSocket
 /// (RFC 6455, section 10.3), so they must be unpredictable: the source is the operating system's unless one is given. A test
 /// or a replay gives its own, and then the layer's bytes are the same every time.
-#[derive(Clone)]
-pub struct Randomness(Arc<Fill>);
+#[derive(Clone, Default)]
+pub struct Randomness(
+    /// `None`: the operating system's.
+    Option<Arc<Fill>>,
+);
 
 type Fill = dyn Fn(&mut [u8]) -> Result<(), NoRandomness> + Send + Sync;
 
@@ -22,25 +25,22 @@ pub struct NoRandomness;
 
 impl Randomness {
     /// The operating system's.
-    pub fn system() -> Self {
-        Self::from_fn(|bytes| getrandom::fill(bytes).map_err(|_| NoRandomness))
+    pub const fn system() -> Self {
+        Self(None)
     }
 
     /// One that fills the whole slice, or fails.
     pub fn from_fn(fill: impl Fn(&mut [u8]) -> Result<(), NoRandomness> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(fill))
+        Self(Some(Arc::new(fill)))
     }
 
     pub(super) fn draw<const N: usize>(&self) -> Result<[u8; N], NoRandomness> {
         let mut bytes = [0; N];
-        (self.0)(&mut bytes)?;
+        match &self.0 {
+            Some(fill) => fill(&mut bytes)?,
+            None => getrandom::fill(&mut bytes).map_err(|_| NoRandomness)?,
+        }
         Ok(bytes)
-    }
-}
-
-impl Default for Randomness {
-    fn default() -> Self {
-        Self::system()
     }
 }
 

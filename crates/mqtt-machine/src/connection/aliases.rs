@@ -1,6 +1,7 @@
 //! Owns the topic aliases of one connection, those of the server's and our own. It must not know packets: what a table
 //! says is true for the peer as soon as the packet that says so is in the output.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use crate::interface::ProtocolViolation;
@@ -80,6 +81,12 @@ const SHORTEST: usize = 4;
 pub(super) struct OutgoingAliases {
     maximum: u16,
     automatic: bool,
+    /// None as long as no topic has one.
+    known: Option<Box<KnownAliases>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct KnownAliases {
     by_topic: BTreeMap<TopicName, u16>,
     /// By alias: the topic, and when it was used last.
     by_alias: BTreeMap<u16, (TopicName, u64)>,
@@ -91,7 +98,7 @@ pub(super) struct OutgoingAliases {
 impl OutgoingAliases {
     /// Aliases from 1 to `maximum`, given to topics by themselves or only where the caller asks for one.
     pub(super) fn new(maximum: u16, automatic: bool) -> Self {
-        Self { maximum, automatic, ..Self::default() }
+        Self { maximum, automatic, known: None }
     }
 
     /// Whether no topic has an alias, nor gets one.
@@ -105,7 +112,7 @@ impl OutgoingAliases {
         if self.maximum == 0 {
             return Naming::Topic;
         }
-        let known = self.by_topic.get(topic).copied();
+        let known = self.known.as_ref().and_then(|known| known.by_topic.get(topic).copied());
         match (wanted, known) {
             (Some(wanted), Some(known)) if wanted == known => Naming::Alias(known),
             (Some(wanted), _) if wanted != 0 && wanted <= self.maximum => Naming::Introduces(wanted),
@@ -119,49 +126,51 @@ impl OutgoingAliases {
 
     /// An alias that stands for nothing, or else the one that was used longest ago.
     fn next_free(&self) -> u16 {
+        let Some(KnownAliases { by_alias, by_use, .. }) = self.known.as_deref() else { return 1 };
         // Aliases that a caller chose leave gaps, so the count alone does not tell.
-        let count = u16::try_from(self.by_alias.len()).unwrap_or(u16::MAX);
+        let count = u16::try_from(by_alias.len()).unwrap_or(u16::MAX);
         if count < self.maximum {
             let next = count.saturating_add(1);
-            if !self.by_alias.contains_key(&next) {
+            if !by_alias.contains_key(&next) {
                 return next;
             }
-            let gap = (1..=self.maximum).find(|alias| !self.by_alias.contains_key(alias));
+            let gap = (1..=self.maximum).find(|alias| !by_alias.contains_key(alias));
             return gap.unwrap_or(next);
         }
-        self.by_use.first_key_value().map_or(1, |(_, alias)| *alias)
+        by_use.first_key_value().map_or(1, |(_, alias)| *alias)
     }
 
     /// A PUBLISH that names `topic` so is in the output.
     pub(super) fn used(&mut self, topic: &TopicName, naming: Naming) {
         let Some(alias) = naming.alias() else { return };
-        if let Some((before, at)) = self.by_alias.remove(&alias) {
-            self.by_use.remove(&at);
+        let known = &mut **self.known.get_or_insert_default();
+        if let Some((before, at)) = known.by_alias.remove(&alias) {
+            known.by_use.remove(&at);
             if before != *topic {
-                self.by_topic.remove(&before);
+                known.by_topic.remove(&before);
             }
         }
         // Another alias of the same topic stands for it no longer in our table; the server may well keep both.
-        if let Some(other) = self.by_topic.insert(topic.detached(), alias)
+        if let Some(other) = known.by_topic.insert(topic.detached(), alias)
             && other != alias
-            && let Some((_, at)) = self.by_alias.remove(&other)
+            && let Some((_, at)) = known.by_alias.remove(&other)
         {
-            self.by_use.remove(&at);
+            known.by_use.remove(&at);
         }
-        self.uses = self.uses.saturating_add(1);
-        self.by_use.insert(self.uses, alias);
-        self.by_alias.insert(alias, (topic.detached(), self.uses));
+        known.uses = known.uses.saturating_add(1);
+        known.by_use.insert(known.uses, alias);
+        known.by_alias.insert(alias, (topic.detached(), known.uses));
     }
 
     pub(super) fn memory_used(&self) -> usize {
+        let Some(known) = &self.known else { return 0 };
         let entry = size_of::<(TopicName, u16)>()
             .saturating_add(size_of::<(u16, (TopicName, u64))>())
             .saturating_add(size_of::<(u64, u16)>());
-        let bytes = self
-            .by_topic
-            .keys()
-            .fold(0_usize, |sum, topic| sum.saturating_add(topic.as_bytes().len().saturating_mul(2)));
-        bytes.saturating_add(self.by_topic.len().saturating_mul(entry))
+        let bytes = known.by_topic.keys().fold(size_of::<KnownAliases>(), |sum, topic| {
+            sum.saturating_add(topic.as_bytes().len().saturating_mul(2))
+        });
+        bytes.saturating_add(known.by_topic.len().saturating_mul(entry))
     }
 }
 
@@ -243,9 +252,10 @@ mod tests {
                     Naming::Alias(alias) => prop_assert_eq!(peer.get(&alias), Some(&topic)),
                 }
                 prop_assert!(naming.alias().is_none_or(|alias| alias != 0 && alias <= maximum));
-                prop_assert!(aliases.by_alias.len() <= usize::from(maximum));
-                prop_assert_eq!(aliases.by_alias.len(), aliases.by_use.len());
-                prop_assert_eq!(aliases.by_alias.len(), aliases.by_topic.len());
+                let known = aliases.known.clone().unwrap_or_default();
+                prop_assert!(known.by_alias.len() <= usize::from(maximum));
+                prop_assert_eq!(known.by_alias.len(), known.by_use.len());
+                prop_assert_eq!(known.by_alias.len(), known.by_topic.len());
             }
         }
     }

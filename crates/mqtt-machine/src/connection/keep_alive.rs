@@ -10,9 +10,10 @@ use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepAlive {
-    /// Zero: off.
-    interval: Duration,
-    timeout: Duration,
+    /// In microseconds; zero: off.
+    interval: u64,
+    /// In microseconds.
+    timeout: u64,
     last_sent: Instant,
     last_received: Instant,
     asked_at: Option<Instant>,
@@ -28,17 +29,11 @@ pub(crate) enum Due {
 
 impl KeepAlive {
     pub(crate) const fn new(now: Instant) -> Self {
-        Self {
-            interval: Duration::ZERO,
-            timeout: Duration::ZERO,
-            last_sent: now,
-            last_received: now,
-            asked_at: None,
-        }
+        Self { interval: 0, timeout: 0, last_sent: now, last_received: now, asked_at: None }
     }
 
     pub(crate) fn start(&mut self, now: Instant, interval: Duration, timeout: Duration) {
-        *self = Self { interval, timeout, ..Self::new(now) };
+        *self = Self { interval: micros(interval), timeout: micros(timeout), ..Self::new(now) };
     }
 
     pub(crate) const fn sent(&mut self, now: Instant) {
@@ -60,31 +55,31 @@ impl KeepAlive {
 
     fn ping_at(&self, paused: bool) -> Instant {
         let quiet_since = if paused { self.last_sent } else { self.last_sent.min(self.last_received) };
-        quiet_since + self.interval
+        after(quiet_since, self.interval)
     }
 
     pub(crate) fn deadline(&self, paused: bool) -> Option<Instant> {
-        if self.interval.is_zero() {
+        if self.interval == 0 {
             return None;
         }
         match self.asked_at {
-            Some(_) if paused => Some(self.last_sent + self.interval),
-            Some(asked_at) => Some((asked_at + self.timeout).min(self.last_sent + self.interval)),
+            Some(_) if paused => Some(after(self.last_sent, self.interval)),
+            Some(asked_at) => Some(after(asked_at, self.timeout).min(after(self.last_sent, self.interval))),
             None => Some(self.ping_at(paused)),
         }
     }
 
     /// What is due at `now`; a due ping is noted as asked.
     pub(crate) fn poll(&mut self, now: Instant, paused: bool) -> Due {
-        if self.interval.is_zero() {
+        if self.interval == 0 {
             return Due::Nothing;
         }
         if let Some(asked_at) = self.asked_at {
-            if !paused && now >= asked_at + self.timeout {
+            if !paused && now >= after(asked_at, self.timeout) {
                 return Due::Dead;
             }
             // The answer may take longer than the interval: the server must still hear from us.
-            if now >= self.last_sent + self.interval {
+            if now >= after(self.last_sent, self.interval) {
                 self.last_sent = now;
                 return Due::Ping;
             }
@@ -97,6 +92,14 @@ impl KeepAlive {
         self.last_sent = now;
         Due::Ping
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+const fn after(instant: Instant, micros: u64) -> Instant {
+    Instant::from_micros(instant.as_micros().saturating_add(micros))
 }
 
 #[cfg(test)]

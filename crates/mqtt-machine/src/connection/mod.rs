@@ -95,7 +95,7 @@ pub(crate) struct Connection {
     /// How many bytes of the input were left to the caller the last time.
     pub(crate) left: usize,
     /// The method of enhanced authentication that this connection's CONNECT named.
-    pub(crate) authentication: Option<alloc::string::String>,
+    pub(crate) authentication: Option<Box<str>>,
     /// The client has begun to authenticate again, and the server has not ended that.
     pub(crate) reauthenticating: bool,
     /// The present session began on this connection: the server cannot have been asked for it before.
@@ -136,7 +136,7 @@ impl Connection {
                 .authentication
                 .as_ref()
                 .filter(|_| config.version == ProtocolVersion::V5)
-                .map(|authentication| authentication.method.clone()),
+                .map(|authentication| authentication.method.as_str().into()),
             reauthenticating: false,
             began_session: false,
         }
@@ -196,7 +196,10 @@ impl Connection {
             return None;
         }
         let (_, control) = self.control.pop_front()?;
-        self.shrink_control();
+        if self.control.is_empty() {
+            // Other packets than acknowledgements are rare, and one that is sent alone is the only one for long.
+            self.control = VecDeque::new();
+        }
         Some(control)
     }
 

@@ -166,11 +166,16 @@ impl Events {
         }
         self.front = self.front.saturating_add(1);
         self.detached = self.detached.saturating_sub(1);
-        // An event is large, so it is moved once.
-        if self.queue.len() == 1 && self.queue.capacity() > KEPT {
+        // An event is large, so it is moved once. News of connections is rare, and those are many that have told the first of it and idle.
+        if self.queue.len() == 1 && (self.queue.capacity() > KEPT || self.is_news()) {
             return core::mem::take(&mut self.queue).pop_front();
         }
         self.queue.pop_front()
+    }
+
+    /// Whether what comes first in the queue is neither a message nor how a command ended.
+    fn is_news(&self) -> bool {
+        !matches!(self.queue.front(), Some(Event::Message { .. } | Event::Completed { .. }))
     }
 
     /// The messages that [`pop_messages`](Self::pop_messages) gives.

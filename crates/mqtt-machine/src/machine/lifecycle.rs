@@ -75,7 +75,8 @@ impl Machine {
             packet::Disconnect { reason: request.reason, properties: request.properties.as_properties() };
         wire::encoded_len(&Packet::Disconnect(packet), self.version())?;
         let op = self.session.next_op();
-        self.drain = Some(Drain { op, until: now + request.drain, request, report: Drained::default() });
+        let until = now + request.drain;
+        self.drain = Some(Box::new(Drain { op, until, request, report: Drained::default() }));
         Ok(op)
     }
 
@@ -107,7 +108,7 @@ impl Machine {
 
     fn open(&mut self, id: TransportId, server: Server, presented: Presented, deadline: Instant) {
         self.actions.push_back(Action::OpenTransport { id, server: server.clone() });
-        self.state = State::Opening { id, server, presented, deadline };
+        self.state = State::Opening { id, deadline, with: Box::new((server, presented)) };
     }
 
     pub(super) fn take_answer(&mut self, now: Instant, answer: Answer) {
@@ -157,7 +158,7 @@ impl Machine {
 
     pub(super) fn transport_event(&mut self, now: Instant, id: TransportId, event: TransportEvent) {
         match &mut self.state {
-            State::Opening { id: opening, server, presented, deadline } if *opening == id => match event {
+            State::Opening { id: opening, deadline, with } if *opening == id => match event {
                 TransportEvent::Opened => {
                     let clean_start = match self.config.clean_start {
                         CleanStart::Always => true,
@@ -165,7 +166,7 @@ impl Machine {
                         CleanStart::Never => false,
                         CleanStart::OwnOnly => self.foreign_session,
                     };
-                    let (server, presented) = (server.clone(), core::mem::take(presented));
+                    let (server, presented) = (with.0.clone(), core::mem::take(&mut with.1));
                     let mut connection =
                         Connection::new(id, server, &self.config, clean_start, now, *deadline);
                     connection.familiar = self.home.take().is_some_and(|home| home == connection.server);

@@ -2,6 +2,7 @@
 //! It must not know the wire beyond asking for packets, nor any I/O.
 
 mod commands;
+mod counters;
 mod direct;
 mod events;
 mod expiry;
@@ -39,6 +40,7 @@ use crate::reason::ReasonCode;
 use crate::session::{KnownKey, Session, SessionSnapshot, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, Secret, Server, TopicFilter, TransportId};
+use counters::Counters;
 use events::Events;
 use rng::Rng;
 use round_trip::Trips;
@@ -73,7 +75,7 @@ enum State {
     /// The driver was asked for a server and credentials.
     Preparing { id: TransportId, deadline: Instant },
     /// The driver is opening a transport.
-    Opening { id: TransportId, server: Server, presented: Presented, deadline: Instant },
+    Opening { id: TransportId, deadline: Instant, with: Box<(Server, Presented)> },
     /// A transport is open.
     Live(Box<Connection>),
     /// The next attempt waits for its time.
@@ -146,7 +148,7 @@ pub struct Machine {
     session: Session,
     state: State,
     journal: Journal,
-    drain: Option<Drain>,
+    drain: Option<Box<Drain>>,
     actions: VecDeque<Action>,
     events: Events,
     /// Bytes of messages whose receipts are out.
@@ -155,8 +157,7 @@ pub struct Machine {
     next_expiry: Option<Instant>,
     /// Messages of QoS 0 that were dropped since the consumer was told so.
     overrun: u64,
-    /// What is counted; how much there is now is filled in when somebody asks.
-    counters: Metrics,
+    counters: Counters,
     round_trip: Trips,
     resubscribe: Resubscribe,
     route: Route,
@@ -197,7 +198,7 @@ impl Machine {
             incoming_bytes: 0,
             next_expiry: None,
             overrun: 0,
-            counters: Metrics::default(),
+            counters: Counters::default(),
             round_trip: Trips::default(),
             resubscribe: Resubscribe::Done,
             route: Route::default(),
@@ -659,7 +660,7 @@ impl Machine {
             incoming_bytes: self.held_bytes(),
             memory_used: self.memory_used(),
             round_trip: self.round_trip.told(),
-            ..self.counters
+            ..self.counters.told()
         }
     }
 

@@ -237,7 +237,7 @@ impl Machine {
             let what = "AUTH although the client named no authentication method";
             return Err(ProtocolViolation::new(PacketType::Auth, "packet type", what, "MQTT-4.12.0-6"));
         };
-        if text_of(auth.properties.find(PropertyId::AuthenticationMethod)) != Some(method) {
+        if text_of(auth.properties.find(PropertyId::AuthenticationMethod)) != Some(&**method) {
             return Err(other_method(PacketType::Auth));
         }
         if !connection.is_established() && auth.reason != ReasonCode::ContinueAuthentication {

@@ -1,6 +1,7 @@
 //! Owns the choice of the next attempt: whether there is one, at which server, in which version, after which wait.
 //! It must not know how an attempt is made, nor what a connection did.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,15 +29,22 @@ pub(super) struct Route {
     pub(super) failed: u32,
     /// Which of the servers' turn it is.
     turn: usize,
-    /// Servers to use instead, as long as an attempt at the first of them does not fail.
-    redirected: VecDeque<Server>,
-    /// Servers that have taken the place of the configured ones.
-    moved: Vec<Server>,
+    /// None as long as no server has named another.
+    references: Option<Box<References>>,
     /// References followed since a connection was stable.
     hops: u8,
     /// The credentials of the present attempt were given for it alone: the next one may have others.
     pub(super) own_credentials: bool,
     fallback: Fallback,
+}
+
+/// Servers that others have named.
+#[derive(Clone, Debug, Default)]
+struct References {
+    /// To be used instead, as long as an attempt at the first of them does not fail.
+    redirected: VecDeque<Server>,
+    /// In the place of the configured ones.
+    moved: Vec<Server>,
 }
 
 /// Whether the configuration in force speaks a lower version than the caller asked for.
@@ -82,10 +90,12 @@ impl Route {
 
     /// The server of the next attempt.
     pub(super) fn server(&self, config: &Config) -> Option<Server> {
-        if let Some(server) = self.redirected.front() {
+        let references = self.references.as_ref();
+        if let Some(server) = references.and_then(|it| it.redirected.front()) {
             return Some(server.clone());
         }
-        let servers = if self.moved.is_empty() { &config.servers } else { &self.moved };
+        let moved = references.map(|it| &it.moved).filter(|moved| !moved.is_empty());
+        let servers = moved.unwrap_or(&config.servers);
         let place = self.turn.checked_rem(servers.len())?;
         servers.get(place).cloned()
     }
@@ -113,14 +123,20 @@ impl Route {
             return false;
         }
         self.hops = self.hops.saturating_add(1);
+        let references = self.references.get_or_insert_default();
         if moved {
-            self.redirected.clear();
-            self.moved = servers;
+            references.redirected.clear();
+            references.moved = servers;
             self.turn = 0;
         } else {
-            self.redirected = servers.into();
+            references.redirected = servers.into();
         }
         true
+    }
+
+    /// Whether the next attempt leads to a server that another one has named.
+    fn is_redirected(&self) -> bool {
+        self.references.as_ref().is_some_and(|it| !it.redirected.is_empty())
     }
 }
 
@@ -150,11 +166,13 @@ impl Machine {
             self.state = State::Idle;
             return None;
         }
-        let redirected = !self.route.redirected.is_empty();
-        if redirected && reached != Reached::Connection {
-            self.route.redirected.pop_front();
+        let redirected = self.route.is_redirected();
+        if let Some(references) = &mut self.route.references
+            && reached != Reached::Connection
+        {
+            references.redirected.pop_front();
         }
-        let delay = if reached != Reached::Connection && !self.route.redirected.is_empty() {
+        let delay = if reached != Reached::Connection && self.route.is_redirected() {
             Duration::ZERO
         } else {
             let delay = self.delay(&backoff);

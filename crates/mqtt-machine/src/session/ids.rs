@@ -16,20 +16,25 @@ struct Page<T> {
     values: Box<[Option<T>; PAGE]>,
 }
 
+#[derive(Clone, Debug)]
+struct Spares<T>(Vec<Page<T>>);
+
 /// Pages of 64 values, made when first used and dropped when empty, but for the one that was emptied last and a few that are kept for the
 /// next until it is [quiet](Self::shrink).
 #[derive(Clone, Debug)]
 pub(crate) struct PacketIdMap<T> {
     pages: Vec<Option<Page<T>>>,
+    /// None until the first page is spared.
+    spares: Option<Box<Spares<T>>>,
     /// The page that was emptied last: it stays, so that one value that comes and goes costs no more than others.
-    emptied: usize,
-    spares: Vec<Page<T>>,
-    len: usize,
+    emptied: u16,
+    /// There are no more identifiers than this can count.
+    len: u16,
 }
 
 impl<T: Copy> PacketIdMap<T> {
     pub(crate) const fn new() -> Self {
-        Self { pages: Vec::new(), emptied: 0, spares: Vec::new(), len: 0 }
+        Self { pages: Vec::new(), spares: None, emptied: 0, len: 0 }
     }
 
     const fn place(id: PacketId) -> (usize, usize) {
@@ -38,7 +43,7 @@ impl<T: Copy> PacketIdMap<T> {
     }
 
     pub(crate) const fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     #[inline]
@@ -77,7 +82,8 @@ impl<T: Copy> PacketIdMap<T> {
         }
         let new = || Page { used: 0, values: Box::new([None; PAGE]) };
         if let Some(slot) = self.pages.get_mut(page) {
-            *slot = Some(self.spares.pop().unwrap_or_else(new));
+            let spare = self.spares.as_mut().and_then(|spares| spares.0.pop());
+            *slot = Some(spare.unwrap_or_else(new));
         }
     }
 
@@ -104,9 +110,10 @@ impl<T: Copy> PacketIdMap<T> {
 
     #[inline]
     fn page_emptied(&mut self, number: usize) {
-        if self.emptied != number {
+        if usize::from(self.emptied) != number {
+            let number = u16::try_from(number).unwrap_or_default();
             let before = core::mem::replace(&mut self.emptied, number);
-            self.close_page(before);
+            self.close_page(before.into());
         }
     }
 
@@ -116,23 +123,22 @@ impl<T: Copy> PacketIdMap<T> {
     fn close_page(&mut self, number: usize) {
         if let Some(slot) = self.pages.get_mut(number)
             && let Some(page) = slot.take_if(|page| page.used == 0)
-            && self.spares.len() < SPARES
         {
-            self.spares.push(page);
+            let Spares(spares) = &mut **self.spares.get_or_insert_with(|| Box::new(Spares(Vec::new())));
+            if spares.len() < SPARES {
+                spares.push(page);
+            }
         }
     }
 
     /// Gives the pages back that nothing has needed for a while.
     pub(crate) fn shrink(&mut self) {
-        if self.spares.len() > 1 {
-            self.spares.truncate(1);
-            self.spares.shrink_to_fit();
+        if self.len == 0 {
+            *self = Self::new();
+        } else if let Some(spares) = &mut self.spares {
+            spares.0.truncate(1);
+            spares.0.shrink_to_fit();
         }
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.pages.clear();
-        self.len = 0;
     }
 
     /// Every identifier with its value, ascending.
@@ -149,7 +155,7 @@ impl<T: Copy> PacketIdMap<T> {
     /// The first free identifier from `next` on, going round; `None` when all 65,535 are in use.
     #[inline]
     pub(crate) fn free_from(&self, next: PacketId) -> Option<PacketId> {
-        if self.len >= usize::from(u16::MAX) {
+        if self.len == u16::MAX {
             return None;
         }
         let mut id = next;
@@ -160,13 +166,63 @@ impl<T: Copy> PacketIdMap<T> {
     }
 
     pub(crate) fn memory_used(&self) -> usize {
-        let pages = self.pages.iter().flatten().count().saturating_add(self.spares.len());
+        let (spare, room) =
+            self.spares.as_ref().map_or((0, 0), |spares| (spares.0.len(), spares.0.capacity()));
+        let pages = self.pages.iter().flatten().count().saturating_add(spare);
         let page = PAGE.saturating_mul(size_of::<Option<T>>());
         self.pages
             .capacity()
-            .saturating_add(self.spares.capacity())
+            .saturating_add(room)
             .saturating_mul(size_of::<Option<Page<T>>>())
             .saturating_add(pages.saturating_mul(page))
+    }
+}
+
+/// As [`PacketIdMap`], for what most clients never need: it takes the room of a pointer until something is put in.
+#[derive(Clone, Debug)]
+pub(crate) struct RareIdMap<T>(Option<Box<PacketIdMap<T>>>);
+
+impl<T: Copy> RareIdMap<T> {
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|map| map.len() == 0)
+    }
+
+    pub(crate) fn get(&self, id: PacketId) -> Option<T> {
+        self.0.as_ref()?.get(id)
+    }
+
+    pub(crate) fn insert(&mut self, id: PacketId, value: T) {
+        self.0.get_or_insert_with(|| Box::new(PacketIdMap::new())).insert(id, value);
+    }
+
+    pub(crate) fn remove(&mut self, id: PacketId) {
+        if let Some(map) = &mut self.0 {
+            map.remove(id);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PacketId, T)> {
+        self.0.iter().flat_map(|map| map.iter())
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0 = None;
+    }
+
+    /// As that of [`PacketIdMap`].
+    pub(crate) fn shrink(&mut self) {
+        match &mut self.0 {
+            Some(map) if map.len() > 0 => map.shrink(),
+            _ => self.0 = None,
+        }
+    }
+
+    pub(crate) fn memory_used(&self) -> usize {
+        self.0.as_ref().map_or(0, |map| map.memory_used().saturating_add(size_of::<PacketIdMap<T>>()))
     }
 }
 
@@ -196,6 +252,8 @@ mod tests {
                 map.remove(*id);
             }
             prop_assert!(map.pages.iter().flatten().count() <= 1, "the one that was emptied last");
+            map.shrink();
+            prop_assert_eq!(map.memory_used(), 0);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::packet::AckKind;
 use crate::reason::ReasonCode;
 use crate::types::{PacketId, QoS};
 
-use super::ids::PacketIdMap;
+use super::ids::RareIdMap;
 
 /// What is known of an incoming QoS 2 packet identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +55,9 @@ pub(crate) struct Incoming {
     unsettled: VecDeque<Unsettled>,
     /// How many of them are settled, and wait for an earlier one.
     waiting: usize,
-    known: PacketIdMap<Known>,
+    known: RareIdMap<Known>,
     /// How many messages have ended under an identifier, where the journal knows of any.
-    generations: PacketIdMap<u32>,
+    generations: RareIdMap<u32>,
 }
 
 impl Incoming {
@@ -66,8 +66,8 @@ impl Incoming {
             first: 1,
             unsettled: VecDeque::new(),
             waiting: 0,
-            known: PacketIdMap::new(),
-            generations: PacketIdMap::new(),
+            known: RareIdMap::new(),
+            generations: RareIdMap::new(),
         }
     }
 
@@ -179,8 +179,8 @@ impl Incoming {
         self.generations.clear();
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.known.len() == 0
+    pub(crate) fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// Identifiers whose PUBREL is awaited, ascending: what the journal keeps.
@@ -191,6 +191,7 @@ impl Incoming {
     /// It has been quiet: what a burst needed is given back.
     pub(crate) fn shrink(&mut self) {
         self.known.shrink();
+        self.generations.shrink();
     }
 
     pub(crate) fn memory_used(&self) -> usize {

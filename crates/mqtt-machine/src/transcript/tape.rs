@@ -21,7 +21,7 @@ pub(super) enum Tape {
     /// It runs.
     On(Box<Running>),
     /// It has ended; what was not taken yet is still here.
-    Stopped { rest: BytesMut, reason: StopReason },
+    Stopped { rest: Box<BytesMut>, reason: StopReason },
 }
 
 #[derive(Debug)]
@@ -79,12 +79,16 @@ impl Tape {
         Self::On(Box::new(Running { out, at: header.start, left: Left::default(), open: None }))
     }
 
+    fn stopped(rest: BytesMut, reason: StopReason) -> Self {
+        Self::Stopped { rest: Box::new(rest), reason }
+    }
+
     /// Writes a part of the header. One that does not fit leaves nothing that could be replayed.
     pub(super) fn head(&mut self, write: impl FnOnce(&mut Bounded)) {
         let Self::On(running) = self else { return };
         write(&mut running.out);
         if running.out.overflowed() {
-            *self = Self::Stopped { rest: BytesMut::new(), reason: StopReason::BufferFull };
+            *self = Self::stopped(BytesMut::new(), StopReason::BufferFull);
         }
     }
 
@@ -114,7 +118,7 @@ impl Tape {
         if running.open.is_some() {
             // A call that never returned: its entry is the last.
             let rest = running.out.take();
-            *self = Self::Stopped { rest, reason: StopReason::Asked };
+            *self = Self::stopped(rest, StopReason::Asked);
             return;
         }
         running.open = Some(running.out.len());
@@ -129,7 +133,7 @@ impl Tape {
         write::observed(&mut running.out, &observed());
         if running.out.overflowed() {
             running.out.cut(open, &tag::call::STOP_BUFFER_FULL);
-            *self = Self::Stopped { rest: running.out.take(), reason: StopReason::BufferFull };
+            *self = Self::stopped(running.out.take(), StopReason::BufferFull);
         }
     }
 
@@ -148,7 +152,7 @@ impl Tape {
             let length = running.out.len();
             let end = running.open.unwrap_or(length);
             running.out.cut(end, &tag::call::STOP_ASKED);
-            *self = Self::Stopped { rest: running.out.take(), reason: StopReason::Asked };
+            *self = Self::stopped(running.out.take(), StopReason::Asked);
         }
     }
 
@@ -157,7 +161,7 @@ impl Tape {
         match self {
             Self::Off => BytesMut::new(),
             Self::On(running) => running.out.take(),
-            Self::Stopped { rest, .. } => core::mem::take(rest),
+            Self::Stopped { rest, .. } => core::mem::take(&mut **rest),
         }
     }
 
@@ -175,7 +179,7 @@ impl Tape {
         match self {
             Self::Off => 0,
             Self::On(running) => running.out.memory_used().saturating_add(running.left.ends.capacity()),
-            Self::Stopped { rest, .. } => rest.capacity(),
+            Self::Stopped { rest, .. } => rest.capacity().saturating_add(size_of::<BytesMut>()),
         }
     }
 }
