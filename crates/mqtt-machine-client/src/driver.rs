@@ -62,7 +62,8 @@ pub struct Driver {
     input: BytesMut,
     /// Bytes of the machine's that were written and not yet told it.
     written: usize,
-    tasks: VecDeque<Task>,
+    /// There are some when a connection begins or ends.
+    tasks: Rarely<VecDeque<Task>>,
     started: bool,
     /// Until when readers are waited for.
     patience: Option<mqtt_machine::Instant>,
@@ -137,7 +138,7 @@ impl Driver {
             output: Output::new(),
             input: BytesMut::new(),
             written: 0,
-            tasks: VecDeque::new(),
+            tasks: Rarely::default(),
             started: false,
             patience: None,
             wakes: Wakes::default(),
@@ -336,7 +337,7 @@ impl Driver {
                 }
                 Action::OpenTransport { id, server } => {
                     self.opening = Some(id);
-                    self.tasks.push_back(Task::Open { id, server });
+                    self.tasks.make().push_back(Task::Open { id, server });
                 }
                 Action::CloseTransport { id } => {
                     self.opening.take_if(|opening| *opening == id);
@@ -344,7 +345,7 @@ impl Driver {
                         self.transport = None;
                         self.parting = Some(id);
                     }
-                    self.tasks.push_back(Task::Close { id, farewell: Output::new() });
+                    self.tasks.make().push_back(Task::Close { id, farewell: Output::new() });
                 }
                 Action::Store { seq, record } => {
                     if let Some(keeper) = &mut self.keeper {
@@ -369,10 +370,9 @@ impl Driver {
 
     /// The next thing to do.
     pub fn next_task(&mut self) -> Option<Task> {
-        let task = self.tasks.pop_front();
-        if task.is_none() && self.tasks.capacity() > 0 {
-            // There is one when a connection begins or ends.
-            self.tasks = VecDeque::new();
+        let task = self.tasks.get_mut()?.pop_front();
+        if task.is_none() {
+            self.tasks.take();
         }
         task
     }
@@ -449,7 +449,9 @@ impl Driver {
 
     /// Nobody need close the socket of `id` any more.
     fn forget_close(&mut self, id: TransportId) {
-        self.tasks.retain(|task| !matches!(task, Task::Close { id: closing, .. } if *closing == id));
+        if let Some(tasks) = self.tasks.get_mut() {
+            tasks.retain(|task| !matches!(task, Task::Close { id: closing, .. } if *closing == id));
+        }
     }
 
     /// Lets what was read through the layers.
@@ -496,7 +498,7 @@ impl Driver {
         };
         self.report(id, event, cause);
         self.parting = Some(id);
-        self.tasks.push_back(Task::Close { id, farewell: Output::new() });
+        self.tasks.make().push_back(Task::Close { id, farewell: Output::new() });
         self.part();
     }
 
@@ -521,7 +523,7 @@ impl Driver {
             // Without layers the machine has seen to it that its last word has left.
             None => output = Output::new(),
         }
-        for task in &mut self.tasks {
+        for task in self.tasks.get_mut().into_iter().flatten() {
             match task {
                 Task::Close { id, farewell } if *id == parting => std::mem::swap(farewell, &mut output),
                 _ => {}

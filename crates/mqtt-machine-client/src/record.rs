@@ -78,7 +78,7 @@ pub(crate) enum Sink {
     /// There is no recording, or it has ended.
     None,
     /// Here.
-    Open(Writer),
+    Open(Box<Writer>),
     /// Another client took the sink: its user is to be told.
     Taken,
 }
@@ -88,7 +88,7 @@ impl Sink {
     pub(crate) fn open(record: Option<&Record>) -> (Self, Option<Recording>) {
         let Some(Record { sink, recording }) = record else { return (Self::None, None) };
         match sink.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(writer) => (Self::Open(writer), Some(*recording)),
+            Some(writer) => (Self::Open(Box::new(writer)), Some(*recording)),
             None => (Self::Taken, None),
         }
     }

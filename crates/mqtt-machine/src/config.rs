@@ -1,6 +1,7 @@
 //! Owns what the caller decides before the machine runs: data only, no closures.
 //! It must not know what the machine makes of it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -207,13 +208,13 @@ impl Default for Backoff {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Will {
     /// Topic, payload, QoS and retain flag; its properties are the will properties of 5.0, the Will Delay among them.
-    pub message: Message,
+    pub message: Box<Message>,
 }
 
 impl Will {
     /// A will that publishes `message`.
-    pub const fn new(message: Message) -> Self {
-        Self { message }
+    pub fn new(message: Message) -> Self {
+        Self { message: Box::new(message) }
     }
 }
 

@@ -196,7 +196,7 @@ fn authentication(from: &mut Cursor<'_>) -> Read<Authentication> {
 }
 
 fn will(from: &mut Cursor<'_>) -> Read<Will> {
-    message(from).map(|message| Will { message })
+    message(from).map(Will::new)
 }
 
 pub(super) fn config(from: &mut Cursor<'_>) -> Read<Config> {
