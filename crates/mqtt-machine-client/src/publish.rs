@@ -1,6 +1,5 @@
 //! Owns publishing from a task: waiting for room, and the outcome. It must not know how a message is sent.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -65,7 +64,7 @@ impl Future for Publish {
                 return None;
             }
             let result = if state.direct && key.is_none() {
-                let result = state.publish(now, Cow::Borrowed(message.as_ref()?), wakes);
+                let result = state.publish(now, message.as_ref()?, wakes);
                 if is_full(&result) && waits(state, place, None, context) {
                     return None;
                 }
@@ -250,7 +249,7 @@ fn send(
     message: &Message,
     wakes: &mut Wakes,
 ) -> Result<OpId, CommandError> {
-    let op = state.publish(now, Cow::Borrowed(message), wakes)?;
+    let op = state.publish(now, message, wakes)?;
     state.burst = state.burst.saturating_add(message.cost());
     Ok(op)
 }
@@ -280,7 +279,7 @@ fn accept(
 ) -> Result<Accepted, CommandError> {
     let cost = message.cost();
     let known = match key {
-        None => KeyedPublication::Accepted(state.publish(now, Cow::Owned(message), wakes)?),
+        None => KeyedPublication::Accepted(state.publish(now, message, wakes)?),
         Some(key) => state.command(wakes, |machine| machine.publish_keyed(now, key, message))?,
     };
     let (op, ticket) = match known {

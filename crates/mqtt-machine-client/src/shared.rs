@@ -1,7 +1,7 @@
 //! Owns the one lock and what stands behind it: the machine, and where its events go.
 //! It must not know sockets, nor run anything slow under the lock: tasks are woken once it is released.
 
-use std::borrow::Cow;
+use std::borrow::Borrow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -306,16 +306,16 @@ impl State {
     pub(crate) fn publish(
         &mut self,
         now: Instant,
-        message: Cow<'_, Message>,
+        message: impl Borrow<Message> + Into<Message>,
         wakes: &mut Wakes,
     ) -> Result<OpId, CommandError> {
         if self.is_closed() {
             return Err(CommandError::Closed);
         }
         let op = if self.direct {
-            self.machine.publish_into(now, &message, &mut self.ahead)?
+            self.machine.publish_into(now, message, &mut self.ahead)?
         } else {
-            self.machine.publish(now, message.into_owned())?
+            self.machine.publish(now, message.into())?
         };
         self.wake_driver(wakes);
         Ok(op)

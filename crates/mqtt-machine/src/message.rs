@@ -9,10 +9,7 @@ use crate::error::{PropertyError, TopicError};
 use crate::packet::{PropertiesBuf, Property, PropertyId};
 use crate::types::{Priority, QoS, TopicName};
 
-/// What the entry of a message counts in the caps, in bytes. The same on every target, so that limits, receipts and
-/// transcripts are.
-const ENTRY: usize = 104;
-const _: () = assert!(size_of::<Message>() <= ENTRY);
+const _: () = assert!(size_of::<Message>() <= Message::ENTRY);
 
 /// An application message, the same type in both directions: a bridge forwards what it received.
 ///
@@ -38,7 +35,18 @@ pub struct Message {
     pub properties: PropertiesBuf,
 }
 
+impl From<&Self> for Message {
+    /// A clone, which copies nothing.
+    fn from(message: &Self) -> Self {
+        message.clone()
+    }
+}
+
 impl Message {
+    /// What the entry of a message counts in the caps, in bytes. The same on every target, so that limits, receipts and
+    /// transcripts are.
+    pub(crate) const ENTRY: usize = 104;
+
     /// A message of QoS 0, not retained.
     pub const fn new(topic: TopicName, payload: Bytes) -> Self {
         Self {
@@ -167,6 +175,6 @@ impl Message {
             .len()
             .saturating_add(self.properties.len())
             .saturating_add(self.payload.len())
-            .saturating_add(ENTRY)
+            .saturating_add(Self::ENTRY)
     }
 }

@@ -96,14 +96,13 @@ impl Connection {
 
     /// Whether the message, its properties grown by `more` bytes, surely fits the server's Maximum Packet Size.
     fn has_room_for(&self, message: &Message, more: usize) -> bool {
-        // Fixed header, topic length, packet identifier and property length take at most 13 bytes.
         let most = message
             .topic
             .as_bytes()
             .len()
             .saturating_add(message.properties.len())
             .saturating_add(message.payload.len());
-        most.saturating_add(13).saturating_add(more) <= self.maximum_packet_size()
+        most.saturating_add(wire::AROUND_PUBLISH).saturating_add(more) <= self.maximum_packet_size()
     }
 
     #[inline]

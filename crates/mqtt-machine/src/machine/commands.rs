@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
-use crate::config::{Limits, Offline, Overflow, Unsupported};
+use crate::config::{Offline, Overflow, Unsupported};
 use crate::connection::Control;
 use crate::interface::{
     DropReason, KeyedPublication, Misuse, NotSupported, Outcome, Receipt, Refused, SizeBound, Subscribe,
@@ -15,9 +15,7 @@ use crate::packet::{Packet, PacketType, Property, PropertyId, SubscribeFilter};
 use crate::reason::ReasonCode;
 use crate::session::{Ask, KnownKey, Request};
 use crate::time::Instant;
-use crate::types::{
-    JournalSeq, MAX_FIELD, OpId, PacketId, Priority, ProtocolVersion, QoS, Secret, TopicFilter,
-};
+use crate::types::{JournalSeq, MAX_FIELD, OpId, PacketId, ProtocolVersion, QoS, Secret, TopicFilter};
 use crate::wire::EncodeError;
 use crate::{packet, wire};
 
@@ -25,7 +23,7 @@ use super::overflow::Room;
 use super::{Machine, State};
 
 impl Machine {
-    const fn accepting(&self) -> Result<(), Refused> {
+    pub(super) const fn accepting(&self) -> Result<(), Refused> {
         if self.drain.is_some() {
             return Err(Refused::Disconnecting);
         }
@@ -121,29 +119,6 @@ impl Machine {
             self.fill_window(now);
         }
         Ok(op)
-    }
-
-    /// Whether a message is like most: the server takes it, there is room, and it need not be looked at again before it is written.
-    #[inline]
-    pub(super) fn may_pass(&self, message: &Message) -> bool {
-        let State::Live(connection) = &self.state else { return false };
-        if !connection.is_established() || self.accepting().is_err() || !message.properties.is_empty() {
-            return false;
-        }
-        let Limits { outgoing_messages, outgoing_bytes, .. } = self.config.limits;
-        let capabilities = &connection.capabilities;
-        let outgoing = &self.session.outgoing;
-        let count = outgoing.len().saturating_add(self.completions());
-        let packet = longest(message);
-        message.priority == Priority::Normal
-            && message.qos <= capabilities.maximum_qos
-            && (message.qos == QoS::AtMostOnce || !self.journal.enabled)
-            && (!message.retain || capabilities.retain_available)
-            && packet < connection.maximum_packet_size().min(wire::MAX_REMAINING_LENGTH as usize)
-            && matches!(self.config.overflow, Overflow::Wait | Overflow::Refuse)
-            && outgoing.may_pass()
-            && count < outgoing_messages
-            && outgoing.bytes().saturating_add(message.cost()) <= outgoing_bytes
     }
 
     /// Accepts a message that [may pass](Self::may_pass).
@@ -338,6 +313,7 @@ impl Machine {
     /// What follows from a receipt beside the room that it gives back, which was used up before when the machine was `paused`.
     #[inline(never)]
     pub(super) fn take_receipt(&mut self, now: Instant, receipt: &Receipt, reason: ReasonCode, paused: bool) {
+        self.way.close();
         if receipt.acknowledges {
             self.settle_delivery(receipt.serial, reason);
         }
@@ -352,14 +328,13 @@ impl Machine {
 
 /// No less than the bytes of the PUBLISH of this message.
 fn longest(message: &Message) -> usize {
-    // Fixed header, topic with its length, packet identifier, property length: at most 5 + 2 + 2 + 4 around the rest.
     message
         .topic
         .as_bytes()
         .len()
         .saturating_add(message.properties.len())
         .saturating_add(message.payload.len())
-        .saturating_add(13)
+        .saturating_add(wire::AROUND_PUBLISH)
 }
 
 /// The filters of a SUBSCRIBE packet.

@@ -1,86 +1,181 @@
 //! Owns the short way of a publication: from the call into the output. It must not know more than when that is the way of all.
 
-use bytes::Buf;
+use core::borrow::Borrow;
 
+use crate::config::{Limits, Overflow};
 use crate::interface::{Outcome, Refused};
 use crate::message::Message;
 use crate::output::Output;
 use crate::session::Stage;
 use crate::time::Instant;
-use crate::types::{JournalSeq, OpId, PacketId, QoS};
+use crate::types::{JournalSeq, OpId, Priority, QoS};
+use crate::wire;
 
 use super::{Machine, Resubscribe, State};
 
-/// The identifier under which a message is written now.
-#[derive(Clone, Copy)]
-enum Turn {
-    /// QoS 0 has none.
-    Bare,
-    Under(PacketId),
+/// Which messages go the short way, as long as nothing else happens to the machine.
+///
+/// What decides about that is some thirty conditions that are the same for one message after another, so they are asked once and
+/// what came of it is kept. Every call that may change one of them [closes](Self::close) the way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// The bytes of topic and payload are fewer: 0 when the way is closed to all.
+    shorter_than: usize,
+    highest: QoS,
+    retain: bool,
+    /// How many more messages of QoS 1 and 2 are taken, and bytes of theirs.
+    messages: usize,
+    bytes: usize,
+}
+
+impl Way {
+    pub(super) const CLOSED: Self =
+        Self { shorter_than: 0, highest: QoS::AtMostOnce, retain: false, messages: 0, bytes: 0 };
+
+    /// Something has happened, so that the conditions are to be asked anew.
+    #[inline]
+    pub(super) const fn close(&mut self) {
+        self.shorter_than = 0;
+    }
+
+    #[inline]
+    fn takes(&self, message: &Message) -> bool {
+        // A topic and a payload are in memory at once, so their lengths can be added.
+        message.topic.as_bytes().len().wrapping_add(message.payload.len()) < self.shorter_than
+            && message.qos <= self.highest
+            && (self.retain || !message.retain)
+            && message.properties.is_empty()
+            && message.priority == Priority::Normal
+    }
+
+    /// A message of QoS 1 or 2 went this way.
+    #[inline]
+    fn kept(&mut self, message: &Message) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(message.cost());
+        self.shorter_than = if self.messages == 0 { 0 } else { self.shorter_than.min(self.bytes) };
+    }
 }
 
 impl Machine {
+    #[inline]
     pub(super) fn take_into(
         &mut self,
         now: Instant,
-        message: &Message,
+        message: impl Borrow<Message> + Into<Message>,
         out: &mut Output,
     ) -> Result<OpId, Refused> {
-        if self.may_pass(message)
-            && self.is_idle_outward(out)
-            && let Some(turn) = self.turn_of(message)
-        {
-            return Ok(self.write_now(now, message, turn, out));
+        if !out.is_full() && (self.way.takes(message.borrow()) || self.finds_way(message.borrow())) {
+            return Ok(self.write_now(now, message, out));
         }
-        let op = self.publish(now, message.clone())?;
+        self.take_and_transmit(now, message.into(), out)
+    }
+
+    #[inline(never)]
+    fn take_and_transmit(
+        &mut self,
+        now: Instant,
+        message: Message,
+        out: &mut Output,
+    ) -> Result<OpId, Refused> {
+        let op = self.publish(now, message)?;
         self.transmit(now, out);
         Ok(op)
     }
 
-    /// Whether [`transmit`](Self::transmit) would find nothing to write, and has room.
-    #[inline]
-    fn is_idle_outward(&self, out: &Output) -> bool {
-        let State::Live(connection) = &self.state else { return false };
-        connection.queued() == 0
-            && !out.is_full()
-            && self.session.outgoing.is_nothing_ahead()
-            && self.session.requests.waiting().is_none()
-            && !matches!(self.resubscribe, Resubscribe::After(_))
-    }
-
-    /// How a message that is next can be written; `None` when it has to wait for the window.
-    #[inline]
-    fn turn_of(&self, message: &Message) -> Option<Turn> {
-        if message.qos == QoS::AtMostOnce {
-            return Some(Turn::Bare);
+    /// Asks whether there is a short way now, and whether this message may go it.
+    #[inline(never)]
+    fn finds_way(&mut self, message: &Message) -> bool {
+        if !message.properties.is_empty() || message.priority != Priority::Normal {
+            return false;
         }
-        let in_window = self.session.outgoing.count(Stage::InFlight) < self.window();
-        if in_window { self.session.free_id().map(Turn::Under) } else { None }
+        self.way = self.way();
+        self.way.takes(message)
     }
 
-    /// Accepts a message whose turn it is, and writes it.
+    /// The short way, which is there while [`transmit`](Self::transmit) would find nothing to write: for messages that the server takes,
+    /// for which there is room, and at QoS 1 and 2 a place in the window.
+    fn way(&self) -> Way {
+        let way = self.passage();
+        let State::Live(connection) = &self.state else { return Way::CLOSED };
+        let outgoing = &self.session.outgoing;
+        let is_idle = connection.queued() == 0
+            && outgoing.is_nothing_ahead()
+            && self.session.requests.waiting().is_none()
+            && !matches!(self.resubscribe, Resubscribe::After(_));
+        if !is_idle {
+            return Way::CLOSED;
+        }
+        let window = self.window().saturating_sub(outgoing.count(Stage::InFlight));
+        let messages = way.messages.min(window).min(self.session.free_ids());
+        Way { messages, highest: if messages == 0 { QoS::AtMostOnce } else { way.highest }, ..way }
+    }
+
+    /// Which messages are like most: the server takes them, there is room, and they need not be looked at again before they are written.
+    pub(super) fn passage(&self) -> Way {
+        let State::Live(connection) = &self.state else { return Way::CLOSED };
+        let outgoing = &self.session.outgoing;
+        let may_pass = connection.is_established()
+            && self.accepting().is_ok()
+            && matches!(self.config.overflow, Overflow::Wait | Overflow::Refuse)
+            && outgoing.may_pass();
+        let Limits { outgoing_messages, outgoing_bytes, .. } = self.config.limits;
+        let count = outgoing.len().saturating_add(self.completions());
+        let messages = outgoing_messages.saturating_sub(count);
+        if !may_pass || messages == 0 {
+            return Way::CLOSED;
+        }
+        let capabilities = &connection.capabilities;
+        let longest = connection.maximum_packet_size().min(wire::MAX_REMAINING_LENGTH as usize);
+        let most = outgoing_bytes.saturating_add(1);
+        let bytes = most.saturating_sub(outgoing.bytes()).saturating_sub(Message::ENTRY);
+        Way {
+            shorter_than: longest.saturating_sub(wire::AROUND_PUBLISH).min(bytes),
+            highest: if self.journal.enabled { QoS::AtMostOnce } else { capabilities.maximum_qos },
+            retain: capabilities.retain_available,
+            messages,
+            bytes,
+        }
+    }
+
+    /// Whether a message is like most, so that it [passes](Self::pass).
     #[inline]
-    fn write_now(&mut self, now: Instant, message: &Message, turn: Turn, out: &mut Output) -> OpId {
+    pub(super) fn may_pass(&self, message: &Message) -> bool {
+        self.passage().takes(message)
+    }
+
+    /// Accepts a message that goes the short way, and writes it.
+    #[inline]
+    fn write_now(
+        &mut self,
+        now: Instant,
+        message: impl Borrow<Message> + Into<Message>,
+        out: &mut Output,
+    ) -> OpId {
+        debug_assert!(
+            self.way().takes(message.borrow()),
+            "something has changed, and the way was not closed"
+        );
         let op = self.session.next_op();
         self.counters.accepted = self.counters.accepted.saturating_add(1);
+        let kept = message.borrow().qos != QoS::AtMostOnce;
+        let packet_id = if kept { self.session.free_id() } else { None };
         let State::Live(connection) = &mut self.state else { return op };
-        let before = out.remaining();
-        let packet_id = match turn {
-            Turn::Bare => None,
-            Turn::Under(packet_id) => Some(packet_id),
-        };
-        if let Err(reason) = connection.write_plain(message, packet_id, out) {
+        let before = connection.written;
+        if let Err(reason) = connection.write_plain(message.borrow(), packet_id, out) {
             self.end_publication(op, Outcome::Dropped(reason), JournalSeq::ZERO);
             return op;
         }
         connection.keep_alive.sent(now);
-        let bytes = out.remaining().saturating_sub(before) as u64;
+        let bytes = connection.written.saturating_sub(before);
         self.counters.bytes_out = self.counters.bytes_out.saturating_add(bytes);
-        match turn {
-            Turn::Bare => connection.unsent.push_back((connection.written, op)),
-            Turn::Under(packet_id) => {
+        match packet_id {
+            None => connection.unsent.push_back((connection.written, op)),
+            Some(packet_id) => {
                 self.owes(now);
-                let message = Message { dup: false, ..message.clone() };
+                self.way.kept(message.borrow());
+                let mut message = message.into();
+                message.dup = false;
                 self.session.push_written(op, packet_id, message, now);
             }
         }

@@ -22,6 +22,7 @@ mod watchdog;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::borrow::Borrow;
 use core::fmt;
 use core::time::Duration;
 
@@ -41,6 +42,7 @@ use crate::session::{KnownKey, Session, SessionSnapshot, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, Secret, Server, TopicFilter, TransportId};
 use counters::Counters;
+use direct::Way;
 use events::Events;
 use rng::Rng;
 use round_trip::Trips;
@@ -169,6 +171,8 @@ pub struct Machine {
     /// The server has a session that this client knows nothing of and does not want: the next one begins empty.
     foreign_session: bool,
     next_transport: u64,
+    /// What may be written as soon as it is published.
+    way: Way,
 }
 
 impl Machine {
@@ -207,6 +211,7 @@ impl Machine {
             discarded: false,
             foreign_session: false,
             next_transport: 0,
+            way: Way::CLOSED,
         }
     }
 
@@ -289,6 +294,7 @@ impl Machine {
 
     /// Something happened to the transport `id`. An id that is not the present one is ignored.
     pub fn handle_transport(&mut self, now: Instant, id: TransportId, event: TransportEvent) {
+        self.way.close();
         self.transport_event(now, id, event);
         self.progress(now);
     }
@@ -299,24 +305,28 @@ impl Machine {
     ///
     /// Where the bytes are split never matters. Bytes of another transport than the present one are dropped.
     pub fn handle_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
+        self.way.close();
         self.take_input(now, id, input);
         self.progress(now);
     }
 
     /// `bytes` more of the output were handed to the transport `id`: QoS 0 publications within them have been sent.
     pub fn handle_sent(&mut self, now: Instant, id: TransportId, bytes: usize) {
+        self.way.close();
         self.sent(id, bytes);
         self.progress(now);
     }
 
     /// Records up to here are durable: what depends on them may leave. After an error the machine stops for good.
     pub fn handle_stored(&mut self, now: Instant, result: Result<JournalSeq, StoreError>) {
+        self.way.close();
         self.stored(now, result);
         self.progress(now);
     }
 
     /// Time has passed. Calls before [`poll_timeout`](Self::poll_timeout), or repeated ones, change nothing.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.way.close();
         // It has been quiet: what a burst needed is given back.
         self.events.shrink();
         self.session.shrink();
@@ -334,14 +344,15 @@ impl Machine {
     /// [`Refused`], with nothing changed: no room, too large, not supported by the connected server, or a property that
     /// does not belong into a PUBLISH from a client.
     pub fn publish(&mut self, now: Instant, message: Message) -> Result<OpId, Refused> {
+        self.way.close();
         if self.may_pass(&message) {
             return Ok(self.pass(message));
         }
         self.accept_publish(now, message, None)
     }
 
-    /// Publishes a message that stays the caller's, and writes what may be written: as [`publish`](Self::publish) of a clone, and then
-    /// [`transmit`](Self::transmit).
+    /// Publishes a message and writes what may be written: as [`publish`](Self::publish), and then [`transmit`](Self::transmit). A message
+    /// that is only lent, `&message`, stays the caller's, and a clone is published.
     ///
     /// When nothing else waits to be written the message goes into `out` at once, and one of QoS 0 is neither cloned nor kept. So it
     /// is the short way for who has the output at hand, a gateway that forwards what it receives, or a device that publishes one
@@ -363,7 +374,7 @@ impl Machine {
     pub fn publish_into(
         &mut self,
         now: Instant,
-        message: &Message,
+        message: impl Borrow<Message> + Into<Message>,
         out: &mut Output,
     ) -> Result<OpId, Refused> {
         self.take_into(now, message, out)
@@ -385,6 +396,7 @@ impl Machine {
         key: PublishKey,
         message: Message,
     ) -> Result<KeyedPublication, Refused> {
+        self.way.close();
         self.accept_keyed(now, key, message)
     }
 
@@ -402,6 +414,7 @@ impl Machine {
 
     /// Forgets the key of a publication that has ended. Before that it does nothing.
     pub fn forget(&mut self, now: Instant, key: &PublishKey) {
+        self.way.close();
         let _ = now;
         if let Some(KnownKey::Ended(op, _)) = self.session.keyed.known(key) {
             self.record(Record::Forgotten { op });
@@ -427,6 +440,7 @@ impl Machine {
     /// # Errors
     /// [`Refused`], with nothing changed.
     pub fn subscribe(&mut self, now: Instant, subscribe: Subscribe) -> Result<OpId, Refused> {
+        self.way.close();
         let _ = now;
         self.accept_subscribe(subscribe)
     }
@@ -436,6 +450,7 @@ impl Machine {
     /// # Errors
     /// [`Refused`], with nothing changed.
     pub fn unsubscribe(&mut self, now: Instant, unsubscribe: Unsubscribe) -> Result<OpId, Refused> {
+        self.way.close();
         let _ = now;
         self.accept_unsubscribe(unsubscribe)
     }
@@ -464,6 +479,7 @@ impl Machine {
     /// # Errors
     /// [`Refused::NotNow`] when it does so already; [`Refused::Encode`] for a configuration that no CONNECT can carry.
     pub fn connect(&mut self, now: Instant) -> Result<(), Refused> {
+        self.way.close();
         self.begin(now)
     }
 
@@ -473,6 +489,7 @@ impl Machine {
     /// # Errors
     /// [`Refused::NotNow`] when the machine is idle.
     pub fn reconnect(&mut self, now: Instant) -> Result<(), Refused> {
+        self.way.close();
         self.begin_again(now)
     }
 
@@ -485,6 +502,7 @@ impl Machine {
     /// # Errors
     /// [`Refused::Disconnecting`] when it is under way.
     pub fn disconnect(&mut self, now: Instant, disconnect: Disconnect) -> Result<OpId, Refused> {
+        self.way.close();
         let op = self.begin_disconnect(now, disconnect)?;
         self.progress(now);
         Ok(op)
@@ -498,18 +516,21 @@ impl Machine {
     /// [`Refused`], with nothing changed: no connection, no method `[MQTT-4.12.1-1]`, an exchange of this kind that has not
     /// ended, or more than 65,535 bytes.
     pub fn reauthenticate(&mut self, now: Instant, data: Option<Secret>) -> Result<(), Refused> {
+        self.way.close();
         let _ = now;
         self.begin_reauthentication(data)
     }
 
     /// The configuration from the next attempt on. The present connection keeps its own.
     pub fn reconfigure(&mut self, now: Instant, config: Arc<Config>) {
+        self.way.close();
         let _ = now;
         self.next_config = Some(config);
     }
 
     /// Answers [`Action::Prepare`] or [`Action::Authenticate`]. An answer to an attempt that is over is ignored.
     pub fn answer(&mut self, now: Instant, answer: Answer) {
+        self.way.close();
         self.take_answer(now, answer);
         self.progress(now);
     }
@@ -594,6 +615,7 @@ impl Machine {
     /// Moves whole packets into `out` until it is full: acknowledgements and pings first, then requests, then
     /// publications. A packet in `out` is committed: it has its place in the quota, and is a DUP next time.
     pub fn transmit(&mut self, now: Instant, out: &mut Output) {
+        self.way.close();
         self.write_output(now, out);
         self.progress(now);
     }

@@ -124,6 +124,11 @@ impl Session {
         self.ids.free_from(self.next_id)
     }
 
+    /// How many packet identifiers are free.
+    pub(crate) fn free_ids(&self) -> usize {
+        usize::from(u16::MAX).saturating_sub(self.ids.len())
+    }
+
     /// The one way in which the durable part changes, live and in a restore.
     pub(crate) fn apply(&mut self, record: Record) {
         match record {

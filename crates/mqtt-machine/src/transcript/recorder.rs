@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::borrow::Borrow;
 use core::ops::Deref;
 use core::time::Duration;
 
@@ -289,13 +290,13 @@ impl Recorder {
     pub fn publish_into(
         &mut self,
         now: Instant,
-        message: &Message,
+        message: impl Borrow<Message> + Into<Message>,
         out: &mut Output,
     ) -> Result<OpId, Refused> {
         if self.is_plain() && self.vault.is_none() {
             return self.machine.publish_into(now, message, out);
         }
-        let op = self.publish(now, message.clone())?;
+        let op = self.publish(now, message.into())?;
         self.transmit(now, out);
         Ok(op)
     }

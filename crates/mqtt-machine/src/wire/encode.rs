@@ -16,6 +16,10 @@ use crate::packet::{
 use crate::reason::ReasonCode;
 use crate::types::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
 
+/// The most bytes that a PUBLISH has around its topic, its properties and its payload: those of the fixed header, of the lengths of topic
+/// and properties, and of the packet identifier.
+pub(crate) const AROUND_PUBLISH: usize = 5 + 2 + 4 + 2;
+
 /// The exact number of bytes that [`encode`] writes.
 ///
 /// # Errors
