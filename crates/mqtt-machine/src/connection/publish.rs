@@ -10,7 +10,7 @@ use crate::message::Message;
 use crate::output::Output;
 use crate::packet::{self, Packet, PropertiesBuf, Property, Topic};
 use crate::types::{PacketId, ProtocolVersion};
-use crate::wire;
+use crate::wire::{self, Delivery};
 
 use super::Connection;
 use super::aliases::Naming;
@@ -65,14 +65,17 @@ impl Connection {
     pub(crate) fn write_plain(
         &mut self,
         message: &Message,
-        packet_id: Option<PacketId>,
+        delivery: Delivery,
         out: &mut Output,
     ) -> Result<(), DropReason> {
-        let before = out.remaining();
-        if !(self.outgoing_aliases.is_unused() && put_plain(message, packet_id, self.version, out)) {
-            self.write_first(message, packet_id, out)?;
+        let mut bytes = 0;
+        if self.outgoing_aliases.is_unused() {
+            bytes = put_plain(message, delivery, self.version, out);
         }
-        self.wrote(before, out);
+        if bytes == 0 {
+            bytes = self.write_first(message, delivery, out)?;
+        }
+        self.written = self.written.saturating_add(bytes as u64);
         Ok(())
     }
 
@@ -80,11 +83,13 @@ impl Connection {
     fn write_first(
         &mut self,
         message: &Message,
-        packet_id: Option<PacketId>,
+        delivery: Delivery,
         out: &mut Output,
-    ) -> Result<(), DropReason> {
-        let sending = Sending { packet_id, dup: false, waited: Duration::ZERO };
-        self.write_publish(message, sending, out)
+    ) -> Result<usize, DropReason> {
+        let before = out.remaining();
+        let sending = Sending { packet_id: delivery.packet_id(), dup: false, waited: Duration::ZERO };
+        self.write_publish(message, sending, out)?;
+        Ok(out.remaining().saturating_sub(before))
     }
 
     /// Notes how far the output has got.
@@ -145,21 +150,17 @@ impl Connection {
     }
 }
 
-/// Writes the first PUBLISH of a message without properties, under its topic name. False, with nothing written, when it is not short.
-#[inline(never)]
-fn put_plain(
-    message: &Message,
-    packet_id: Option<PacketId>,
-    version: ProtocolVersion,
-    out: &mut Output,
-) -> bool {
-    let Message { topic, payload, qos, retain, .. } = message;
-    let delivery = (*qos, packet_id, *retain);
-    let is_short = wire::encode_plain_head(topic.into(), payload.len(), delivery, version, out.tail());
-    if is_short {
-        out.append(payload);
+/// Writes the first PUBLISH of a message without properties, under its topic name. Returns how many bytes it has: 0, with nothing written,
+/// when it is not short.
+#[inline]
+fn put_plain(message: &Message, delivery: Delivery, version: ProtocolVersion, out: &mut Output) -> usize {
+    let Message { topic, payload, retain, .. } = message;
+    let head = wire::encode_plain_head(topic.into(), payload.len(), (delivery, *retain), version, out.tail());
+    if head == 0 {
+        return 0;
     }
-    is_short
+    out.append(payload);
+    head.wrapping_add(payload.len())
 }
 
 /// The PUBLISH of a message.

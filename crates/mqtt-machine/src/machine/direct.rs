@@ -8,8 +8,8 @@ use crate::message::Message;
 use crate::output::Output;
 use crate::session::Stage;
 use crate::time::Instant;
-use crate::types::{JournalSeq, OpId, Priority, QoS};
-use crate::wire;
+use crate::types::{JournalSeq, OpId, PacketId, Priority, QoS};
+use crate::wire::{self, Delivery};
 
 use super::{Machine, Resubscribe, State};
 
@@ -158,18 +158,21 @@ impl Machine {
         );
         let op = self.session.next_op();
         self.counters.accepted = self.counters.accepted.saturating_add(1);
-        let kept = message.borrow().qos != QoS::AtMostOnce;
-        let packet_id = if kept { self.session.free_id() } else { None };
+        let delivery = match message.borrow().qos {
+            QoS::AtMostOnce => Delivery::AtMostOnce,
+            // The way is open for it only while there is one that is free.
+            qos => Delivery::new(qos, self.session.free_id().unwrap_or(PacketId::MIN)),
+        };
         let State::Live(connection) = &mut self.state else { return op };
         let before = connection.written;
-        if let Err(reason) = connection.write_plain(message.borrow(), packet_id, out) {
+        if let Err(reason) = connection.write_plain(message.borrow(), delivery, out) {
             self.end_publication(op, Outcome::Dropped(reason), JournalSeq::ZERO);
             return op;
         }
         connection.keep_alive.sent(now);
         let bytes = connection.written.saturating_sub(before);
         self.counters.bytes_out = self.counters.bytes_out.saturating_add(bytes);
-        match packet_id {
+        match delivery.packet_id() {
             None => connection.unsent.push_back((connection.written, op)),
             Some(packet_id) => {
                 self.owes(now);

@@ -15,7 +15,7 @@ use crate::reason::ReasonCode;
 use crate::session::{Ask, Entry, Next, Owed, Request, Stage};
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, QoS, Subscription, TopicFilter, TransportId};
-use crate::wire;
+use crate::wire::{self, Delivery};
 
 use super::commands::filters_of;
 use super::events::Plainly;
@@ -364,7 +364,7 @@ impl Machine {
             }
             let Some(packet_id) = self.session.free_id() else { return false };
             let State::Live(connection) = &mut self.state else { return false };
-            match connection.write_plain(message, Some(packet_id), out) {
+            match connection.write_plain(message, Delivery::new(message.qos, packet_id), out) {
                 Ok(()) => {
                     self.owes(now);
                     self.session.passes(packet_id, now);
@@ -388,7 +388,7 @@ impl Machine {
                 break;
             }
             (count, cost) = (count.saturating_add(1), cost.saturating_add(message.cost()));
-            match connection.write_plain(message, None, out) {
+            match connection.write_plain(message, Delivery::AtMostOnce, out) {
                 Ok(()) => connection.unsent.push_back((connection.written, op)),
                 Err(reason) => {
                     failed = Some((op, reason));

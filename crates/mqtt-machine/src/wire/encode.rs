@@ -72,43 +72,76 @@ pub fn encode_publish_head(
     publish_head(publish, version, 0, out)
 }
 
-/// Appends the head of a first PUBLISH without properties, with this QoS, packet identifier and retain flag, if it is as most are:
-/// under a topic name, with a remaining length of one byte or two. False, with nothing written, when
-/// [`encode_publish_head`] has to look at it.
+/// The QoS of a PUBLISH, with the packet identifier that it has at QoS 1 and 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    AtMostOnce,
+    AtLeastOnce(PacketId),
+    ExactlyOnce(PacketId),
+}
+
+impl Delivery {
+    /// That of a message of this QoS, which goes out under this identifier, where it needs one.
+    #[inline]
+    pub(crate) const fn new(qos: QoS, packet_id: PacketId) -> Self {
+        match qos {
+            QoS::AtMostOnce => Self::AtMostOnce,
+            QoS::AtLeastOnce => Self::AtLeastOnce(packet_id),
+            QoS::ExactlyOnce => Self::ExactlyOnce(packet_id),
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn packet_id(self) -> Option<PacketId> {
+        match self {
+            Self::AtMostOnce => None,
+            Self::AtLeastOnce(id) | Self::ExactlyOnce(id) => Some(id),
+        }
+    }
+}
+
+/// Appends the head of a first PUBLISH without properties if it is as most are: under a topic name, with a remaining length of one byte or
+/// two. Returns its length: 0, with nothing written, when [`encode_publish_head`] has to look at it.
 #[inline(always)]
 pub(crate) fn encode_plain_head(
     topic: Topic<'_>,
     payload: usize,
-    (qos, packet_id, retain): (QoS, Option<PacketId>, bool),
+    (delivery, retain): (Delivery, bool),
     version: ProtocolVersion,
     out: &mut BytesMut,
-) -> bool {
+) -> usize {
+    const LONG: usize = 0x4000;
     let properties = usize::from(version == ProtocolVersion::V5);
-    let id = if packet_id.is_some() { 2 } else { 0 };
+    let (qos, id) = match delivery {
+        Delivery::AtMostOnce => (0x00, None),
+        Delivery::AtLeastOnce(id) => (0x02, Some(id)),
+        Delivery::ExactlyOnce(id) => (0x04, Some(id)),
+    };
+    let around = properties.wrapping_add(if id.is_some() { 4 } else { 2 });
+    // Each of them is small, so that the sum is what it seems to be.
+    let remaining = topic.len().wrapping_add(payload).wrapping_add(around);
+    if topic.is_empty() || payload >= LONG || remaining >= LONG {
+        return 0;
+    }
+    let first_byte = 0x30 | qos | u8::from(retain);
     // A topic has at most 65,535 bytes.
     let [high, low] = (topic.len() as u16).to_be_bytes();
-    let head = topic.len().saturating_add(properties).saturating_add(id).saturating_add(2);
-    let remaining = head.saturating_add(payload);
-    let belongs = (qos == QoS::AtMostOnce) == packet_id.is_none();
-    if topic.is_empty() || !belongs || remaining >= 0x4000 {
-        return false;
-    }
-    out.reserve(head.saturating_add(3));
-    let first_byte = 0x30 | qos.to_u8() << 1 | u8::from(retain);
-    if remaining < 0x80 {
+    let fixed = if remaining < 0x80 {
         out.bytes(&[first_byte, remaining as u8, high, low]);
+        2
     } else {
         out.bytes(&[first_byte, remaining as u8 | 0x80, (remaining >> 7) as u8, high, low]);
-    }
+        3
+    };
     out.bytes(topic.as_bytes());
-    let [high, low] = packet_id.map_or([0, 0], |id| id.to_u16().to_be_bytes());
-    match (packet_id.is_some(), version == ProtocolVersion::V5) {
+    let [high, low] = id.map_or([0, 0], |id| id.to_u16().to_be_bytes());
+    match (id.is_some(), version == ProtocolVersion::V5) {
         (false, false) => {}
         (false, true) => out.bytes(&[0]),
         (true, false) => out.bytes(&[high, low]),
         (true, true) => out.bytes(&[high, low, 0]),
     }
-    true
+    remaining.wrapping_sub(payload).wrapping_add(fixed)
 }
 
 /// Where a packet is written to.
@@ -430,27 +463,31 @@ mod tests {
 
     #[test]
     fn a_plain_head_is_the_head_or_nothing() {
-        let id = PacketId::new(0x1234);
-        let deliveries = [(QoS::AtMostOnce, None), (QoS::AtLeastOnce, id), (QoS::ExactlyOnce, id)];
-        let wrong = [(QoS::AtMostOnce, id), (QoS::AtLeastOnce, None)];
+        let id = PacketId::MAX;
+        let deliveries = [
+            (QoS::AtMostOnce, Delivery::AtMostOnce),
+            (QoS::AtLeastOnce, Delivery::AtLeastOnce(id)),
+            (QoS::ExactlyOnce, Delivery::ExactlyOnce(id)),
+        ];
         let topics = ["", "a", "sensors/kitchen/1/tmp"].map(|topic| Topic::new(topic).unwrap_or_default());
         for (version, topic) in
             ProtocolVersion::ALL.into_iter().flat_map(|it| topics.map(|topic| (it, topic)))
         {
             for length in (0..300).chain(16_340..16_400) {
                 let payload = alloc::vec![0; length];
-                for (qos, packet_id) in deliveries.into_iter().chain(wrong) {
+                for (qos, delivery) in deliveries {
+                    let packet_id = delivery.packet_id();
                     let retain = length % 2 == 0;
                     let properties = Properties::EMPTY;
                     let publish =
                         Publish { dup: false, qos, retain, topic, packet_id, properties, payload: &payload };
                     let (mut head, mut plain) = (BytesMut::new(), BytesMut::new());
                     let result = encode_publish_head(&publish, version, &mut head);
-                    let is_plain =
-                        encode_plain_head(topic, length, (qos, packet_id, retain), version, &mut plain);
+                    let written = encode_plain_head(topic, length, (delivery, retain), version, &mut plain);
                     let most = publish_head_len(&publish, version) + length;
-                    assert_eq!(is_plain, result.is_ok() && most < 0x4000, "{publish:?}");
-                    assert_eq!(plain, if is_plain { head } else { BytesMut::new() }, "{publish:?}");
+                    assert_eq!(written > 0, result.is_ok() && most < 0x4000, "{publish:?}");
+                    assert_eq!(written, plain.len());
+                    assert_eq!(plain, if written > 0 { head } else { BytesMut::new() }, "{publish:?}");
                 }
             }
         }
