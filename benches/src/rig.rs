@@ -1,6 +1,7 @@
 //! Owns a connected machine, and the server's part as bytes made beforehand.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -19,6 +20,8 @@ pub struct Rig {
     output: Output,
     input: BytesMut,
     message: Message,
+    /// Of messages that were taken and are settled next, but for the last.
+    receipts: Vec<Receipt>,
 }
 
 fn write(packet: &Packet<'_>, version: ProtocolVersion, out: &mut BytesMut) {
@@ -38,8 +41,8 @@ impl Rig {
         let Some(Action::OpenTransport { id, .. }) = machine.poll_action() else { panic!("no transport") };
         machine.handle_transport(now, id, TransportEvent::Opened);
         let message = Message::to("sensors/kitchen/1/tmp", &[0; 64][..]).expect("a topic");
-        let mut rig =
-            Self { machine, transport: id, version, output: Output::new(), input: BytesMut::new(), message };
+        let (output, input, receipts) = (Output::new(), BytesMut::new(), Vec::new());
+        let mut rig = Self { machine, transport: id, version, output, input, message, receipts };
         rig.flush();
         let (session_present, reason, properties) = (false, ReasonCode::Success, Properties::EMPTY);
         let mut connack = BytesMut::new();
@@ -65,16 +68,35 @@ impl Rig {
             while let Some(completions) = self.machine.poll_completions() {
                 count += completions.ops().count();
             }
-            match self.machine.poll_event() {
-                None => break,
-                Some(Event::Message { receipt, .. }) => {
-                    self.machine.settle(Instant::ZERO, receipt, ReasonCode::Success);
-                }
-                Some(_) => {}
+            count += self.take_messages();
+            if self.machine.poll_event().is_none() {
+                break;
             }
             count += 1;
         }
         self.flush();
+        count
+    }
+
+    /// Takes the messages that come next, and settles as many together as can be. Returns how many there were.
+    fn take_messages(&mut self) -> usize {
+        let mut count = 0;
+        let mut together: Option<Receipt> = None;
+        let others = &mut self.receipts;
+        self.machine.poll_messages(|message, receipt| {
+            black_box(&message);
+            count += 1;
+            let Some(before) = &mut together else {
+                together = Some(receipt);
+                return;
+            };
+            if let Err(receipt) = before.merge(receipt) {
+                others.push(std::mem::replace(before, receipt));
+            }
+        });
+        for receipt in self.receipts.drain(..).chain(together) {
+            self.machine.settle(Instant::ZERO, receipt, ReasonCode::Success);
+        }
         count
     }
 

@@ -89,30 +89,28 @@ impl Drop for Batch<'_> {
     }
 }
 
-/// Gives the receipts of these messages back, in their order; true when one of them was acknowledged.
+/// Gives the receipts of these messages back, as many together as can be; true when one of them was acknowledged.
 #[inline]
 fn settle(items: &mut [Item], machine: &mut Recorder, now: Instant) -> bool {
     let mut acknowledges = false;
-    // All of QoS 0 together: only their bytes count.
-    let mut plain: Option<Receipt> = None;
+    let mut together: Option<Receipt> = None;
     for item in items {
         let Some((receipt, reason)) = item.spend(ReasonCode::Success) else { continue };
-        let receipt = match &mut plain {
-            None if !receipt.acknowledges() => {
-                plain = Some(receipt);
-                continue;
-            }
-            None => receipt,
-            Some(plain) => match plain.merge(receipt) {
-                Ok(()) => continue,
-                Err(receipt) => receipt,
-            },
+        acknowledges |= receipt.acknowledges();
+        if reason != ReasonCode::Success {
+            machine.settle(now, receipt, reason);
+            continue;
+        }
+        let Some(before) = &mut together else {
+            together = Some(receipt);
+            continue;
         };
-        acknowledges = true;
-        machine.settle(now, receipt, reason);
+        if let Err(receipt) = before.merge(receipt) {
+            machine.settle(now, std::mem::replace(before, receipt), ReasonCode::Success);
+        }
     }
-    if let Some(plain) = plain {
-        machine.settle(now, plain, ReasonCode::Success);
+    if let Some(last) = together {
+        machine.settle(now, last, ReasonCode::Success);
     }
     acknowledges
 }

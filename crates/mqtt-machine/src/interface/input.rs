@@ -251,14 +251,16 @@ impl Disconnect {
 #[derive(Debug, PartialEq, Eq, Hash)]
 #[must_use = "a receipt that is not settled is never acknowledged and holds its bytes"]
 pub struct Receipt {
+    /// The number of the delivery, or of the first of those that follow each other; 0 when it acknowledges nothing.
     pub(crate) serial: u64,
     pub(crate) bytes: usize,
-    pub(crate) acknowledges: bool,
+    /// How many deliveries it acknowledges.
+    pub(crate) acknowledges: u32,
     pub(crate) key: Option<DeliveryKey>,
 }
 
 impl Receipt {
-    /// Names the message of QoS 1 or 2; `None` for QoS 0.
+    /// Names the message of QoS 1 or 2; `None` for QoS 0, and for several that were [merged](Self::merge).
     pub const fn key(&self) -> Option<DeliveryKey> {
         self.key
     }
@@ -268,12 +270,47 @@ impl Receipt {
         self.bytes
     }
 
-    /// Adds the credit of another receipt to this one, so that both are given back at once. Only those of QoS 0 can be; `other` comes
-    /// back where one of them acknowledges a message.
+    /// Adds another receipt to this one, so that both are given back at once, with one reason code. That costs much less than one by one.
+    ///
+    /// # Errors
+    /// `other`, when the messages that the two acknowledge do not follow each other: those of this one are to have arrived before,
+    /// with none of QoS 1 or 2 between them. Receipts of QoS 0 can always be added.
+    ///
+    /// ```
+    /// # use mqtt_machine::{Instant, Machine, Receipt, ReasonCode};
+    /// # fn settle(now: Instant, machine: &mut Machine, receipts: Vec<Receipt>) {
+    /// let mut together: Option<Receipt> = None;
+    /// for receipt in receipts {
+    ///     let Some(before) = &mut together else {
+    ///         together = Some(receipt);
+    ///         continue;
+    ///     };
+    ///     if let Err(receipt) = before.merge(receipt) {
+    ///         let before = std::mem::replace(before, receipt);
+    ///         machine.settle(now, before, ReasonCode::Success);
+    ///     }
+    /// }
+    /// if let Some(last) = together {
+    ///     machine.settle(now, last, ReasonCode::Success);
+    /// }
+    /// # }
+    /// ```
     #[inline]
     pub const fn merge(&mut self, other: Self) -> Result<(), Self> {
-        if self.acknowledges || other.acknowledges {
-            return Err(other);
+        if other.acknowledges > 0 {
+            let (Some(acknowledges), Some(next)) = (
+                self.acknowledges.checked_add(other.acknowledges),
+                self.serial.checked_add(self.acknowledges as u64),
+            ) else {
+                return Err(other);
+            };
+            if self.acknowledges == 0 {
+                self.serial = other.serial;
+            } else if other.serial != next {
+                return Err(other);
+            }
+            self.acknowledges = acknowledges;
+            self.key = None;
         }
         self.bytes = self.bytes.saturating_add(other.bytes);
         Ok(())
@@ -281,7 +318,7 @@ impl Receipt {
 
     /// True for a message of QoS 1 or 2: settling it sends an acknowledgement.
     pub const fn acknowledges(&self) -> bool {
-        self.acknowledges
+        self.acknowledges > 0
     }
 }
 

@@ -314,8 +314,8 @@ impl Machine {
     #[inline(never)]
     pub(super) fn take_receipt(&mut self, now: Instant, receipt: &Receipt, reason: ReasonCode, paused: bool) {
         self.way.close();
-        if receipt.acknowledges {
-            self.settle_delivery(receipt.serial, reason);
+        if receipt.acknowledges() {
+            self.settle_deliveries(receipt.serial, receipt.acknowledges, reason);
         }
         if paused && !self.is_paused() {
             self.reading_resumed(now);

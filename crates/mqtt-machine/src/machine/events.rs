@@ -289,7 +289,7 @@ mod tests {
 
     fn message(number: u64) -> Event {
         let message = Message::to("t", number.to_string()).unwrap();
-        let receipt = Receipt { serial: number, bytes: message.cost(), acknowledges: false, key: None };
+        let receipt = Receipt { serial: number, bytes: message.cost(), acknowledges: 0, key: None };
         Event::Message { message, receipt }
     }
 

@@ -468,7 +468,7 @@ impl Machine {
     pub fn settle(&mut self, now: Instant, receipt: Receipt, reason: ReasonCode) {
         let paused = self.is_paused();
         self.incoming_bytes = self.incoming_bytes.saturating_sub(receipt.bytes);
-        if receipt.acknowledges || paused || self.overrun > 0 {
+        if receipt.acknowledges() || paused || self.overrun > 0 {
             self.take_receipt(now, &receipt, reason, paused);
         }
         self.progress(now);

@@ -342,7 +342,7 @@ impl Machine {
             };
             DeliveryKey { identity, packet_id, generation }
         });
-        let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some(), key };
+        let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some().into(), key };
         self.events.push(Event::Message { message, receipt });
     }
 
@@ -390,12 +390,43 @@ impl Machine {
         connection.queue(gate, Control::Ack { kind, packet_id, reason });
     }
 
-    /// A receipt came back: queues every acknowledgement whose turn has come.
-    pub(super) fn settle_delivery(&mut self, serial: u64, reason: ReasonCode) {
-        let mut next = self.session.incoming.settle(serial, reason);
-        while let Some(due) = next {
+    /// A receipt came back of so many deliveries from this one on: queues every acknowledgement whose turn has come.
+    pub(super) fn settle_deliveries(&mut self, serial: u64, count: u32, reason: ReasonCode) {
+        let end = serial.saturating_add(count.into());
+        let plain = self.settle_plain_deliveries(serial, end, reason);
+        self.queue_due();
+        for serial in self.session.incoming.within(plain, end) {
+            if let Some(due) = self.session.incoming.settle(serial, reason) {
+                self.queue_acknowledgement(due);
+                self.queue_due();
+            }
+        }
+    }
+
+    /// Acknowledges deliveries from this serial on, before `end`, as long as they are as most are: of QoS 1 and of this connection, with
+    /// none before them that is not settled, and no record to make. Returns the first that is not.
+    #[inline]
+    fn settle_plain_deliveries(&mut self, from: u64, end: u64, reason: ReasonCode) -> u64 {
+        let State::Live(connection) = &mut self.state else { return from };
+        let incoming = &mut self.session.incoming;
+        if self.journal.enabled || connection.is_closing() || !incoming.is_empty() {
+            return from;
+        }
+        let mut next = from;
+        while next < end
+            && let Some(packet_id) = incoming.take_plain(next)
+        {
+            connection.queue_puback(packet_id, reason);
+            next = next.saturating_add(1);
+        }
+        next
+    }
+
+    /// Queues the acknowledgements that waited for an earlier one.
+    #[inline]
+    fn queue_due(&mut self) {
+        while let Some(due) = self.session.incoming.next_due() {
             self.queue_acknowledgement(due);
-            next = self.session.incoming.next_due();
         }
     }
 

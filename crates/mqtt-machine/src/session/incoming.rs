@@ -2,6 +2,7 @@
 //! It must not know bytes, nor what a message says.
 
 use alloc::collections::VecDeque;
+use core::ops::Range;
 
 use crate::packet::AckKind;
 use crate::reason::ReasonCode;
@@ -121,6 +122,23 @@ impl Incoming {
             self.waiting = self.waiting.saturating_add(1);
         }
         None
+    }
+
+    /// Takes the delivery of this serial out if its turn has come, and it is one of QoS 1 on the present connection: its identifier.
+    #[inline]
+    pub(crate) fn take_plain(&mut self, serial: u64) -> Option<PacketId> {
+        let entry = self.unsettled.front()?;
+        let is_plain = entry.qos == QoS::AtLeastOnce && entry.live && entry.settled.is_none();
+        if serial != self.first || !is_plain {
+            return None;
+        }
+        self.take_front(ReasonCode::Success).map(|due| due.packet_id)
+    }
+
+    /// The serials of deliveries that are out from one to before another.
+    pub(crate) fn within(&self, from: u64, end: u64) -> Range<u64> {
+        let last = self.first.saturating_add(self.unsettled.len() as u64);
+        from.max(self.first)..end.min(last)
     }
 
     /// The bytes of acknowledgements that wait for an earlier one. Without them a server that goes on sending, to a consumer that

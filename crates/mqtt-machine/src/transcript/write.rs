@@ -332,7 +332,7 @@ pub(super) fn receipt(out: &mut impl Sink, receipt: &Receipt) {
     let Receipt { serial, bytes, acknowledges, key: _ } = receipt;
     out.number(*serial);
     out.size(*bytes);
-    out.flag(*acknowledges);
+    out.number((*acknowledges).into());
 }
 
 fn answer(out: &mut impl Sink, answer: &Answer) {

@@ -397,7 +397,9 @@ fn key(from: &mut Cursor<'_>) -> Read<PublishKey> {
 }
 
 fn receipt(from: &mut Cursor<'_>) -> Read<Receipt> {
-    Ok(Receipt { serial: number(from)?, bytes: size(from)?, acknowledges: flag(from)?, key: None })
+    let (serial, bytes, start) = (number(from)?, size(from)?, from.0);
+    let acknowledges = u32::try_from(number(from)?).or_else(|_| fail(start, Wrong::Number))?;
+    Ok(Receipt { serial, bytes, acknowledges, key: None })
 }
 
 fn answer(from: &mut Cursor<'_>) -> Read<Answer> {
