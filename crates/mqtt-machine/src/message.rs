@@ -170,11 +170,12 @@ impl Message {
 
     /// The bytes it stands for in the caps: topic, properties, payload and a fixed sum for the entry that holds it.
     pub fn cost(&self) -> usize {
-        self.topic
-            .as_bytes()
-            .len()
-            .saturating_add(self.properties.len())
-            .saturating_add(self.payload.len())
-            .saturating_add(Self::ENTRY)
+        Self::cost_of(self.topic.as_bytes().len(), self.payload.len()).saturating_add(self.properties.len())
+    }
+
+    /// The cost of one with a topic and a payload of these lengths, and without properties.
+    #[inline]
+    pub(crate) const fn cost_of(topic: usize, payload: usize) -> usize {
+        topic.saturating_add(payload).saturating_add(Self::ENTRY)
     }
 }

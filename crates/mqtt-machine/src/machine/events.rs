@@ -2,11 +2,16 @@
 
 use alloc::collections::VecDeque;
 
+use bytes::{Buf, Bytes};
+
 use crate::interface::{Acknowledgement, Completions, Event, Outcome, Receipt};
+use crate::journal::DeliveryKey;
 use crate::message::Message;
 use crate::packet::PropertiesBuf;
 use crate::reason::ReasonCode;
-use crate::types::OpId;
+use crate::types::{OpId, Priority, QoS, TopicName};
+
+use super::inbound::part;
 
 /// Messages smaller than this are copied out of a read buffer that they would otherwise keep alive.
 const DETACH_BELOW: usize = 16 << 10;
@@ -45,16 +50,6 @@ impl Plainly {
     }
 }
 
-/// Commands of consecutive names that ended in one way, from `next` to `last`.
-#[derive(Clone, Debug)]
-struct Run {
-    next: OpId,
-    last: OpId,
-    how: Plainly,
-    /// The number of the event of the queue that comes behind them.
-    before: u64,
-}
-
 /// How many commands have names from `first` to `last`.
 #[inline]
 fn length(first: OpId, last: OpId) -> usize {
@@ -62,42 +57,95 @@ fn length(first: OpId, last: OpId) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// Events in the order in which they are told. Completions of which nothing more is to be said than who and how, as most are, take
-/// no place in the queue: those that follow each other are one [`Run`].
+/// A message that has arrived without properties, under a topic name: as its frame, of which the message is made when it is told.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    /// Its bytes from the topic on, to the end of the payload.
+    pub(super) frame: Bytes,
+    /// The length of the topic, and that of the payload.
+    pub(super) topic: usize,
+    pub(super) payload: usize,
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) dup: bool,
+    /// Of QoS 1 and 2: how its delivery is named, and its number.
+    pub(super) key: Option<DeliveryKey>,
+    pub(super) serial: u64,
+}
+
+impl Arrival {
+    #[inline]
+    fn into_message(self) -> (Message, Receipt) {
+        let acknowledges = self.key.is_some().into();
+        let receipt = Receipt {
+            serial: self.serial,
+            bytes: Message::cost_of(self.topic, self.payload),
+            acknowledges,
+            key: self.key,
+        };
+        let Self { mut frame, topic, payload, qos, retain, dup, .. } = self;
+        let topic = TopicName::from_validated(part(&frame, (0, topic)));
+        frame.advance(frame.len().saturating_sub(payload));
+        let (priority, properties) = (Priority::Normal, PropertiesBuf::new());
+        (Message { topic, payload: frame, qos, retain, dup, priority, properties }, receipt)
+    }
+}
+
+/// Events of one kind that are told one after another.
+#[derive(Clone, Debug)]
+enum Run {
+    /// Commands of consecutive names that ended in one way, from `next` to `last`.
+    Ended { next: OpId, last: OpId, how: Plainly },
+    /// So many of the arrivals.
+    Arrived(usize),
+    /// So many of the others.
+    Others(usize),
+}
+
+/// Events in the order in which they are told, each kind in a queue of its own that takes as little room as it can. Completions of which
+/// nothing more is to be said than who and how, as most are, take none: those that follow each other are one [`Run`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Events {
-    queue: VecDeque<Event>,
+    /// What comes after what. No run is empty.
     runs: VecDeque<Run>,
-    /// The number of the event at the front of the queue.
-    front: u64,
+    arrivals: VecDeque<Arrival>,
+    others: VecDeque<Event>,
     /// How many completions the runs are.
     plain: usize,
-    /// How many completions are in the queue.
-    other: usize,
-    /// How many at the front of the queue hold no view of a read buffer.
-    detached: usize,
+    /// How many completions are among the others.
+    completed: usize,
+    /// How many arrivals, and how many of the others, at the front of their queues hold no view of a read buffer.
+    detached: (usize, usize),
 }
 
 impl Events {
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        self.queue.len().saturating_add(self.plain)
+        self.arrivals.len().saturating_add(self.others.len()).saturating_add(self.plain)
     }
 
     /// How many of those that wait tell how a command ended.
     pub(super) const fn completions(&self) -> usize {
-        self.plain.saturating_add(self.other)
+        self.plain.saturating_add(self.completed)
     }
 
-    /// The number that the next event of the queue will have.
-    fn end(&self) -> u64 {
-        self.front.saturating_add(self.queue.len() as u64)
+    /// A message has arrived.
+    #[inline]
+    pub(super) fn arrive(&mut self, arrival: Arrival) {
+        self.arrivals.push_back(arrival);
+        match self.runs.back_mut() {
+            Some(Run::Arrived(count)) => *count = count.saturating_add(1),
+            _ => self.runs.push_back(Run::Arrived(1)),
+        }
     }
 
     /// Any event but a completion.
-    #[inline]
     pub(super) fn push(&mut self, event: Event) {
-        self.queue.push_back(event);
+        self.others.push_back(event);
+        match self.runs.back_mut() {
+            Some(Run::Others(count)) => *count = count.saturating_add(1),
+            _ => self.runs.push_back(Run::Others(1)),
+        }
     }
 
     /// A command has ended.
@@ -105,7 +153,7 @@ impl Events {
         match Plainly::of(&outcome) {
             Some(how) => self.complete_plainly(op, how),
             None => {
-                self.other = self.other.saturating_add(1);
+                self.completed = self.completed.saturating_add(1);
                 self.push(Event::Completed { op, outcome });
             }
         }
@@ -121,152 +169,202 @@ impl Events {
     #[inline]
     pub(super) fn complete_run(&mut self, first: OpId, last: OpId, how: Plainly) {
         self.plain = self.plain.saturating_add(length(first, last));
-        let before = self.end();
-        if let Some(run) = self.runs.back_mut()
-            && (run.how, run.before) == (how, before)
-            && run.last.to_u64().checked_add(1) == Some(first.to_u64())
+        if let Some(Run::Ended { last: before, how: known, .. }) = self.runs.back_mut()
+            && *known == how
+            && before.to_u64().checked_add(1) == Some(first.to_u64())
         {
-            run.last = last;
+            *before = last;
             return;
         }
-        self.runs.push_back(Run { next: first, last, how, before });
+        self.runs.push_back(Run::Ended { next: first, last, how });
     }
 
     /// The next one.
-    #[inline]
     pub(super) fn pop(&mut self) -> Option<Event> {
-        if let Some(run) = self.runs.front_mut()
-            && run.before <= self.front
-        {
-            let (op, how) = (run.next, run.how);
-            run.next = OpId::new(op.to_u64().saturating_add(1));
-            if op == run.last {
-                self.runs.pop_front();
+        match self.runs.front_mut()? {
+            Run::Ended { next, last, how } => {
+                let (op, how, is_last) = (*next, *how, *next == *last);
+                *next = OpId::new(op.to_u64().saturating_add(1));
+                if is_last {
+                    self.runs.pop_front();
+                }
+                self.plain = self.plain.saturating_sub(1);
+                Some(Event::Completed { op, outcome: how.outcome() })
             }
-            self.plain = self.plain.saturating_sub(1);
-            return Some(Event::Completed { op, outcome: how.outcome() });
+            Run::Arrived(_) => {
+                let (message, receipt) = self.pop_arrival()?.into_message();
+                Some(Event::Message { message, receipt })
+            }
+            Run::Others(_) => self.pop_other(),
         }
-        self.pop_queue()
     }
 
     /// All of the run that comes next, if one does.
     pub(super) fn pop_run(&mut self) -> Option<Completions> {
-        if self.runs.front()?.before > self.front {
-            return None;
-        }
-        let Run { next: first, last, how, .. } = self.runs.pop_front()?;
+        let Some(Run::Ended { .. }) = self.runs.front() else { return None };
+        let Some(Run::Ended { next: first, last, how }) = self.runs.pop_front() else { return None };
         self.plain = self.plain.saturating_sub(length(first, last));
         Some(Completions { first, last, outcome: how.outcome() })
     }
 
-    #[inline(never)]
-    fn pop_queue(&mut self) -> Option<Event> {
-        if matches!(self.queue.front()?, Event::Completed { .. }) {
-            self.other = self.other.saturating_sub(1);
+    /// One less of the run that comes next, which is of arrivals or of others.
+    #[inline]
+    fn shorten(&mut self) {
+        if let Some(Run::Arrived(count) | Run::Others(count)) = self.runs.front_mut() {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.runs.pop_front();
+            }
         }
-        self.front = self.front.saturating_add(1);
-        self.detached = self.detached.saturating_sub(1);
-        // An event is large, so it is moved once. News of connections is rare, and those are many that have told the first of it and idle.
-        if self.queue.len() == 1 && (self.queue.capacity() > KEPT || self.is_news()) {
-            return core::mem::take(&mut self.queue).pop_front();
-        }
-        self.queue.pop_front()
     }
 
-    /// Whether what comes first in the queue is neither a message nor how a command ended.
-    fn is_news(&self) -> bool {
-        !matches!(self.queue.front(), Some(Event::Message { .. } | Event::Completed { .. }))
+    #[inline]
+    fn pop_arrival(&mut self) -> Option<Arrival> {
+        self.shorten();
+        self.detached.0 = self.detached.0.saturating_sub(1);
+        if self.arrivals.len() == 1 && self.arrivals.capacity() > KEPT {
+            return core::mem::take(&mut self.arrivals).pop_front();
+        }
+        self.arrivals.pop_front()
     }
 
-    /// The messages that [`pop_messages`](Self::pop_messages) gives.
-    pub(super) fn next_messages(&mut self) -> impl Iterator<Item = &mut Event> {
-        let ahead = self.runs.front().map_or(u64::MAX, |run| run.before.saturating_sub(self.front));
-        let most = usize::try_from(ahead).unwrap_or(usize::MAX);
-        self.queue.iter_mut().take(most).take_while(|event| matches!(event, Event::Message { .. }))
+    fn pop_other(&mut self) -> Option<Event> {
+        self.shorten();
+        self.detached.1 = self.detached.1.saturating_sub(1);
+        if matches!(self.others.front()?, Event::Completed { .. }) {
+            self.completed = self.completed.saturating_sub(1);
+        }
+        // An event is large, so it is moved once.
+        if self.others.len() == 1 && self.others.capacity() > KEPT {
+            return core::mem::take(&mut self.others).pop_front();
+        }
+        self.others.pop_front()
+    }
+
+    /// Shows the messages that [`pop_messages`](Self::pop_messages) gives.
+    pub(super) fn show_messages(&self, mut show: impl FnMut(&Event)) {
+        let (mut arrivals, mut others) = (self.arrivals.iter(), self.others.iter());
+        for run in &self.runs {
+            match run {
+                Run::Ended { .. } => return,
+                Run::Arrived(count) => {
+                    for arrival in arrivals.by_ref().take(*count) {
+                        let (message, receipt) = arrival.clone().into_message();
+                        show(&Event::Message { message, receipt });
+                    }
+                }
+                Run::Others(count) => {
+                    for event in others.by_ref().take(*count) {
+                        if !matches!(event, Event::Message { .. }) {
+                            return;
+                        }
+                        show(event);
+                    }
+                }
+            }
+        }
     }
 
     /// Gives the messages that come next to `take`, up to the first event that is none.
     #[inline]
     pub(super) fn pop_messages(&mut self, mut take: impl FnMut(Message, Receipt)) {
-        let end = self.runs.front().map_or(u64::MAX, |run| run.before);
-        while self.front < end && matches!(self.queue.front(), Some(Event::Message { .. })) {
-            let (message, receipt) = match self.queue.pop_front() {
-                Some(Event::Message { message, receipt }) => (message, receipt),
-                // There is none, as was just seen. To drop it here would cost every message a move.
-                Some(event) => return self.queue.push_front(event),
-                None => return,
-            };
-            self.front = self.front.saturating_add(1);
-            self.detached = self.detached.saturating_sub(1);
-            take(message, receipt);
-        }
-        if self.queue.is_empty() && self.queue.capacity() > KEPT {
-            self.queue = VecDeque::new();
+        loop {
+            match self.runs.front() {
+                Some(Run::Arrived(count)) => {
+                    let count = *count;
+                    self.runs.pop_front();
+                    self.detached.0 = self.detached.0.saturating_sub(count);
+                    for arrival in self.arrivals.drain(..count.min(self.arrivals.len())) {
+                        let (message, receipt) = arrival.into_message();
+                        take(message, receipt);
+                    }
+                    if self.arrivals.is_empty() && self.arrivals.capacity() > KEPT {
+                        self.arrivals = VecDeque::new();
+                    }
+                }
+                Some(Run::Others(_)) if matches!(self.others.front(), Some(Event::Message { .. })) => {
+                    if let Some(Event::Message { message, receipt }) = self.pop_other() {
+                        take(message, receipt);
+                    }
+                }
+                _ => return,
+            }
         }
     }
 
     /// Messages that nobody took since the last call no longer pin their read buffer.
     #[inline]
     pub(super) fn detach(&mut self) {
-        if self.detached < self.queue.len() {
+        if self.detached != (self.arrivals.len(), self.others.len()) {
             self.detach_rest();
         }
     }
 
     fn detach_rest(&mut self) {
-        for event in self.queue.iter_mut().skip(self.detached) {
+        for arrival in self.arrivals.iter_mut().skip(self.detached.0) {
+            if arrival.payload < DETACH_BELOW {
+                arrival.frame = Bytes::copy_from_slice(&arrival.frame);
+            }
+        }
+        for event in self.others.iter_mut().skip(self.detached.1) {
             if let Event::Message { message, .. } = event
                 && message.payload.len() < DETACH_BELOW
             {
                 *message = message.detached();
             }
         }
-        self.detached = self.queue.len();
+        self.detached = (self.arrivals.len(), self.others.len());
     }
 
-    /// A place in the queue, to [`insert`](Self::insert) before all that comes from now on.
+    /// A place among the others, to [`insert`](Self::insert) before those that come from now on.
     pub(super) fn mark(&self) -> usize {
-        self.queue.len()
+        self.others.len()
     }
 
-    /// Puts news of a connection at a place of [`mark`](Self::mark).
+    /// Puts news of a connection at a place of [`mark`](Self::mark), before news that have come since. Nothing else has.
     pub(super) fn insert(&mut self, place: usize, event: Event) {
-        let place = place.min(self.queue.len());
-        let number = self.front.saturating_add(place as u64);
-        for run in self.runs.iter_mut().rev().take_while(|run| run.before > number) {
-            run.before = run.before.saturating_add(1);
+        if place >= self.others.len() {
+            return self.push(event);
         }
-        self.queue.insert(place, event);
+        self.others.insert(place, event);
+        if let Some(Run::Others(count)) = self.runs.back_mut() {
+            *count = count.saturating_add(1);
+        }
     }
 
     /// Forgets the oldest news of connections, but for `most`.
     pub(super) fn forget_news(&mut self, most: usize) {
         let is_news = |event: &Event| !matches!(event, Event::Message { .. } | Event::Completed { .. });
-        let count = self.queue.iter().filter(|event| is_news(event)).count();
+        let count = self.others.iter().filter(|event| is_news(event)).count();
         for _ in most..count {
-            let Some(place) = self.queue.iter().position(is_news) else { return };
-            let number = self.front.saturating_add(place as u64);
-            for run in self.runs.iter_mut().rev().take_while(|run| run.before > number) {
-                run.before = run.before.saturating_sub(1);
+            let Some(place) = self.others.iter().position(is_news) else { return };
+            self.others.remove(place);
+            self.detached.1 = self.detached.1.saturating_sub(usize::from(place < self.detached.1));
+            let mut behind = place;
+            for run in &mut self.runs {
+                let Run::Others(count) = run else { continue };
+                if behind < *count {
+                    *count = count.saturating_sub(1);
+                    break;
+                }
+                behind = behind.saturating_sub(*count);
             }
-            self.queue.remove(place);
-            self.detached = self.detached.saturating_sub(usize::from(place < self.detached));
+            self.runs.retain(|run| !matches!(run, Run::Others(0)));
         }
     }
 
     /// Gives back what a burst needed, when nothing waits.
     pub(super) fn shrink(&mut self) {
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
-        }
         if self.runs.is_empty() {
-            self.runs = VecDeque::new();
+            *self = Self::default();
         }
     }
 
     pub(super) fn memory_used(&self) -> usize {
         let runs = self.runs.capacity().saturating_mul(size_of::<Run>());
-        self.queue.capacity().saturating_mul(size_of::<Event>()).saturating_add(runs)
+        let arrivals = self.arrivals.capacity().saturating_mul(size_of::<Arrival>());
+        let others = self.others.capacity().saturating_mul(size_of::<Event>());
+        runs.saturating_add(arrivals).saturating_add(others)
     }
 }
 
@@ -291,6 +389,13 @@ mod tests {
         let message = Message::to("t", number.to_string()).unwrap();
         let receipt = Receipt { serial: number, bytes: message.cost(), acknowledges: 0, key: None };
         Event::Message { message, receipt }
+    }
+
+    fn arrival(number: u64) -> Arrival {
+        let payload = number.to_string();
+        let frame = [b"t", payload.as_bytes()].concat().into();
+        let (qos, retain, dup) = (QoS::AtMostOnce, false, false);
+        Arrival { frame, topic: 1, payload: payload.len(), qos, retain, dup, key: None, serial: number }
     }
 
     proptest! {
@@ -331,11 +436,19 @@ mod tests {
                     }
                     10 | 11 => prop_assert_eq!(events.pop(), model.pop_front()),
                     12 | 13 => {
-                        events.push(message(op));
+                        if what == 12 {
+                            events.push(message(op));
+                        } else {
+                            events.arrive(arrival(op));
+                        }
                         model.push_back(message(op));
+                        if step == 0 {
+                            events.detach();
+                        }
                     }
                     14 => {
-                        let announced: Vec<Event> = events.next_messages().map(|event| event.clone()).collect();
+                        let mut announced = Vec::new();
+                        events.show_messages(|event| announced.push(event.clone()));
                         let mut taken = Vec::new();
                         events.pop_messages(|message, receipt| taken.push(Event::Message { message, receipt }));
                         prop_assert_eq!(&announced, &taken);
@@ -376,6 +489,6 @@ mod tests {
         for op in 1..=10_000 {
             events.complete(OpId::new(op), Outcome::Sent);
         }
-        assert_eq!((events.len(), events.runs.len(), events.queue.len()), (10_000, 1, 0));
+        assert_eq!((events.len(), events.runs.len(), events.others.len()), (10_000, 1, 0));
     }
 }

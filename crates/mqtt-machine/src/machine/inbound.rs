@@ -8,9 +8,10 @@ use crate::interface::EndReason;
 use crate::message::Message;
 use crate::packet::{PacketType, PropertiesBuf, Publish, Sender};
 use crate::time::Instant;
-use crate::types::{Priority, ProtocolVersion, TopicName, TransportId};
+use crate::types::{ProtocolVersion, TransportId};
 use crate::wire::{self, DecodeError, FrameHeader};
 
+use super::events::Arrival;
 use super::{Machine, State};
 
 /// The bytes of an acknowledgement that is a packet identifier and nothing else.
@@ -52,7 +53,7 @@ impl Layout {
 }
 
 /// A counted view of a part; empty when the part is not within.
-fn part(frame: &Bytes, (start, end): (usize, usize)) -> Bytes {
+pub(super) fn part(frame: &Bytes, (start, end): (usize, usize)) -> Bytes {
     if start > end || end > frame.len() {
         return Bytes::new();
     }
@@ -193,6 +194,7 @@ impl Machine {
         {
             let Publish { dup, qos, retain, packet_id, .. } = publish;
             let (topic, payload) = (publish.topic.len(), publish.payload.len());
+            let before = header.header_len.saturating_add(2);
             let serial = match packet_id.map(|packet_id| self.admit(packet_id, qos)) {
                 None => Some(0),
                 Some(Ok(serial)) => serial,
@@ -201,12 +203,9 @@ impl Machine {
             any = true;
             let mut frame = take(input, header.frame_len());
             let Some(serial) = serial else { continue };
-            let start = header.header_len.saturating_add(2);
-            let topic = TopicName::from_validated(part(&frame, (start, start.saturating_add(topic))));
-            frame.advance(frame.len().saturating_sub(payload));
-            let (priority, properties) = (Priority::Normal, PropertiesBuf::new());
-            let message = Message { topic, payload: frame, qos, retain, dup, priority, properties };
-            self.deliver(message, packet_id, serial);
+            frame.advance(before.min(frame.len()));
+            let key = self.deliver(Message::cost_of(topic, payload), packet_id, serial);
+            self.events.arrive(Arrival { frame, topic, payload, qos, retain, dup, key, serial });
         }
         any
     }

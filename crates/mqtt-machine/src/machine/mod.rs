@@ -601,9 +601,9 @@ impl Machine {
         self.events.pop_messages(take);
     }
 
-    /// What [`poll_messages`](Self::poll_messages) gives, as it stands in the queue.
-    pub(crate) fn next_messages(&mut self) -> impl Iterator<Item = &mut Event> {
-        self.events.next_messages()
+    /// Shows what [`poll_messages`](Self::poll_messages) gives.
+    pub(crate) fn show_messages(&self, show: impl FnMut(&Event)) {
+        self.events.show_messages(show);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due: one deadline for everything.

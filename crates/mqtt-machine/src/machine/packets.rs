@@ -290,13 +290,12 @@ impl Machine {
             None => (!self.drops_qos_0()).then_some(0),
         };
         if let Some(serial) = serial {
-            let payload = layout.payload(frame);
-            let priority = Priority::Normal;
-            self.deliver(
-                Message { topic, payload, qos, retain, dup, priority, properties },
-                packet_id,
-                serial,
-            );
+            let (payload, priority) = (layout.payload(frame), Priority::Normal);
+            let message = Message { topic, payload, qos, retain, dup, priority, properties };
+            let bytes = message.cost();
+            let key = self.deliver(bytes, packet_id, serial);
+            let receipt = Receipt { serial, bytes, acknowledges: key.is_some().into(), key };
+            self.events.push(Event::Message { message, receipt });
         }
         Ok(())
     }
@@ -327,13 +326,17 @@ impl Machine {
         Ok(Some(self.session.incoming.deliver(packet_id, qos, refusable)))
     }
 
-    /// Puts a message out, with the credit that is to come back for it.
+    /// A message of this cost is told to the caller: its name, if it has a packet identifier.
     #[inline(always)]
-    pub(super) fn deliver(&mut self, message: Message, packet_id: Option<PacketId>, serial: u64) {
+    pub(super) fn deliver(
+        &mut self,
+        cost: usize,
+        packet_id: Option<PacketId>,
+        serial: u64,
+    ) -> Option<DeliveryKey> {
         self.counters.received = self.counters.received.saturating_add(1);
-        let bytes = message.cost();
-        self.incoming_bytes = self.incoming_bytes.saturating_add(bytes);
-        let key = packet_id.map(|packet_id| {
+        self.incoming_bytes = self.incoming_bytes.saturating_add(cost);
+        packet_id.map(|packet_id| {
             let identity = self.session.identity;
             let generation = if self.journal.enabled {
                 self.session.incoming.generation(packet_id).into()
@@ -341,9 +344,7 @@ impl Machine {
                 serial
             };
             DeliveryKey { identity, packet_id, generation }
-        });
-        let receipt = Receipt { serial, bytes, acknowledges: packet_id.is_some().into(), key };
-        self.events.push(Event::Message { message, receipt });
+        })
     }
 
     /// A QoS 1 message comes under an identifier whose QoS 2 message has not ended, and which this connection does not use: the

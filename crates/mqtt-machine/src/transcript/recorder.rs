@@ -477,13 +477,11 @@ impl Recorder {
     /// Records that the messages which come next are taken, one by one.
     #[inline(never)]
     fn record_messages(&mut self) {
-        for event in self.machine.next_messages() {
-            self.tape.call(None, &Call::PollEvent);
-            self.tape.end(|| Observed::gave(digest::of_event(event)));
-            if let Some(vault) = &mut self.vault {
-                vault.show_event(event);
-            }
-        }
+        let tape = &mut self.tape;
+        self.machine.show_messages(|event| {
+            tape.call(None, &Call::PollEvent);
+            tape.end(|| Observed::gave(digest::of_event(event)));
+        });
     }
 
     /// As [`Machine::poll_completions`]. They are recorded as the events that they stand for.
