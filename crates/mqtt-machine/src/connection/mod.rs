@@ -11,6 +11,8 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
+use bytes::Buf;
+
 pub(crate) use handshake::{Identity, Presented, connect_packet_length, write_connect};
 pub(crate) use keep_alive::{Due as KeepAliveDue, KeepAlive};
 pub(crate) use publish::Sending;
@@ -19,12 +21,13 @@ use aliases::{IncomingAliases, OutgoingAliases};
 
 use crate::config::{Config, Unsupported};
 use crate::interface::{Capabilities, EndReason, ProtocolViolation};
-use crate::packet::{Ack, AckKind, ConnAck, PropertiesBuf, Property};
+use crate::output::Output;
+use crate::packet::{Ack, AckKind, ConnAck, Packet, PropertiesBuf, Property};
 use crate::reason::ReasonCode;
 use crate::session::PacketIdMap;
 use crate::time::Instant;
 use crate::types::{JournalSeq, OpId, PacketId, ProtocolVersion, Secret, Server, TopicName, TransportId};
-use crate::wire::reasons;
+use crate::wire::{self, EncodeError, reasons};
 
 /// Control packets that may be queued at once before no further input is taken.
 pub(crate) const CONTROL_LIMIT: usize = 4_096;
@@ -166,11 +169,16 @@ impl Connection {
         self.control.push_back((gate, control));
     }
 
-    /// Queues the PUBACK of a message of this connection, of which no record is kept. 3.x has no way to refuse a message.
-    #[inline]
-    pub(crate) fn queue_puback(&mut self, packet_id: PacketId, reason: ReasonCode) {
+    /// The code with which a message of this connection is acknowledged. 3.x has no way to refuse one.
+    pub(crate) fn acknowledgement(&self, reason: ReasonCode) -> ReasonCode {
         let refuses = self.version == ProtocolVersion::V5 && reason != ReasonCode::Success;
-        let reason = if refuses { reasons::of_acknowledgement(reason) } else { ReasonCode::Success };
+        if refuses { reasons::of_acknowledgement(reason) } else { ReasonCode::Success }
+    }
+
+    /// Queues the PUBACK of a message of this connection, of which no record is kept, with a code of
+    /// [`acknowledgement`](Self::acknowledgement).
+    #[inline(always)]
+    pub(crate) fn queue_puback(&mut self, packet_id: PacketId, reason: ReasonCode) {
         self.unacknowledged.remove(packet_id);
         self.queue(JournalSeq::ZERO, Control::Ack { kind: AckKind::PubAck, packet_id, reason });
     }
@@ -203,16 +211,24 @@ impl Connection {
         Some(control)
     }
 
-    /// The next control packet that may be written, if it is an acknowledgement.
-    #[inline]
-    pub(crate) fn next_ack(&mut self, durable: JournalSeq) -> Option<Ack<'static>> {
-        let (gate, Control::Ack { .. }) = self.control.front()? else { return None };
-        if *gate > durable {
-            return None;
+    /// Writes the acknowledgements at the front of the queue that may be written, until the output is full.
+    pub(crate) fn write_acks(&mut self, durable: JournalSeq, out: &mut Output) -> Result<(), EncodeError> {
+        let before = out.remaining();
+        while !out.is_full()
+            && let Some((gate, Control::Ack { kind, packet_id, reason })) = self.control.front()
+            && *gate <= durable
+        {
+            if *reason == ReasonCode::Success {
+                wire::encode_bare_ack(*kind, *packet_id, out.tail());
+            } else {
+                let ack = Ack { reason: *reason, ..Ack::new(*kind, *packet_id) };
+                wire::encode(&Packet::Ack(ack), self.version, out.tail())?;
+            }
+            self.control.pop_front();
         }
-        let (_, Control::Ack { kind, packet_id, reason }) = self.control.pop_front()? else { return None };
         self.shrink_control();
-        Some(Ack { reason, ..Ack::new(kind, packet_id) })
+        self.wrote(before, out);
+        Ok(())
     }
 
     fn shrink_control(&mut self) {

@@ -13,7 +13,8 @@ use crate::types::{OpId, Priority, QoS, TopicName};
 
 use super::inbound::part;
 
-/// Messages smaller than this are copied out of a read buffer that they would otherwise keep alive.
+/// Messages smaller than this, on the average of those that were read together, are copied out of a read buffer that they would otherwise
+/// keep alive.
 const DETACH_BELOW: usize = 16 << 10;
 /// A queue that has had more events than this gives its memory back when it is empty.
 const KEPT: usize = 2_048;
@@ -57,14 +58,15 @@ fn length(first: OpId, last: OpId) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-/// A message that has arrived without properties, under a topic name: as its frame, of which the message is made when it is told.
+/// A message that has arrived without properties, under a topic name: where it stands among the bytes that were read with it. It is made
+/// when it is told.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival {
-    /// Its bytes from the topic on, to the end of the payload.
-    pub(super) frame: Bytes,
-    /// The length of the topic, and that of the payload.
-    pub(super) topic: usize,
+    /// Where its topic begins, and how long that is.
+    pub(super) topic: (usize, usize),
+    /// The length of its payload, which stands at the end of the frame, and where that is.
     pub(super) payload: usize,
+    pub(super) end: usize,
     pub(super) qos: QoS,
     pub(super) retain: bool,
     pub(super) dup: bool,
@@ -75,19 +77,15 @@ pub(super) struct Arrival {
 
 impl Arrival {
     #[inline]
-    fn into_message(self) -> (Message, Receipt) {
-        let acknowledges = self.key.is_some().into();
-        let receipt = Receipt {
-            serial: self.serial,
-            bytes: Message::cost_of(self.topic, self.payload),
-            acknowledges,
-            key: self.key,
-        };
-        let Self { mut frame, topic, payload, qos, retain, dup, .. } = self;
-        let topic = TopicName::from_validated(part(&frame, (0, topic)));
-        frame.advance(frame.len().saturating_sub(payload));
+    fn message(self, mut bytes: Bytes) -> (Message, Receipt) {
+        let Self { topic: (start, length), payload, end, qos, retain, dup, key, serial } = self;
+        let topic = TopicName::from_validated(part(&bytes, (start, start.saturating_add(length))));
+        let cost = Message::cost_of(length, payload);
+        bytes.truncate(end);
+        bytes.advance(bytes.len().saturating_sub(payload));
         let (priority, properties) = (Priority::Normal, PropertiesBuf::new());
-        (Message { topic, payload: frame, qos, retain, dup, priority, properties }, receipt)
+        let message = Message { topic, payload: bytes, qos, retain, dup, priority, properties };
+        (message, Receipt { serial, bytes: cost, acknowledges: key.is_some().into(), key })
     }
 }
 
@@ -96,8 +94,8 @@ impl Arrival {
 enum Run {
     /// Commands of consecutive names that ended in one way, from `next` to `last`.
     Ended { next: OpId, last: OpId, how: Plainly },
-    /// So many of the arrivals.
-    Arrived(usize),
+    /// So many of the arrivals, which were read together.
+    Arrived { count: usize, bytes: Bytes },
     /// So many of the others.
     Others(usize),
 }
@@ -129,13 +127,16 @@ impl Events {
         self.plain.saturating_add(self.completed)
     }
 
-    /// A message has arrived.
+    /// A message has arrived, as the next of those that are to be [told](Self::arrived) before anything else.
     #[inline]
-    pub(super) fn arrive(&mut self, arrival: Arrival) {
+    pub(super) fn arrives(&mut self, arrival: Arrival) {
         self.arrivals.push_back(arrival);
-        match self.runs.back_mut() {
-            Some(Run::Arrived(count)) => *count = count.saturating_add(1),
-            _ => self.runs.push_back(Run::Arrived(1)),
+    }
+
+    /// The newest arrivals, so many, stand in these bytes.
+    pub(super) fn arrived(&mut self, count: usize, bytes: Bytes) {
+        if count > 0 {
+            self.runs.push_back(Run::Arrived { count, bytes });
         }
     }
 
@@ -191,8 +192,17 @@ impl Events {
                 self.plain = self.plain.saturating_sub(1);
                 Some(Event::Completed { op, outcome: how.outcome() })
             }
-            Run::Arrived(_) => {
-                let (message, receipt) = self.pop_arrival()?.into_message();
+            Run::Arrived { count, bytes } => {
+                let arrival = self.arrivals.pop_front()?;
+                *count = count.saturating_sub(1);
+                // The last has the bytes to itself.
+                let bytes = if *count == 0 { core::mem::take(bytes) } else { bytes.clone() };
+                if *count == 0 {
+                    self.runs.pop_front();
+                    self.shrink_arrivals();
+                }
+                let (message, receipt) = arrival.message(bytes);
+                self.detached.0 = self.detached.0.saturating_sub(1);
                 Some(Event::Message { message, receipt })
             }
             Run::Others(_) => self.pop_other(),
@@ -207,29 +217,19 @@ impl Events {
         Some(Completions { first, last, outcome: how.outcome() })
     }
 
-    /// One less of the run that comes next, which is of arrivals or of others.
-    #[inline]
-    fn shorten(&mut self) {
-        if let Some(Run::Arrived(count) | Run::Others(count)) = self.runs.front_mut() {
+    fn shrink_arrivals(&mut self) {
+        if self.arrivals.is_empty() && self.arrivals.capacity() > KEPT {
+            self.arrivals = VecDeque::new();
+        }
+    }
+
+    fn pop_other(&mut self) -> Option<Event> {
+        if let Some(Run::Others(count)) = self.runs.front_mut() {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 self.runs.pop_front();
             }
         }
-    }
-
-    #[inline]
-    fn pop_arrival(&mut self) -> Option<Arrival> {
-        self.shorten();
-        self.detached.0 = self.detached.0.saturating_sub(1);
-        if self.arrivals.len() == 1 && self.arrivals.capacity() > KEPT {
-            return core::mem::take(&mut self.arrivals).pop_front();
-        }
-        self.arrivals.pop_front()
-    }
-
-    fn pop_other(&mut self) -> Option<Event> {
-        self.shorten();
         self.detached.1 = self.detached.1.saturating_sub(1);
         if matches!(self.others.front()?, Event::Completed { .. }) {
             self.completed = self.completed.saturating_sub(1);
@@ -247,9 +247,9 @@ impl Events {
         for run in &self.runs {
             match run {
                 Run::Ended { .. } => return,
-                Run::Arrived(count) => {
+                Run::Arrived { count, bytes } => {
                     for arrival in arrivals.by_ref().take(*count) {
-                        let (message, receipt) = arrival.clone().into_message();
+                        let (message, receipt) = arrival.clone().message(bytes.clone());
                         show(&Event::Message { message, receipt });
                     }
                 }
@@ -270,17 +270,14 @@ impl Events {
     pub(super) fn pop_messages(&mut self, mut take: impl FnMut(Message, Receipt)) {
         loop {
             match self.runs.front() {
-                Some(Run::Arrived(count)) => {
-                    let count = *count;
-                    self.runs.pop_front();
+                Some(Run::Arrived { .. }) => {
+                    let Some(Run::Arrived { count, bytes }) = self.runs.pop_front() else { return };
                     self.detached.0 = self.detached.0.saturating_sub(count);
                     for arrival in self.arrivals.drain(..count.min(self.arrivals.len())) {
-                        let (message, receipt) = arrival.into_message();
+                        let (message, receipt) = arrival.message(bytes.clone());
                         take(message, receipt);
                     }
-                    if self.arrivals.is_empty() && self.arrivals.capacity() > KEPT {
-                        self.arrivals = VecDeque::new();
-                    }
+                    self.shrink_arrivals();
                 }
                 Some(Run::Others(_)) if matches!(self.others.front(), Some(Event::Message { .. })) => {
                     if let Some(Event::Message { message, receipt }) = self.pop_other() {
@@ -301,9 +298,15 @@ impl Events {
     }
 
     fn detach_rest(&mut self) {
-        for arrival in self.arrivals.iter_mut().skip(self.detached.0) {
-            if arrival.payload < DETACH_BELOW {
-                arrival.frame = Bytes::copy_from_slice(&arrival.frame);
+        let mut rest = self.arrivals.len().saturating_sub(self.detached.0);
+        for run in self.runs.iter_mut().rev() {
+            let Run::Arrived { count, bytes } = run else { continue };
+            if rest == 0 {
+                break;
+            }
+            rest = rest.saturating_sub(*count);
+            if bytes.len() < DETACH_BELOW.saturating_mul(*count) {
+                *bytes = Bytes::copy_from_slice(bytes);
             }
         }
         for event in self.others.iter_mut().skip(self.detached.1) {
@@ -391,11 +394,19 @@ mod tests {
         Event::Message { message, receipt }
     }
 
-    fn arrival(number: u64) -> Arrival {
-        let payload = number.to_string();
-        let frame = [b"t", payload.as_bytes()].concat().into();
-        let (qos, retain, dup) = (QoS::AtMostOnce, false, false);
-        Arrival { frame, topic: 1, payload: payload.len(), qos, retain, dup, key: None, serial: number }
+    /// So many arrivals of consecutive numbers.
+    fn arrive(events: &mut Events, number: u64, count: u64) {
+        let mut bytes = Vec::new();
+        for serial in number..number + count {
+            let payload = serial.to_string();
+            let topic = (bytes.len() + 3, 1);
+            bytes.extend_from_slice(b"...t..");
+            bytes.extend_from_slice(payload.as_bytes());
+            let (qos, retain, dup) = (QoS::AtMostOnce, false, false);
+            let (payload, end) = (payload.len(), bytes.len());
+            events.arrives(Arrival { topic, payload, end, qos, retain, dup, key: None, serial });
+        }
+        events.arrived(count as usize, bytes.into());
     }
 
     proptest! {
@@ -438,10 +449,11 @@ mod tests {
                     12 | 13 => {
                         if what == 12 {
                             events.push(message(op));
+                            model.push_back(message(op));
                         } else {
-                            events.arrive(arrival(op));
+                            arrive(&mut events, op, step);
+                            model.extend((op..op + step).map(message));
                         }
-                        model.push_back(message(op));
                         if step == 0 {
                             events.detach();
                         }

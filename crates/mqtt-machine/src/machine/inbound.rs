@@ -183,31 +183,36 @@ impl Machine {
             return false;
         }
         let most = self.config.maximum_packet_size;
-        let mut any = false;
+        // How many bytes at the front are done with, and how many messages are told of them.
+        let (mut done, mut count) = (0_usize, 0_usize);
         while !self.is_paused()
-            && let Ok(Some(header)) = wire::frame_header(input, most)
+            && let Some(rest) = input.get(done..)
+            && let Ok(Some(header)) = wire::frame_header(rest, most)
             && header.packet_type() == Some(PacketType::Publish)
-            && let Some(frame) = input.get(..header.frame_len())
+            && let Some(frame) = rest.get(..header.frame_len())
             && let Ok(publish) = wire::decode_publish(frame, header, version)
             && publish.properties.is_empty()
             && !publish.topic.is_empty()
         {
             let Publish { dup, qos, retain, packet_id, .. } = publish;
             let (topic, payload) = (publish.topic.len(), publish.payload.len());
-            let before = header.header_len.saturating_add(2);
             let serial = match packet_id.map(|packet_id| self.admit(packet_id, qos)) {
                 None => Some(0),
                 Some(Ok(serial)) => serial,
                 Some(Err(_)) => break,
             };
-            any = true;
-            let mut frame = take(input, header.frame_len());
+            let start = done.saturating_add(header.header_len).saturating_add(2);
+            done = done.saturating_add(header.frame_len());
             let Some(serial) = serial else { continue };
-            frame.advance(before.min(frame.len()));
+            count = count.saturating_add(1);
             let key = self.deliver(Message::cost_of(topic, payload), packet_id, serial);
-            self.events.arrive(Arrival { frame, topic, payload, qos, retain, dup, key, serial });
+            let topic = (start, topic);
+            self.events.arrives(Arrival { topic, payload, end: done, qos, retain, dup, key, serial });
         }
-        any
+        if done > 0 {
+            self.events.arrived(count, take(input, done));
+        }
+        done > 0
     }
 
     /// The PUBLISH of this fixed header stands at the front of the input.

@@ -72,17 +72,10 @@ impl Machine {
     fn write_next(&mut self, now: Instant, out: &mut Output) -> bool {
         let State::Live(connection) = &mut self.state else { return false };
         let durable = self.journal.durable;
-        let before = out.remaining();
-        while let Some(ack) = connection.next_ack(durable) {
-            if let Err(error) = wire::encode(&Packet::Ack(ack), connection.version, out.tail()) {
-                self.end(now, EndReason::Config(error));
-                return false;
-            }
-            if out.is_full() {
-                break;
-            }
+        if let Err(error) = connection.write_acks(durable, out) {
+            self.end(now, EndReason::Config(error));
+            return false;
         }
-        connection.wrote(before, out);
         if out.is_full() {
             return true;
         }

@@ -394,9 +394,11 @@ impl Machine {
     /// A receipt came back of so many deliveries from this one on: queues every acknowledgement whose turn has come.
     pub(super) fn settle_deliveries(&mut self, serial: u64, count: u32, reason: ReasonCode) {
         let end = serial.saturating_add(count.into());
-        let plain = self.settle_plain_deliveries(serial, end, reason);
-        self.queue_due();
-        for serial in self.session.incoming.within(plain, end) {
+        if count > 1 && serial == self.session.incoming.first() {
+            self.settle_plain_deliveries(count, reason);
+            self.queue_due();
+        }
+        for serial in self.session.incoming.within(serial, end) {
             if let Some(due) = self.session.incoming.settle(serial, reason) {
                 self.queue_acknowledgement(due);
                 self.queue_due();
@@ -404,23 +406,16 @@ impl Machine {
         }
     }
 
-    /// Acknowledges deliveries from this serial on, before `end`, as long as they are as most are: of QoS 1 and of this connection, with
-    /// none before them that is not settled, and no record to make. Returns the first that is not.
-    #[inline]
-    fn settle_plain_deliveries(&mut self, from: u64, end: u64, reason: ReasonCode) -> u64 {
-        let State::Live(connection) = &mut self.state else { return from };
+    /// Acknowledges the oldest deliveries, up to so many, that are as most are: of QoS 1 and of this connection, with no record to make.
+    fn settle_plain_deliveries(&mut self, most: u32, reason: ReasonCode) {
+        let State::Live(connection) = &mut self.state else { return };
         let incoming = &mut self.session.incoming;
         if self.journal.enabled || connection.is_closing() || !incoming.is_empty() {
-            return from;
+            return;
         }
-        let mut next = from;
-        while next < end
-            && let Some(packet_id) = incoming.take_plain(next)
-        {
-            connection.queue_puback(packet_id, reason);
-            next = next.saturating_add(1);
-        }
-        next
+        let reason = connection.acknowledgement(reason);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        incoming.take_plain(most, |packet_id| connection.queue_puback(packet_id, reason));
     }
 
     /// Queues the acknowledgements that waited for an earlier one.
@@ -440,7 +435,7 @@ impl Machine {
             && let State::Live(connection) = &mut self.state
             && !connection.is_closing()
         {
-            connection.queue_puback(due.packet_id, due.reason);
+            connection.queue_puback(due.packet_id, connection.acknowledgement(due.reason));
         } else {
             self.queue_unusual_acknowledgement(due);
         }

@@ -124,15 +124,33 @@ impl Incoming {
         None
     }
 
-    /// Takes the delivery of this serial out if its turn has come, and it is one of QoS 1 on the present connection: its identifier.
+    /// Takes deliveries from the front out, up to `most`, as long as they are of QoS 1, on the present connection, and not settled. Shows
+    /// the identifier of each, and returns how many they are.
     #[inline]
-    pub(crate) fn take_plain(&mut self, serial: u64) -> Option<PacketId> {
-        let entry = self.unsettled.front()?;
-        let is_plain = entry.qos == QoS::AtLeastOnce && entry.live && entry.settled.is_none();
-        if serial != self.first || !is_plain {
-            return None;
+    pub(crate) fn take_plain(&mut self, most: usize, mut take: impl FnMut(PacketId)) -> usize {
+        let mut count = 0_usize;
+        for entry in self.unsettled.iter().take(most) {
+            if entry.qos != QoS::AtLeastOnce || !entry.live || entry.settled.is_some() {
+                break;
+            }
+            take(entry.packet_id);
+            count = count.saturating_add(1);
         }
-        self.take_front(ReasonCode::Success).map(|due| due.packet_id)
+        self.unsettled.drain(..count);
+        self.first = self.first.saturating_add(count as u64);
+        self.shrink_unsettled();
+        count
+    }
+
+    fn shrink_unsettled(&mut self) {
+        if self.unsettled.is_empty() && self.unsettled.capacity() > 1_024 {
+            self.unsettled = VecDeque::new();
+        }
+    }
+
+    /// The serial of the oldest delivery that is out.
+    pub(crate) const fn first(&self) -> u64 {
+        self.first
     }
 
     /// The serials of deliveries that are out from one to before another.
@@ -160,9 +178,7 @@ impl Incoming {
         let entry = self.unsettled.pop_front()?;
         let serial = self.first;
         self.first = self.first.saturating_add(1);
-        if self.unsettled.is_empty() && self.unsettled.capacity() > 1_024 {
-            self.unsettled = VecDeque::new();
-        }
+        self.shrink_unsettled();
         let kind = if entry.qos == QoS::ExactlyOnce { AckKind::PubRec } else { AckKind::PubAck };
         let Unsettled { packet_id, refusable, live, .. } = entry;
         Some(Due { serial, kind, packet_id, reason, refusable, live })

@@ -10,8 +10,8 @@ use super::check;
 use super::error::EncodeError;
 use super::frame::MAX_REMAINING_LENGTH;
 use crate::packet::{
-    Ack, Auth, ConnAck, Connect, Disconnect, Packet, PacketType, Properties, Publish, SubAck, Subscribe,
-    Topic, UnsubAck, Unsubscribe,
+    Ack, AckKind, Auth, ConnAck, Connect, Disconnect, Packet, PacketType, Properties, Publish, SubAck,
+    Subscribe, Topic, UnsubAck, Unsubscribe,
 };
 use crate::reason::ReasonCode;
 use crate::types::{PacketId, ProtocolVersion, QoS, SubscriptionOptions};
@@ -51,12 +51,18 @@ pub fn encode(packet: &Packet<'_>, version: ProtocolVersion, out: &mut BytesMut)
         Packet::Publish(publish) => encode_publish(publish, version, out),
         // Nearly every one, and the same in all versions.
         Packet::Ack(ack) if ack.properties.is_empty() && ack.reason == ReasonCode::Success => {
-            let [high, low] = ack.packet_id.to_u16().to_be_bytes();
-            out.extend_from_slice(&[ack.kind.first_byte(), 2, high, low]);
+            encode_bare_ack(ack.kind, ack.packet_id, out);
             Ok(())
         }
         _ => encode_other(packet, version, out),
     }
+}
+
+/// Appends an acknowledgement that says success, and no more.
+#[inline]
+pub(crate) fn encode_bare_ack(kind: AckKind, packet_id: PacketId, out: &mut BytesMut) {
+    let [high, low] = packet_id.to_u16().to_be_bytes();
+    out.extend_from_slice(&[kind.first_byte(), 2, high, low]);
 }
 
 /// Appends all of a PUBLISH but its payload, which the remaining length counts: the payload must follow.

@@ -14,7 +14,7 @@ pub(crate) mod reasons;
 
 pub use decode::decode;
 pub(crate) use decode::{bare_ack, decode_publish};
-pub(crate) use encode::{AROUND_PUBLISH, Delivery, encode_plain_head};
+pub(crate) use encode::{AROUND_PUBLISH, Delivery, encode_bare_ack, encode_plain_head};
 pub use encode::{encode, encode_publish_head, encoded_len};
 pub use error::{DecodeError, EncodeError, Fault};
 pub use frame::{FrameHeader, MAX_REMAINING_LENGTH, frame_header};
