@@ -399,9 +399,10 @@ impl Machine {
             self.queue_due();
         }
         for serial in self.session.incoming.within(serial, end) {
-            if let Some(due) = self.session.incoming.settle(serial, reason) {
+            let mut next = self.session.incoming.settle(serial, reason);
+            while let Some(due) = next {
                 self.queue_acknowledgement(due);
-                self.queue_due();
+                next = self.session.incoming.next_due();
             }
         }
     }
@@ -419,14 +420,14 @@ impl Machine {
     }
 
     /// Queues the acknowledgements that waited for an earlier one.
-    #[inline]
+    #[inline(never)]
     fn queue_due(&mut self) {
         while let Some(due) = self.session.incoming.next_due() {
             self.queue_acknowledgement(due);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn queue_acknowledgement(&mut self, due: Due) {
         if due.kind == AckKind::PubAck
             && due.live
