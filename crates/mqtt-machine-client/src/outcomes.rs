@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::task::{Context, Poll, Waker};
 
-use mqtt_machine::{Completions, OpId, Outcome};
+use mqtt_machine::packet::PropertiesBuf;
+use mqtt_machine::{Acknowledgement, Completions, OpId, Outcome, ReasonCode};
 
 use crate::wake::Wakes;
 
@@ -13,6 +14,15 @@ use crate::wake::Wakes;
 enum Pending {
     Waiting(Option<Waker>),
     Ended(Outcome),
+    /// Ended with [`Outcome::Sent`].
+    Sent,
+    /// Ended with [`Outcome::Acknowledged`] with success and nothing else, as most do.
+    Acknowledged,
+}
+
+/// What most publications of QoS 1 and 2 end with.
+const fn acknowledged() -> Outcome {
+    Outcome::Acknowledged(Acknowledgement::new(ReasonCode::Success, PropertiesBuf::new()))
 }
 
 impl Pending {
@@ -28,6 +38,8 @@ impl Pending {
                 Poll::Pending
             }
             Self::Ended(outcome) => Poll::Ready(std::mem::replace(outcome, Outcome::Unknown)),
+            Self::Sent => Poll::Ready(Outcome::Sent),
+            Self::Acknowledged => Poll::Ready(acknowledged()),
         }
     }
 }
@@ -125,8 +137,13 @@ impl Outcomes {
 
     /// `op` has ended.
     pub(crate) fn end(&mut self, op: OpId, outcome: Outcome, wakes: &mut Wakes) {
+        self.end_as(op, Pending::Ended(outcome), wakes);
+    }
+
+    #[inline]
+    fn end_as(&mut self, op: OpId, ended: Pending, wakes: &mut Wakes) {
         if let Some(pending) = self.get_mut(op)
-            && let Pending::Waiting(Some(waker)) = std::mem::replace(pending, Pending::Ended(outcome))
+            && let Pending::Waiting(Some(waker)) = std::mem::replace(pending, ended)
         {
             wakes.push(waker);
         }
@@ -134,7 +151,15 @@ impl Outcomes {
 
     /// All of these have ended.
     pub(crate) fn end_all(&mut self, ended: &Completions, wakes: &mut Wakes) {
-        if self.len() > 0 {
+        if self.len() == 0 {
+            return;
+        }
+        // An outcome is large, and there are many.
+        if ended.outcome == Outcome::Sent {
+            ended.ops().for_each(|op| self.end_as(op, Pending::Sent, wakes));
+        } else if ended.outcome == acknowledged() {
+            ended.ops().for_each(|op| self.end_as(op, Pending::Acknowledged, wakes));
+        } else {
             ended.ops().for_each(|op| self.end(op, ended.outcome.clone(), wakes));
         }
     }

@@ -11,12 +11,8 @@ use mqtt_machine::journal::PublishKey;
 use mqtt_machine::{JournalSeq, KeyedPublication, Message, OpId, Outcome, Refused};
 
 use crate::error::CommandError;
-use crate::shared::{Clocked, Phase, Shared, State};
+use crate::shared::{BURST, Clocked, Phase, Shared, State};
 use crate::wake::{Place, Wakes, block_until};
-
-/// How many bytes are accepted before a publisher lets the driver have a turn. A publisher that never waits would
-/// otherwise keep a driver on its own thread from sending anything until the queue is full.
-const BURST: usize = 64 << 10;
 
 /// A publication that has not been accepted yet, made by [`Client::publish`](crate::Client::publish).
 ///
@@ -58,31 +54,29 @@ impl Future for Publish {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { shared, message, key, place } = self.get_mut();
-        let clock = message.as_ref().map_or(Clocked::Never, clocked);
-        let result = shared.with_clock(clock, |state, now, wakes| {
+        let Some(given) = message else { return Poll::Pending };
+        let clock = clocked(given);
+        let mut locked = shared.lock();
+        if key.is_none()
+            && locked.is_clear_for(given)
+            && let Some(given) = message.take()
+        {
+            let accepted = locked.publish_ahead(given).map(|op| Accepted::new(&mut locked, op));
+            drop(locked);
+            let delivery = accepted.map(|accepted| Delivery::of(Arc::clone(shared), accepted));
+            return Poll::Ready(delivery.map_err(CommandError::from));
+        }
+        let result = shared.with_locked(locked, clock, |state, now, wakes| {
             if stands_back(state, place, key.as_ref(), context) {
                 return None;
             }
-            let result = if state.direct && key.is_none() {
-                let result = state.publish(now, message.as_ref()?, wakes);
-                if is_full(&result) && waits(state, place, None, context) {
-                    return None;
-                }
-                result.map(|op| Accepted::new(state, op, message.as_ref().map_or(0, Message::cost)))
-            } else if state.machine.has_room_for(message.as_ref()?)
-                || !waits(state, place, key.as_ref(), context)
-            {
-                accept(state, now, message.take()?, key.take(), wakes)
-            } else {
+            if !state.machine.has_room_for(message.as_ref()?) && waits(state, place, key.as_ref(), context) {
                 return None;
-            };
+            }
+            let result = accept(state, now, message.take()?, key.take(), wakes);
             leave(state, place, wakes);
             Some(result)
         });
-        if result.is_some() {
-            // Once is enough, also for one who polls on. It is dropped here, not under the lock.
-            *message = None;
-        }
         match result {
             Some(Ok(accepted)) => Poll::Ready(Ok(Delivery::of(Arc::clone(shared), accepted))),
             Some(Err(error)) => Poll::Ready(Err(error)),
@@ -129,7 +123,14 @@ impl Future for Sending<'_> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { shared, message: sent, place } = self.get_mut();
         let Some(message) = *sent else { return Poll::Pending };
-        let result = shared.with_clock(clocked(message), |state, now, wakes| {
+        let mut locked = shared.lock();
+        if locked.is_open()
+            && let Ok(op) = locked.publish_ahead(message)
+        {
+            *sent = None;
+            return Poll::Ready(Ok(op));
+        }
+        let result = shared.with_locked(locked, clocked(message), |state, now, wakes| {
             if stands_back(state, place, None, context) {
                 return None;
             }
@@ -262,9 +263,8 @@ struct Accepted {
 }
 
 impl Accepted {
-    /// The machine has accepted a message that costs so much.
-    fn new(state: &mut State, op: OpId, cost: usize) -> Self {
-        state.burst = state.burst.saturating_add(cost);
+    /// The machine has accepted a message.
+    fn new(state: &mut State, op: OpId) -> Self {
         state.outcomes.expect(op);
         Self { op, ticket: op, recorded: state.machine.journal_position() }
     }
@@ -283,7 +283,10 @@ fn accept(
         Some(key) => state.command(wakes, |machine| machine.publish_keyed(now, key, message))?,
     };
     let (op, ticket) = match known {
-        KeyedPublication::Accepted(op) => return Ok(Accepted::new(state, op, cost)),
+        KeyedPublication::Accepted(op) => {
+            state.burst = state.burst.saturating_add(cost);
+            return Ok(Accepted::new(state, op));
+        }
         KeyedPublication::Open(op) => (op, state.join(op)),
         KeyedPublication::Ended(op, outcome) => (op, state.known(outcome)),
     };

@@ -58,6 +58,10 @@ impl From<EndReason> for Box<Failure> {
     }
 }
 
+/// How many bytes are accepted before a publisher lets the driver have a turn. A publisher that never waits would
+/// otherwise keep a driver on its own thread from sending anything until the queue is full.
+pub(crate) const BURST: usize = 64 << 10;
+
 /// The memory of what streams had no room for that is kept, in receipts.
 const KEPT_SPENT: usize = 64;
 
@@ -219,9 +223,19 @@ impl Shared {
         clocked: Clocked,
         f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R,
     ) -> R {
+        self.with_locked(self.lock(), clocked, f)
+    }
+
+    /// As [`with_clock`](Self::with_clock), for who has the lock already.
+    pub(crate) fn with_locked<R>(
+        &self,
+        mut locked: MutexGuard<'_, State>,
+        clocked: Clocked,
+        f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R,
+    ) -> R {
         let mut wakes = Wakes::default();
         let result = {
-            let state = &mut *self.lock();
+            let state = &mut *locked;
             let looks = match clocked {
                 Clocked::Now => true,
                 Clocked::Turn => state.driver.is_some(),
@@ -233,6 +247,7 @@ impl Shared {
             }
             f(state, state.seen, &mut wakes)
         };
+        drop(locked);
         wakes.finish();
         result
     }
@@ -302,7 +317,40 @@ impl State {
         Ok(result)
     }
 
+    /// Whether there is no more to do for a message than to [give it to the machine](Self::publish_ahead): nobody is in line, and the
+    /// driver is about to have its turn.
+    #[inline(always)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.direct
+            && self.driver.is_none()
+            && self.room.is_empty()
+            && self.burst < BURST
+            && !self.reads_blocked
+    }
+
+    /// Whether it [is open](Self::is_open), and the machine surely takes this message.
+    #[inline(always)]
+    pub(crate) fn is_clear_for(&mut self, message: &Message) -> bool {
+        self.is_open() && self.machine.is_clear_for(message, &self.ahead)
+    }
+
+    /// Publishes a message while it [is open](Self::is_open).
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), with nothing changed.
+    #[inline(always)]
+    pub(crate) fn publish_ahead(
+        &mut self,
+        message: impl Borrow<Message> + Into<Message>,
+    ) -> Result<OpId, Refused> {
+        let cost = message.borrow().cost();
+        let op = self.machine.publish_into(self.seen, message, &mut self.ahead)?;
+        self.burst = self.burst.saturating_add(cost);
+        Ok(op)
+    }
+
     /// Publishes, as [`command`](Self::command) does: into the output at once while nothing stands before it.
+    #[inline(never)]
     pub(crate) fn publish(
         &mut self,
         now: Instant,

@@ -83,7 +83,10 @@ fn only_receipts_of_messages_that_follow_each_other_can_be_merged() {
     let name = second.key();
     let mut second = {
         plain.merge(second).expect("one of QoS 0 holds bytes alone");
-        assert!(name.is_some() && plain.acknowledges() && plain.key().is_none(), "it names no message any more");
+        assert!(
+            name.is_some() && plain.acknowledges() && plain.key().is_none(),
+            "it names no message any more"
+        );
         plain
     };
     let first = second.merge(first).expect_err("it came before");

@@ -57,17 +57,17 @@ impl Connection {
     }
 
     /// Writes a message without properties for the first time. When it was accepted, on this connection, it was found that the server
-    /// takes it: its QoS, its retain flag and its size.
+    /// takes it: its QoS, its retain flag and its size. Returns how many bytes it has.
     ///
     /// # Errors
     /// As [`write_publish`](Self::write_publish).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_plain(
         &mut self,
         message: &Message,
         delivery: Delivery,
         out: &mut Output,
-    ) -> Result<(), DropReason> {
+    ) -> Result<u64, DropReason> {
         let mut bytes = 0;
         if self.outgoing_aliases.is_unused() {
             bytes = put_plain(message, delivery, self.version, out);
@@ -75,8 +75,9 @@ impl Connection {
         if bytes == 0 {
             bytes = self.write_first(message, delivery, out)?;
         }
-        self.written = self.written.saturating_add(bytes as u64);
-        Ok(())
+        let bytes = bytes as u64;
+        self.written = self.written.saturating_add(bytes);
+        Ok(bytes)
     }
 
     #[inline(never)]
@@ -152,7 +153,7 @@ impl Connection {
 
 /// Writes the first PUBLISH of a message without properties, under its topic name. Returns how many bytes it has: 0, with nothing written,
 /// when it is not short.
-#[inline]
+#[inline(always)]
 fn put_plain(message: &Message, delivery: Delivery, version: ProtocolVersion, out: &mut Output) -> usize {
     let Message { topic, payload, retain, .. } = message;
     let head = wire::encode_plain_head(topic.into(), payload.len(), (delivery, *retain), version, out.tail());

@@ -38,7 +38,7 @@ impl Way {
         self.shorter_than = 0;
     }
 
-    #[inline]
+    #[inline(always)]
     fn takes(&self, message: &Message) -> bool {
         // A topic and a payload are in memory at once, so their lengths can be added.
         message.topic.as_bytes().len().wrapping_add(message.payload.len()) < self.shorter_than
@@ -58,17 +58,27 @@ impl Way {
 }
 
 impl Machine {
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_into(
         &mut self,
         now: Instant,
         message: impl Borrow<Message> + Into<Message>,
         out: &mut Output,
     ) -> Result<OpId, Refused> {
-        if !out.is_full() && (self.way.takes(message.borrow()) || self.finds_way(message.borrow())) {
-            return Ok(self.write_now(now, message, out));
+        if !self.goes_at_once(message.borrow(), out) {
+            return self.take_and_transmit(now, message.into(), out);
         }
-        self.take_and_transmit(now, message.into(), out)
+        let (op, packet_id) = self.write_now(now, message.borrow(), out);
+        if let Some(packet_id) = packet_id {
+            self.keep_written(now, op, packet_id, message.into());
+        }
+        Ok(op)
+    }
+
+    /// Whether this message goes the short way.
+    #[inline(always)]
+    pub(super) fn goes_at_once(&mut self, message: &Message, out: &Output) -> bool {
+        !out.is_full() && (self.way.takes(message) || self.finds_way(message))
     }
 
     #[inline(never)]
@@ -144,44 +154,41 @@ impl Machine {
         self.passage().takes(message)
     }
 
-    /// Accepts a message that goes the short way, and writes it.
-    #[inline]
-    fn write_now(
-        &mut self,
-        now: Instant,
-        message: impl Borrow<Message> + Into<Message>,
-        out: &mut Output,
-    ) -> OpId {
-        debug_assert!(
-            self.way().takes(message.borrow()),
-            "something has changed, and the way was not closed"
-        );
+    /// Accepts a message that goes the short way, and writes it. At QoS 1 and 2 its packet identifier comes back, under which it is to be
+    /// kept.
+    #[inline(never)]
+    fn write_now(&mut self, now: Instant, message: &Message, out: &mut Output) -> (OpId, Option<PacketId>) {
+        debug_assert!(self.way().takes(message), "something has changed, and the way was not closed");
         let op = self.session.next_op();
         self.counters.accepted = self.counters.accepted.saturating_add(1);
-        let delivery = match message.borrow().qos {
+        let delivery = match message.qos {
             QoS::AtMostOnce => Delivery::AtMostOnce,
             // The way is open for it only while there is one that is free.
             qos => Delivery::new(qos, self.session.free_id().unwrap_or(PacketId::MIN)),
         };
-        let State::Live(connection) = &mut self.state else { return op };
-        let before = connection.written;
-        if let Err(reason) = connection.write_plain(message.borrow(), delivery, out) {
-            self.end_publication(op, Outcome::Dropped(reason), JournalSeq::ZERO);
-            return op;
-        }
-        connection.keep_alive.sent(now);
-        let bytes = connection.written.saturating_sub(before);
-        self.counters.bytes_out = self.counters.bytes_out.saturating_add(bytes);
-        match delivery.packet_id() {
-            None => connection.unsent.push_back((connection.written, op)),
-            Some(packet_id) => {
-                self.owes(now);
-                self.way.kept(message.borrow());
-                let mut message = message.into();
-                message.dup = false;
-                self.session.push_written(op, packet_id, message, now);
+        let State::Live(connection) = &mut self.state else { return (op, None) };
+        let bytes = match connection.write_plain(message, delivery, out) {
+            Ok(bytes) => bytes,
+            Err(reason) => {
+                self.end_publication(op, Outcome::Dropped(reason), JournalSeq::ZERO);
+                return (op, None);
             }
+        };
+        connection.keep_alive.sent(now);
+        self.counters.bytes_out = self.counters.bytes_out.saturating_add(bytes);
+        let packet_id = delivery.packet_id();
+        if packet_id.is_none() {
+            connection.unsent.push_back((connection.written, op));
         }
-        op
+        (op, packet_id)
+    }
+
+    /// Keeps a message that was written until it is acknowledged.
+    #[inline(always)]
+    fn keep_written(&mut self, now: Instant, op: OpId, packet_id: PacketId, mut message: Message) {
+        self.owes(now);
+        self.way.kept(&message);
+        message.dup = false;
+        self.session.push_written(op, packet_id, message, now);
     }
 }

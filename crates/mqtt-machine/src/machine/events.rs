@@ -231,11 +231,16 @@ impl Events {
             }
         }
         self.detached.1 = self.detached.1.saturating_sub(1);
-        if matches!(self.others.front()?, Event::Completed { .. }) {
-            self.completed = self.completed.saturating_sub(1);
-        }
-        // An event is large, so it is moved once.
-        if self.others.len() == 1 && self.others.capacity() > KEPT {
+        let is_news = match self.others.front()? {
+            Event::Completed { .. } => {
+                self.completed = self.completed.saturating_sub(1);
+                false
+            }
+            Event::Message { .. } => false,
+            _ => true,
+        };
+        // An event is large, so it is moved once. News of connections is rare, and those are many that have told the first of it and idle.
+        if self.others.len() == 1 && (self.others.capacity() > KEPT || is_news) {
             return core::mem::take(&mut self.others).pop_front();
         }
         self.others.pop_front()

@@ -371,6 +371,7 @@ impl Machine {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline(always)]
     pub fn publish_into(
         &mut self,
         now: Instant,
@@ -378,6 +379,13 @@ impl Machine {
         out: &mut Output,
     ) -> Result<OpId, Refused> {
         self.take_into(now, message, out)
+    }
+
+    /// Whether [`publish_into`](Self::publish_into) would write this message into `out` at once, and surely not refuse it. So a caller who
+    /// gives a message away can keep one that would be refused.
+    #[inline(always)]
+    pub fn is_clear_for(&mut self, message: &Message, out: &Output) -> bool {
+        self.goes_at_once(message, out)
     }
 
     /// Publishes a message of QoS 1 or 2 once under a key of the caller's. While the key is known the message is not accepted

@@ -358,7 +358,7 @@ impl Machine {
             let Some(packet_id) = self.session.free_id() else { return false };
             let State::Live(connection) = &mut self.state else { return false };
             match connection.write_plain(message, Delivery::new(message.qos, packet_id), out) {
-                Ok(()) => {
+                Ok(_) => {
                     self.owes(now);
                     self.session.passes(packet_id, now);
                 }
@@ -382,7 +382,7 @@ impl Machine {
             }
             (count, cost) = (count.saturating_add(1), cost.saturating_add(message.cost()));
             match connection.write_plain(message, Delivery::AtMostOnce, out) {
-                Ok(()) => connection.unsent.push_back((connection.written, op)),
+                Ok(_) => connection.unsent.push_back((connection.written, op)),
                 Err(reason) => {
                     failed = Some((op, reason));
                     break;

@@ -286,7 +286,7 @@ impl Recorder {
     ///
     /// # Errors
     /// As [`Machine::publish_into`].
-    #[inline]
+    #[inline(always)]
     pub fn publish_into(
         &mut self,
         now: Instant,
@@ -296,9 +296,25 @@ impl Recorder {
         if self.is_plain() && self.vault.is_none() {
             return self.machine.publish_into(now, message, out);
         }
-        let op = self.publish(now, message.into())?;
+        self.publish_and_transmit(now, message.into(), out)
+    }
+
+    #[inline(never)]
+    fn publish_and_transmit(
+        &mut self,
+        now: Instant,
+        message: Message,
+        out: &mut Output,
+    ) -> Result<OpId, Refused> {
+        let op = self.publish(now, message)?;
         self.transmit(now, out);
         Ok(op)
+    }
+
+    /// As [`Machine::is_clear_for`]; false while there is a recording.
+    #[inline(always)]
+    pub fn is_clear_for(&mut self, message: &Message, out: &Output) -> bool {
+        self.is_plain() && self.vault.is_none() && self.machine.is_clear_for(message, out)
     }
 
     /// As [`Machine::publish_keyed`].
