@@ -80,6 +80,7 @@ pub fn encode_publish_head(
 
 /// The QoS of a PUBLISH, with the packet identifier that it has at QoS 1 and 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the specification's names")]
 pub(crate) enum Delivery {
     AtMostOnce,
     AtLeastOnce(PacketId),
