@@ -156,7 +156,7 @@ impl Machine {
 
     /// Accepts a message that goes the short way, and writes it. At QoS 1 and 2 its packet identifier comes back, under which it is to be
     /// kept.
-    #[inline(never)]
+    #[inline]
     fn write_now(&mut self, now: Instant, message: &Message, out: &mut Output) -> (OpId, Option<PacketId>) {
         debug_assert!(self.way().takes(message), "something has changed, and the way was not closed");
         let op = self.session.next_op();
