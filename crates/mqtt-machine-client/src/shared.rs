@@ -404,13 +404,19 @@ impl State {
     /// Gives every message that comes next to the streams that it is for.
     fn route_messages(&mut self, now: Instant, wakes: &mut Wakes) {
         let Self { machine, router, unrouted, .. } = self;
-        machine.poll_messages(|message, receipt| {
-            let router = router.make();
-            if let Some(receipt) = router.route(message, receipt, wakes) {
-                *unrouted = unrouted.saturating_add(1);
-                router.spent().push((receipt, ReasonCode::Success));
-            }
-        });
+        let mut unasked = |router: &mut Router, receipt| {
+            *unrouted = unrouted.saturating_add(1);
+            router.spent().push((receipt, ReasonCode::Success));
+        };
+        match router.get_mut() {
+            Some(router) => machine.poll_messages(|message, receipt| {
+                if let Some(receipt) = router.route(message, receipt, wakes) {
+                    unasked(router, receipt);
+                }
+            }),
+            // Nobody has asked for any.
+            None => machine.poll_messages(|_, receipt| unasked(router.make(), receipt)),
+        }
         self.settle_spent(now, wakes);
     }
 
