@@ -566,6 +566,8 @@ impl State {
                 Phase::Connecting(None) | Phase::Connected(_) => ReauthenticationError::NotConnected,
             })
         });
+        // The driver finds out anew when it may be so: it may have no turn any more.
+        self.direct &= matches!(phase, Phase::Connected(_));
         self.phase = phase;
         self.phase_waiters.wake_all(wakes);
         self.kept_waiters.wake_all(wakes);

@@ -197,3 +197,19 @@ fn a_client_that_has_ended_sends_nothing() {
     assert_eq!(client.try_send(&late), Err(CommandError::Closed));
     assert_eq!(arrived(&bench), [b"sent"]);
 }
+
+#[test]
+fn a_client_whose_driver_is_gone_accepts_nothing_however_open_the_way_was() {
+    let (client, mut bench) = connected(PLAIN, Limits::DEFAULT, Overflow::Wait);
+    // The driver is woken, and has no turn any more.
+    bench.done(client.send(&message("before", QoS::AtMostOnce))).unwrap();
+    drop(bench);
+    let refused = |result| assert_eq!(result, Err(CommandError::Closed));
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let message = message("after", qos);
+        refused(client.send(&message).wait().map(drop));
+        refused(client.try_send(&message).map(drop));
+        refused(client.publish(message.clone()).wait().map(drop));
+        refused(client.try_publish(message).map(drop));
+    }
+}
