@@ -111,9 +111,11 @@ impl Client {
     }
 
     fn spawn((mut client, runner): (Self, Runner)) -> Result<Self, ConnectError> {
+        let helm = Arc::downgrade(runner.helm());
+        client.handle = client.handle.steered_by(helm);
         let run = move || {
             // Without the system's readiness there is nothing left to do, and the client ends with the runner.
-            let _ = runner.run();
+            let _ = runner.host();
         };
         let thread = thread::Builder::new().name("mqtt-machine".to_owned()).spawn(run);
         let thread = thread.map_err(|error| runtime(&error))?;

@@ -86,10 +86,13 @@
 
 mod client;
 mod connector;
+mod helm;
 mod helpers;
 mod network;
+mod notify;
 mod run;
 mod socket;
+mod wait;
 
 pub use mqtt_machine_client::*;
 

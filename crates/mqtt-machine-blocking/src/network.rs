@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -47,6 +47,8 @@ struct Shared {
     lookups: Arc<AtomicUsize>,
     /// How often something has happened to a socket.
     news: AtomicU64,
+    /// A server has ended its direction of a socket, or the socket has failed.
+    ended: AtomicBool,
     /// The earliest time that a future waits for.
     timer: Mutex<Option<Instant>>,
 }
@@ -64,6 +66,7 @@ impl Threads {
             gate: Arc::default(),
             lookups: Arc::default(),
             news: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
             timer: Mutex::new(None),
         })))
     }
@@ -72,13 +75,29 @@ impl Threads {
         &self.0.gate
     }
 
-    /// Something has happened to a socket: all that would have blocked are tried again.
-    pub(crate) fn stir(&self) {
-        self.0.news.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Something has happened to a socket, its end perhaps: all that would have blocked are tried again.
+    pub(crate) fn stir(&self, ended: bool) {
+        if ended {
+            self.0.ended.store(true, Ordering::Relaxed);
+        }
+        self.0.news.fetch_add(1, Ordering::Release);
+    }
+
+    /// A socket has connected, and nothing is known of its end.
+    pub(crate) fn begin(&self) {
+        self.0.ended.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.ended.load(Ordering::Relaxed)
     }
 
     pub(crate) fn news(&self) -> u64 {
-        self.0.news.load(Ordering::Relaxed)
+        self.0.news.load(Ordering::Acquire)
     }
 
     /// The earliest time that a future waits for, as of when it was last polled; forgotten then.
@@ -90,9 +109,14 @@ impl Threads {
         if then <= Instant::now() {
             return Poll::Ready(());
         }
+        self.wait_for(then);
+        Poll::Pending
+    }
+
+    /// The loop is to look again at this time.
+    fn wait_for(&self, then: Instant) {
         let mut timer = self.0.timer.lock().unwrap_or_else(PoisonError::into_inner);
         *timer = Some(timer.map_or(then, |earlier| earlier.min(then)));
-        Poll::Pending
     }
 
     fn register<S: Source>(&self, source: io::Result<S>) -> io::Result<S> {
@@ -223,7 +247,9 @@ impl Runtime for Threads {
     }
 
     fn poll_timer((threads, then): &mut Self::Timer, _: &mut Context<'_>) -> Poll<()> {
-        threads.poll_until(*then)
+        // Whether it has come is asked when the loop has looked again.
+        threads.wait_for(*then);
+        Poll::Pending
     }
 }
 
@@ -256,7 +282,7 @@ mod tests {
             assert!(begin.elapsed() < Duration::from_secs(5));
             let timer = threads.take_timer().map(|then| then.saturating_duration_since(Instant::now()));
             poll.poll(&mut events, timer.or(Some(Duration::from_secs(1)))).unwrap();
-            threads.stir();
+            threads.stir(false);
         }
     }
 

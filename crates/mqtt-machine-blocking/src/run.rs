@@ -4,17 +4,19 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::Token;
 use mqtt_machine_client::{Driver, Run};
 
 use crate::connector::Connector;
+use crate::helm::{DOZE, Helm, Naps};
 use crate::network::{SOCKET, Threads};
+use crate::notify::Notify;
 
 const WAKE: Token = Token(0);
 /// Events that are taken at once: there are two sources, and a few more while attempts race.
@@ -22,34 +24,12 @@ const EVENTS: usize = 16;
 /// How long a transport of the user's own may take to close.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Wakes the loop from wherever it waits.
-struct Notify {
-    waker: mio::Waker,
-    /// Since the loop last looked.
-    woken: AtomicBool,
-}
-
-impl Wake for Notify {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
-        // A counter that is full wakes as well.
-        let _ = self.waker.wake();
-    }
-}
-
 /// Drives one client: made by [`Client::with_driver`](crate::Client::with_driver). Dropping it ends the client at once: what was
 /// accepted ends as not sent or unknown, and streams end.
 pub struct Runner {
-    run: Run<Threads>,
-    threads: Threads,
+    helm: Arc<Helm>,
     poll: mio::Poll,
     events: mio::Events,
-    notify: Arc<Notify>,
-    waker: Waker,
     step: Step,
 }
 
@@ -68,14 +48,11 @@ impl Runner {
         let poll = mio::Poll::new()?;
         let threads = Threads::new(poll.registry(), driver.socket_options(), connector)?;
         let waker = mio::Waker::new(poll.registry(), WAKE)?;
-        let notify = Arc::new(Notify { waker, woken: AtomicBool::new(false) });
+        let run = Run::new(driver, threads.clone());
         Ok(Self {
-            run: Run::new(driver, threads.clone()),
-            threads,
+            helm: Arc::new(Helm::new(run, threads, Arc::new(Notify::new(waker)))),
             poll,
             events: mio::Events::with_capacity(EVENTS),
-            waker: Waker::from(Arc::clone(&notify)),
-            notify,
             step: Step { deadline: Some(Instant::now()), done: false },
         })
     }
@@ -88,9 +65,42 @@ impl Runner {
         while !self.step.done {
             self.step(Duration::MAX)?;
         }
-        drop(self.run);
-        self.threads.gate().wait(GOODBYE);
+        self.part();
         Ok(())
+    }
+
+    /// As [`run`](Self::run), with [guests](Self::helm).
+    pub(crate) fn host(mut self) -> io::Result<()> {
+        let mut naps = Naps::default();
+        while !self.step.done {
+            if naps.dozes() {
+                thread::park_timeout(DOZE);
+            } else {
+                let timeout = self.left(Duration::MAX);
+                if self.helm.yields(timeout) {
+                    if self.left(Duration::MAX) != Some(Duration::ZERO) {
+                        continue;
+                    }
+                } else if self.wait(timeout)? && self.helm.passes_on() {
+                    continue;
+                }
+            }
+            if !self.helm.dozes(&mut naps) {
+                self.step = self.work();
+            }
+        }
+        self.part();
+        Ok(())
+    }
+
+    /// Lets others take part in driving the client, as guests of the one who [hosts](Self::host).
+    pub(crate) const fn helm(&self) -> &Arc<Helm> {
+        &self.helm
+    }
+
+    fn part(self) {
+        self.helm.end();
+        self.helm.threads().gate().wait(GOODBYE);
     }
 
     /// Waits for at most `timeout` until there is something to do, and does it. With a timeout of zero it never waits. It does not
@@ -103,7 +113,7 @@ impl Runner {
     /// When the system cannot wait for sockets any more.
     pub fn step(&mut self, timeout: Duration) -> io::Result<Step> {
         if !self.step.done {
-            self.wait(timeout)?;
+            self.wait(self.left(timeout))?;
             self.step = self.work();
         }
         Ok(self.step)
@@ -118,7 +128,7 @@ impl Runner {
     pub fn until<F: Future>(&mut self, future: F, timeout: Duration) -> io::Result<Option<F::Output>> {
         let deadline = Instant::now().checked_add(timeout);
         let mut future = pin!(future);
-        let waker = self.waker.clone();
+        let waker = self.helm.waker().clone();
         loop {
             if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
                 return Ok(Some(output));
@@ -136,28 +146,38 @@ impl Runner {
         self.step.deadline
     }
 
-    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+    /// How long to wait; `None`: for as long as it takes.
+    fn left(&self, timeout: Duration) -> Option<Duration> {
         let left = self.step.deadline.map(|then| then.saturating_duration_since(Instant::now()));
         let timeout = left.map_or(timeout, |left| left.min(timeout));
-        let timeout = (timeout != Duration::MAX).then_some(timeout);
+        (timeout != Duration::MAX).then_some(timeout)
+    }
+
+    /// True when something has happened.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(false),
             Ok(()) => {}
         }
-        if self.events.iter().any(|event| event.token() == SOCKET) {
-            self.threads.stir();
+        let mut sockets = self.events.iter().filter(|event| event.token() == SOCKET).peekable();
+        if sockets.peek().is_some() {
+            let ended = sockets.any(|event| event.is_read_closed() || event.is_error());
+            self.helm.threads().stir(ended);
         }
-        Ok(())
+        Ok(!self.events.is_empty())
     }
 
     /// Lets the shared loop do what there is.
-    fn work(&mut self) -> Step {
-        self.notify.woken.store(false, Ordering::Release);
-        let done = Pin::new(&mut self.run).poll(&mut Context::from_waker(&self.waker)).is_ready();
-        let timer = self.threads.take_timer();
-        let more = self.notify.woken.load(Ordering::Acquire);
-        Step { deadline: if more { Some(Instant::now()) } else { timer }.filter(|_| !done), done }
+    fn work(&self) -> Step {
+        let (deadline, done) = self.helm.work();
+        Step { deadline, done }
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.helm.end();
     }
 }
 
@@ -179,6 +199,6 @@ impl std::os::fd::AsFd for Runner {
 
 impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runner").field("run", &self.run).field("step", &self.step).finish_non_exhaustive()
+        f.debug_struct("Runner").field("helm", &self.helm).field("step", &self.step).finish_non_exhaustive()
     }
 }

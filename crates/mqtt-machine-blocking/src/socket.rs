@@ -49,6 +49,9 @@ stream!(TcpStream);
 #[cfg(unix)]
 stream!(UnixStream);
 
+/// A read that did not fill its room need not be followed by one that blocks.
+const SHORT_IS_LAST: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// An open socket.
 pub(crate) enum Socket {
     System {
@@ -56,6 +59,8 @@ pub(crate) enum Socket {
         threads: Threads,
         reads: Blocked,
         writes: Blocked,
+        /// A read has blocked, so that whatever has come since is news.
+        drained: bool,
     },
     /// It wakes the loop by itself.
     Own(Halves),
@@ -86,11 +91,13 @@ impl Blocked {
 
 impl Socket {
     pub(crate) fn system(stream: impl Stream, threads: Threads) -> Self {
+        threads.begin();
         Self::System {
             stream: Box::new(stream),
             threads,
             reads: Blocked::default(),
             writes: Blocked::default(),
+            drained: false,
         }
     }
 
@@ -105,8 +112,20 @@ impl Socket {
         context: &Context<'_>,
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::System { stream, threads, reads, .. } => {
-                reads.unless(threads, || read_behind(input, |room| now(|| stream.read(room))))
+            Self::System { stream, threads, reads, drained, .. } => {
+                let (news, room) = (threads.news(), input.capacity().saturating_sub(input.len()));
+                let result = reads.unless(threads, || read_behind(input, |room| now(|| stream.read(room))));
+                match result {
+                    Poll::Pending => *drained = true,
+                    // As epoll(7) has it, the next byte is news; an end that came with these would be none.
+                    Poll::Ready(Ok(count @ 1..)) if count < room => {
+                        if SHORT_IS_LAST && *drained && !threads.has_ended() {
+                            reads.0 = Some(news);
+                        }
+                    }
+                    Poll::Ready(_) => {}
+                }
+                result
             }
             Self::Own(halves) => halves.poll_read(input, context),
         }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::router::Router;
 use crate::shared::{Phase, Shared};
 use crate::store::Keeper;
 use crate::subscription::{IntoFilter, Subscribing, Subscription, unsubscribe};
+use crate::threads::Helm;
 use crate::transport::Routes;
 use crate::wake::Place;
 
@@ -81,6 +82,11 @@ impl Client {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+
+    pub(crate) fn steered_by(&self, helm: Weak<dyn Helm>) {
+        // The first is the one.
+        let _ = self.shared().helm.set(helm);
     }
 
     /// Publishes a message: the future is ready when it is accepted, which it is at once when there is room. What it

@@ -114,6 +114,8 @@ pub struct Turn {
     pub more: bool,
     /// The client has ended: carry out the actions of this turn, then stop.
     pub done: bool,
+    /// What time it was.
+    pub(crate) now: Option<Instant>,
 }
 
 /// What became of the input.
@@ -152,6 +154,33 @@ impl Driver {
     /// One turn of the machine: tells it what was written and read and what time it is, hands its events to streams
     /// and futures, collects its actions and fills the output. `waker` is woken when a handle wants another turn.
     pub fn turn(&mut self, waker: &Waker) -> Turn {
+        let turn = self.turn_of_guest(waker);
+        if turn.done {
+            return turn;
+        }
+        self.prepare(waker);
+        let asked = self.is_asking();
+        self.authenticate();
+        Turn { more: turn.more || asked, ..turn }
+    }
+
+    /// Whether anybody may drive, and not only the one who drives: nothing is to be opened, closed, written to a recording, or asked
+    /// of the user.
+    pub(crate) fn takes_guests(&self) -> bool {
+        self.tasks.get().is_none_or(VecDeque::is_empty)
+            && !self.is_asking()
+            && !self.preparer.get().is_some_and(Preparer::has_question)
+            && matches!(self.sink, Sink::None)
+    }
+
+    /// Whether a turn would find nothing that the last one has not seen, unless bytes were written or read, or time has passed.
+    pub(crate) fn is_settled(&self, waker: &Waker) -> bool {
+        let told = self.keeper.is_none() && self.takes_guests() && self.ending.is_none();
+        told && self.shared.lock().driver.as_ref().is_some_and(|known| known.will_wake(waker))
+    }
+
+    /// A [`turn`](Self::turn) that asks nothing of the user.
+    pub(crate) fn turn_of_guest(&mut self, waker: &Waker) -> Turn {
         self.rise();
         if let Some(Ending { cause }) = self.ending.take() {
             self.over(cause.map(|cause| *cause));
@@ -174,7 +203,14 @@ impl Driver {
                 // What is told of the end holds for what is in the store by then.
                 if state.closing.is_some() && !keeper.drain() {
                     let more = keeper.hand_over(waker);
-                    return Turn { read_capacity: 0, deadline: None, due: false, more, done: false };
+                    return Turn {
+                        read_capacity: 0,
+                        deadline: None,
+                        due: false,
+                        more,
+                        done: false,
+                        now: None,
+                    };
                 }
             }
             self.start(state, now);
@@ -202,7 +238,8 @@ impl Driver {
             let read_capacity = if self.patience.is_some() { 0 } else { capacity };
             let deadline = state.deadline().into_iter().chain(self.patience).min();
             let deadline = deadline.map(|deadline| shared.clock.to_std(deadline));
-            let turn = Turn { read_capacity, deadline, due, more: more || resumed, done: state.is_closed() };
+            let (more, now) = (more || resumed, Some(shared.clock.to_std(now)));
+            let turn = Turn { read_capacity, deadline, due, more, done: state.is_closed(), now };
             (turn, Recorded::take(state))
         };
         self.wakes.wake();
@@ -216,10 +253,7 @@ impl Driver {
         let before = self.transport;
         self.sink();
         let over = self.transport != before;
-        self.prepare(waker);
-        let asked = self.is_asking();
-        self.authenticate();
-        Turn { more: turn.more || asked || over || news, ..turn }
+        Turn { more: turn.more || over || news, ..turn }
     }
 
     fn is_asking(&self) -> bool {

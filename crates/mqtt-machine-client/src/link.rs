@@ -42,6 +42,11 @@ impl<S> Link<S> {
         Self(State::None)
     }
 
+    /// Whether bytes can move.
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self.0, State::Open(..))
+    }
+
     /// Does the tasks of the driver. `open` begins to open a socket; `close` writes the last words to one, as far as that can be
     /// done at once, and closes it.
     pub(crate) fn act(

@@ -139,6 +139,11 @@ impl fmt::Debug for Preparer {
 }
 
 impl Preparer {
+    /// Whether there is a question to go on with.
+    pub(crate) const fn has_question(&self) -> bool {
+        self.question.is_some()
+    }
+
     /// Notes the question about the attempt `id`; there is never more than one attempt.
     pub(crate) fn note(&mut self, id: TransportId, attempt: Attempt) {
         let question = Question { id, server: attempt.server.clone(), step: Step::Ask(attempt) };

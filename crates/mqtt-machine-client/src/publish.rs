@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use mqtt_machine::journal::PublishKey;
@@ -12,7 +12,7 @@ use mqtt_machine::{JournalSeq, KeyedPublication, Message, OpId, Outcome, Refused
 
 use crate::error::CommandError;
 use crate::shared::{BURST, Clocked, Phase, Shared, State};
-use crate::wake::{Place, Wakes, block_until};
+use crate::wake::{Place, Wakes};
 
 /// A publication that has not been accepted yet, made by [`Client::publish`](crate::Client::publish).
 ///
@@ -44,16 +44,22 @@ impl Publish {
     ///
     /// # Errors
     /// As the future.
-    pub fn wait(self) -> Result<Delivery, CommandError> {
-        block_until(self, None).unwrap_or(Err(CommandError::Closed))
+    pub fn wait(mut self) -> Result<Delivery, CommandError> {
+        let mut wakes = Wakes::default();
+        let accepted = self.advance(&Context::from_waker(Waker::noop()), &mut wakes);
+        self.shared.attend(wakes);
+        match accepted {
+            Poll::Ready(accepted) => accepted,
+            Poll::Pending => {
+                let shared = Arc::clone(&self.shared);
+                shared.wait_until(self, None).unwrap_or(Err(CommandError::Closed))
+            }
+        }
     }
-}
 
-impl Future for Publish {
-    type Output = Result<Delivery, CommandError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shared, message, key, place } = self.get_mut();
+    #[inline]
+    fn advance(&mut self, context: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<Delivery, CommandError>> {
+        let Self { shared, message, key, place } = self;
         let Some(given) = message else { return Poll::Pending };
         let clock = clocked(given);
         let mut locked = shared.lock();
@@ -66,7 +72,7 @@ impl Future for Publish {
             let delivery = accepted.map(|accepted| Delivery::of(Arc::clone(shared), accepted));
             return Poll::Ready(delivery.map_err(CommandError::from));
         }
-        let result = shared.with_locked(locked, clock, |state, now, wakes| {
+        let result = shared.with_wakes(locked, clock, wakes, |state, now, wakes| {
             if stands_back(state, place, key.as_ref(), context) {
                 return None;
             }
@@ -82,6 +88,17 @@ impl Future for Publish {
             Some(Err(error)) => Poll::Ready(Err(error)),
             None => Poll::Pending,
         }
+    }
+}
+
+impl Future for Publish {
+    type Output = Result<Delivery, CommandError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut wakes = Wakes::default();
+        let accepted = self.get_mut().advance(context, &mut wakes);
+        wakes.finish();
+        accepted
     }
 }
 
@@ -112,16 +129,22 @@ impl<'a> Sending<'a> {
     ///
     /// # Errors
     /// As the future.
-    pub fn wait(self) -> Result<OpId, CommandError> {
-        block_until(self, None).unwrap_or(Err(CommandError::Closed))
+    pub fn wait(mut self) -> Result<OpId, CommandError> {
+        let mut wakes = Wakes::default();
+        let accepted = self.advance(&Context::from_waker(Waker::noop()), &mut wakes);
+        self.shared.attend(wakes);
+        match accepted {
+            Poll::Ready(accepted) => accepted,
+            Poll::Pending => {
+                let shared = self.shared;
+                shared.wait_until(self, None).unwrap_or(Err(CommandError::Closed))
+            }
+        }
     }
-}
 
-impl Future for Sending<'_> {
-    type Output = Result<OpId, CommandError>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { shared, message: sent, place } = self.get_mut();
+    #[inline]
+    fn advance(&mut self, context: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<OpId, CommandError>> {
+        let Self { shared, message: sent, place } = self;
         let Some(message) = *sent else { return Poll::Pending };
         let mut locked = shared.lock();
         if locked.is_open()
@@ -130,7 +153,7 @@ impl Future for Sending<'_> {
             *sent = None;
             return Poll::Ready(Ok(op));
         }
-        let result = shared.with_locked(locked, clocked(message), |state, now, wakes| {
+        let result = shared.with_wakes(locked, clocked(message), wakes, |state, now, wakes| {
             if stands_back(state, place, None, context) {
                 return None;
             }
@@ -145,6 +168,17 @@ impl Future for Sending<'_> {
             *sent = None;
         }
         result.map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Future for Sending<'_> {
+    type Output = Result<OpId, CommandError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut wakes = Wakes::default();
+        let accepted = self.get_mut().advance(context, &mut wakes);
+        wakes.finish();
+        accepted
     }
 }
 
@@ -343,8 +377,13 @@ impl Delivery {
     /// # Errors
     /// Itself, to go on waiting, when the time is up.
     pub fn wait(mut self, timeout: Duration) -> Result<Outcome, Self> {
+        // It may be known already.
+        if let Poll::Ready(outcome) = Pin::new(&mut self).poll(&mut Context::from_waker(Waker::noop())) {
+            return Ok(outcome);
+        }
         let deadline = Instant::now().checked_add(timeout);
-        block_until(&mut self, deadline).ok_or(self)
+        let shared = Arc::clone(&self.shared);
+        shared.wait_until(&mut self, deadline).ok_or(self)
     }
 }
 
@@ -407,7 +446,8 @@ impl Durable {
     /// Itself, to go on waiting, when the time is up.
     pub fn wait(mut self, timeout: Duration) -> Result<Result<(), NotDurable>, Self> {
         let deadline = Instant::now().checked_add(timeout);
-        block_until(&mut self, deadline).ok_or(self)
+        let shared = Arc::clone(&self.shared);
+        shared.wait_until(&mut self, deadline).ok_or(self)
     }
 }
 

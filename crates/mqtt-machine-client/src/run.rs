@@ -1,10 +1,11 @@
 //! Owns the loop of every adapter that polls: open, loop { act, write, wait, read }. It must not know MQTT, nor a runtime.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,7 +18,8 @@ use crate::link::{Link, Received};
 use crate::transport::TransportError;
 
 /// The least and the most room made for reading. For a larger frame it is as much at a time as has come of it already.
-const ROOM: [usize; 2] = [4 << 10, 64 << 10];
+const ROOM: [usize; 2] = [4 << 10, MOST_ROOM];
+const MOST_ROOM: usize = 64 << 10;
 /// More bytes than come to an idle client between two of its deadlines: the answer to a ping through every layer, and what TLS and a
 /// server say when a connection begins.
 const IDLE: usize = 2 << 10;
@@ -95,12 +97,15 @@ pub struct Run<R: Runtime> {
     room: Room,
     /// With the time that it is set to.
     timer: Option<(Instant, R::Timer)>,
+    /// What the last turn said, while nothing is known to have happened since but to the socket: how much may be read, and until when
+    /// to wait.
+    last: Option<(usize, Option<Instant>)>,
 }
 
 impl<R: Runtime> Run<R> {
     /// Drives with this runtime.
     pub const fn new(driver: Driver, runtime: R) -> Self {
-        Self { driver, runtime, link: Link::new(), room: Room::LEAST, timer: None }
+        Self { driver, runtime, link: Link::new(), room: Room::LEAST, timer: None, last: None }
     }
 }
 
@@ -131,9 +136,9 @@ where
     ///
     /// Nearly every packet moves the deadline away, and setting a timer costs: on `async-io` a system call. So one that strikes
     /// before the deadline is left, and set anew when it has struck.
-    fn wait(&mut self, context: &mut Context<'_>, deadline: Option<Instant>) -> bool {
-        let Some(deadline) = deadline else { return false };
-        let now = Instant::now();
+    fn wait(&mut self, context: &mut Context<'_>, turn: Turn) -> bool {
+        let Some(deadline) = turn.deadline else { return false };
+        let now = turn.now.unwrap_or_else(Instant::now);
         if deadline <= now {
             return true;
         }
@@ -143,6 +148,43 @@ where
             R::reset(timer, deadline);
         }
         R::poll_timer(timer, context).is_ready()
+    }
+
+    /// What the last turn said, if nobody has asked for another one since: then bytes are moved first.
+    fn take_last(&mut self, waker: &Waker) -> Option<Turn> {
+        let (read_capacity, deadline) = self.last.take().filter(|_| self.driver.is_settled(waker))?;
+        Some(Turn { read_capacity, deadline, due: false, more: false, done: false, now: None })
+    }
+
+    /// Moves bytes after a turn, and waits when nothing moved. True when there is nothing more to do now.
+    fn rests(&mut self, context: &mut Context<'_>, turn: Turn) -> bool {
+        let moved = self.move_bytes(context, turn);
+        let rests = !moved && !turn.more && !self.wait(context, turn);
+        if rests && self.link.is_open() {
+            self.last = Some((turn.read_capacity, turn.deadline));
+        }
+        rests
+    }
+
+    /// What polling this does, as far as any thread may do it that has something to say to the client or waits for it: it opens and
+    /// closes nothing, and runs no code of the user's. False when there is something to do that it leaves to the one who drives, who is
+    /// then to be woken. `context` is to wake that one, as always.
+    pub fn poll_as_guest(&mut self, context: &mut Context<'_>) -> bool {
+        for _ in 0..TURNS {
+            if !self.link.is_open() || !self.driver.takes_guests() {
+                return false;
+            }
+            let turn = self.take_last(context.waker());
+            let turn = turn.unwrap_or_else(|| self.driver.turn_of_guest(context.waker()));
+            if turn.done || !self.driver.takes_guests() {
+                return false;
+            }
+            if self.rests(context, turn) {
+                return true;
+            }
+        }
+        context.waker().wake_by_ref();
+        true
     }
 }
 
@@ -154,14 +196,29 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..TURNS {
+        self.poll_turns(context, TURNS)
+    }
+}
+
+impl<R> Run<R>
+where
+    R: Runtime + Clone + Send + Sync + Unpin + 'static,
+    R::Socket: Send + Unpin + 'static,
+{
+    /// What polling this does, for at most so many turns of the machine. When there is more to do then, it wakes.
+    pub fn poll_turns(&mut self, context: &mut Context<'_>, turns: usize) -> Poll<()> {
+        if let Some(turn) = self.take_last(context.waker())
+            && self.rests(context, turn)
+        {
+            return Poll::Pending;
+        }
+        for _ in 0..turns {
             let turn = self.driver.turn(context.waker());
             self.act(context);
             if turn.done {
                 return Poll::Ready(());
             }
-            let moved = self.move_bytes(context, turn);
-            if !moved && !turn.more && !self.wait(context, turn.deadline) {
+            if self.rests(context, turn) {
                 return Poll::Pending;
             }
         }
@@ -217,8 +274,11 @@ fn write<R: Runtime>(
     Ok(wrote)
 }
 
-/// Reads by `read` into the room that is behind the end of `input`: what [`Runtime::poll_read`] does over what reads into memory that
-/// has been written to.
+/// Reads by `read` as much as there is room for behind the end of `input`: what [`Runtime::poll_read`] does over what reads into memory
+/// that has been written to.
+///
+/// It reads into memory of the thread's and copies what came, which is less than all that might have come and would have to be written
+/// to before.
 ///
 /// # Errors
 /// Those of `read`.
@@ -226,16 +286,22 @@ pub fn read_behind(
     input: &mut BytesMut,
     read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
 ) -> Poll<io::Result<usize>> {
-    let before = input.len();
-    input.resize(input.capacity(), 0);
-    let room = input.get_mut(before..).unwrap_or_default();
-    let length = room.len();
-    let result = read(room);
-    let count = match &result {
-        Poll::Ready(Ok(count)) => (*count).min(length),
-        _ => 0,
-    };
-    input.truncate(before.saturating_add(count));
+    thread_local! {
+        static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let length = input.capacity().saturating_sub(input.len());
+    // While the thread ends it is gone already, and one that reads within a read finds none.
+    let mut room = ROOM.try_with(Cell::take).unwrap_or_default();
+    if room.len() < length {
+        room.resize(length, 0);
+    }
+    let result = read(room.get_mut(..length).unwrap_or_default());
+    if let Poll::Ready(Ok(count)) = &result {
+        input.extend_from_slice(room.get(..(*count).min(length)).unwrap_or_default());
+    }
+    if room.len() <= MOST_ROOM {
+        let _ = ROOM.try_with(|kept| kept.set(room));
+    }
     result
 }
 

@@ -2,9 +2,11 @@
 //! It must not know sockets, nor run anything slow under the lock: tasks are woken once it is released.
 
 use std::borrow::Borrow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
-use std::time::Duration;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{self, Duration};
 
 use bytes::Buf;
 use mqtt_machine::transcript::{Recorder, Recording};
@@ -27,8 +29,9 @@ use crate::router::Router;
 use crate::slab::Slab;
 use crate::socket::SocketOptions;
 use crate::store::{News, Session, StoreError};
+use crate::threads::Helm;
 use crate::transport::TransportError;
-use crate::wake::{WaitList, Wakes};
+use crate::wake::{WaitList, Wakes, block_until};
 
 /// What handles, streams and the driver share.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) socket: Option<Box<SocketOptions>>,
     /// There is a store.
     pub(crate) durable: bool,
+    /// Who lets the threads that call drive.
+    pub(crate) helm: OnceLock<Weak<dyn Helm>>,
 }
 
 /// Why the last attempt failed or the last connection ended.
@@ -204,6 +209,7 @@ impl Shared {
             prepare: options.prepare,
             socket: (options.socket != SocketOptions::DEFAULT).then(|| Box::new(options.socket)),
             durable,
+            helm: OnceLock::new(),
         })
     }
 
@@ -229,27 +235,72 @@ impl Shared {
     /// As [`with_clock`](Self::with_clock), for who has the lock already.
     pub(crate) fn with_locked<R>(
         &self,
-        mut locked: MutexGuard<'_, State>,
+        locked: MutexGuard<'_, State>,
         clocked: Clocked,
         f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R,
     ) -> R {
         let mut wakes = Wakes::default();
-        let result = {
-            let state = &mut *locked;
-            let looks = match clocked {
-                Clocked::Now => true,
-                Clocked::Turn => state.driver.is_some(),
-                Clocked::Never => false,
-            };
-            // The end of a pause in reading has a date.
-            if looks || state.reads_blocked {
-                state.see(self.clock.now());
-            }
-            f(state, state.seen, &mut wakes)
-        };
-        drop(locked);
+        let result = self.with_wakes(locked, clocked, &mut wakes, f);
         wakes.finish();
         result
+    }
+
+    /// As [`with_locked`](Self::with_locked), for who sees to the wakers.
+    #[inline]
+    pub(crate) fn with_wakes<R>(
+        &self,
+        mut locked: MutexGuard<'_, State>,
+        clocked: Clocked,
+        wakes: &mut Wakes,
+        f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R,
+    ) -> R {
+        let state = &mut *locked;
+        let looks = match clocked {
+            Clocked::Now => true,
+            Clocked::Turn => state.driver.is_some(),
+            Clocked::Never => false,
+        };
+        // The end of a pause in reading has a date.
+        if looks || state.reads_blocked {
+            state.see(self.clock.now());
+        }
+        f(state, state.seen, wakes)
+    }
+
+    fn helm(&self) -> Option<Arc<dyn Helm>> {
+        self.helm.get()?.upgrade()
+    }
+
+    /// Wakes everybody as [`Wakes::finish`] does, on a thread that may drive in the driver's place.
+    #[inline]
+    pub(crate) fn attend(&self, mut wakes: Wakes) {
+        if let Some(driver) = wakes.take_driver() {
+            match self.helm() {
+                Some(helm) => helm.attend(),
+                None => driver.wake(),
+            }
+        }
+        wakes.finish();
+    }
+
+    /// As [`block_until`], and drives meanwhile if it may.
+    pub(crate) fn wait_until<F: Future>(
+        &self,
+        future: F,
+        deadline: Option<time::Instant>,
+    ) -> Option<F::Output> {
+        let Some(helm) = self.helm() else { return block_until(future, deadline) };
+        let mut future = pin!(future);
+        let mut output = None;
+        let mut poll = |context: &mut Context<'_>| match future.as_mut().poll(context) {
+            Poll::Ready(ready) => {
+                output = Some(ready);
+                true
+            }
+            Poll::Pending => false,
+        };
+        helm.wait(&mut poll, deadline);
+        output
     }
 }
 

@@ -186,6 +186,10 @@ impl Subscription {
         Self { shared, stream, batch: VecDeque::new(), granted: None }
     }
 
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// The answer of the server to the request: one code for each filter, in the order of the request; those of 0x80
     /// and above are refusals. `None` for a stream that no request was made for.
     pub const fn granted(&self) -> Option<&Codes> {

@@ -101,6 +101,10 @@ impl Wakes {
         }
     }
 
+    pub(crate) const fn take_driver(&mut self) -> Option<Waker> {
+        self.driver.take()
+    }
+
     /// Wakes everybody, and is no more; never under the lock.
     pub(crate) fn finish(mut self) {
         if self.driver.is_none() && self.tasks.capacity() == 0 {

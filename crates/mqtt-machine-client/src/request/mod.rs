@@ -19,7 +19,7 @@ use crate::publish::{Delivery, Publish};
 use crate::router::Item;
 use crate::shared::{Phase, Shared, State};
 use crate::subscription::Incoming;
-use crate::wake::{Wakes, block_until};
+use crate::wake::Wakes;
 
 pub use convention::{NotARequest, REPLY_LEVEL, request_filters, requested_topic, response_to};
 pub use table::Dropped;
@@ -286,7 +286,8 @@ impl Request {
     /// # Errors
     /// As the future.
     pub fn wait(mut self) -> Result<Incoming, RequestError> {
-        block_until(&mut self, None).unwrap_or(Err(RequestError::Command(CommandError::Closed)))
+        let shared = Arc::clone(&self.asking.shared);
+        shared.wait_until(&mut self, None).unwrap_or(Err(RequestError::Command(CommandError::Closed)))
     }
 
     /// What has become of the request, as far as the driver knows.

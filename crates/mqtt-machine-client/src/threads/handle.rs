@@ -1,10 +1,12 @@
 //! Owns the calls on a client that wait, and hold up the thread that makes them. It must not know who drives the client.
 
 use std::ops::Deref;
+use std::sync::Weak;
 use std::time::Instant;
 
 use mqtt_machine::{Connected, Message, OpId, QoS, Subscribe};
 
+use super::helm::Helm;
 use super::streams::{Events, Requester, Subscription};
 use crate::client::Client;
 use crate::error::{CommandError, ConnectError, SubscribeError};
@@ -24,6 +26,14 @@ impl Handle {
     /// The calls of this client that wait.
     pub const fn new(handle: Client) -> Self {
         Self { handle }
+    }
+
+    /// Lets the threads that call this client, and its streams and deliveries, take part in driving it. It is told once and holds for all
+    /// handles on the client; when it is gone, they wait for the driver again.
+    #[must_use]
+    pub fn steered_by(self, helm: Weak<dyn Helm>) -> Self {
+        self.handle.steered_by(helm);
+        self
     }
 
     /// Waits for the first connection, as long as the options say.

@@ -6,10 +6,12 @@ mod aside;
 mod gate;
 mod halves;
 mod handle;
+mod helm;
 mod streams;
 
 pub use aside::aside;
 pub use gate::Gate;
 pub use halves::{Halves, Pair};
 pub use handle::Handle;
+pub use helm::Helm;
 pub use streams::{Events, Requester, Subscription};

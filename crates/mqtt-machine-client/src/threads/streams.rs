@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::ops::Deref;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use mqtt_machine::{Codes, Message};
@@ -32,7 +33,14 @@ impl Subscription {
 
     /// Waits for the next message; `None` when there will be none.
     pub fn recv(&mut self) -> Option<Incoming> {
-        block_until(poll_fn(|context| self.0.poll_recv(context)), None).flatten()
+        // It may have arrived already.
+        match self.0.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(message) => message,
+            Poll::Pending => {
+                let shared = self.0.shared();
+                shared.wait_until(poll_fn(|context| self.0.poll_recv(context)), None).flatten()
+            }
+        }
     }
 
     /// Waits for the next message, for at most `timeout`.
@@ -40,7 +48,9 @@ impl Subscription {
     /// # Errors
     /// [`TryRecvError::Empty`] when none has arrived in time, [`TryRecvError::Closed`] when there will be none.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Incoming, TryRecvError> {
-        within(timeout, poll_fn(|context| self.0.poll_recv(context)))
+        let shared = self.0.shared();
+        let deadline = Instant::now().checked_add(timeout);
+        within(shared.wait_until(poll_fn(|context| self.0.poll_recv(context)), deadline))
     }
 
     /// Waits until messages have arrived, and gives those that have, at most `most` (at least one) of them; `None` when there will be none. They are settled
@@ -56,8 +66,15 @@ impl Subscription {
     /// # }
     /// ```
     pub fn recv_batch(&mut self, most: usize) -> Option<Batch<'_>> {
-        let arrived = block_until(poll_fn(|context| self.0.poll_arrived(context)), None);
-        arrived.unwrap_or_default().then(|| self.0.arrived(most))
+        let arrived = match self.0.poll_arrived(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(arrived) => arrived,
+            Poll::Pending => {
+                let shared = self.0.shared();
+                let arrived = shared.wait_until(poll_fn(|context| self.0.poll_arrived(context)), None);
+                arrived.unwrap_or_default()
+            }
+        };
+        arrived.then(|| self.0.arrived(most))
     }
 
     /// As [`recv_batch`](Self::recv_batch), of what has already arrived.
@@ -137,7 +154,7 @@ impl Events {
     /// # Errors
     /// [`TryRecvError::Empty`] when nothing has happened in time, [`TryRecvError::Closed`] when the client has ended.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<ClientEvent, TryRecvError> {
-        within(timeout, self.0.recv())
+        within(block_until(self.0.recv(), Instant::now().checked_add(timeout)))
     }
 
     /// The next event that has already happened, if any.
@@ -189,8 +206,9 @@ impl From<crate::Requester> for Requester {
     }
 }
 
-fn within<T>(timeout: Duration, next: impl Future<Output = Option<T>>) -> Result<T, TryRecvError> {
-    match block_until(next, Instant::now().checked_add(timeout)) {
+/// What came of waiting for something with an end.
+fn within<T>(waited: Option<Option<T>>) -> Result<T, TryRecvError> {
+    match waited {
         Some(Some(item)) => Ok(item),
         Some(None) => Err(TryRecvError::Closed),
         None => Err(TryRecvError::Empty),
