@@ -23,7 +23,8 @@
 //!
 //! Sockets, timers and the machine are one loop, and one of three runs it:
 //!
-//! 1. a background thread, by [`Client::connect`] and [`Client::start`];
+//! 1. a background thread, by [`Client::connect`] and [`Client::start`]; threads that publish or wait do for it what they can do at once,
+//!    but closures of yours are called by it alone;
 //! 2. a thread of your own, by [`Runner::run`];
 //! 3. another event loop, a step at a time, by [`Runner::step`].
 //!

@@ -89,3 +89,58 @@ impl Wake for Notify {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll, Token};
+
+    use super::*;
+
+    /// With the poll that it rouses.
+    fn notify() -> (Arc<Notify>, Poll) {
+        let poll = Poll::new().unwrap();
+        let waker = mio::Waker::new(poll.registry(), Token(0)).unwrap();
+        (Arc::new(Notify::new(waker)), poll)
+    }
+
+    fn is_roused(poll: &mut Poll) -> bool {
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        !events.is_empty()
+    }
+
+    #[test]
+    fn somebody_is_roused_once_and_not_while_there_is_somebody_at_work() {
+        let (notify, mut poll) = notify();
+        notify.wake_by_ref();
+        assert!(notify.is_woken() && is_roused(&mut poll));
+        notify.wake_by_ref();
+        assert!(notify.is_woken() && !is_roused(&mut poll));
+        notify.begin();
+        assert!(!notify.is_woken() && !notify.end());
+        notify.begin();
+        notify.wake_by_ref();
+        assert!(!is_roused(&mut poll));
+        assert!(notify.end() && !notify.is_woken());
+        notify.begin();
+        notify.wake_by_ref();
+        assert!(notify.end_or_go_on() && notify.is_woken());
+        notify.begin();
+        assert!(!notify.end_or_go_on() && !notify.is_woken());
+    }
+
+    #[test]
+    fn nobody_is_roused_who_looks_soon_unless_another_waits() {
+        let (notify, mut poll) = notify();
+        notify.set_dozes(true);
+        notify.wake_by_ref();
+        assert!(notify.is_woken() && !is_roused(&mut poll));
+        notify.begin();
+        notify.end();
+        notify.set_led(true);
+        notify.wake_by_ref();
+        assert!(is_roused(&mut poll));
+    }
+}
