@@ -115,6 +115,37 @@ fn what_nobody_waits_for_is_done_too() {
 }
 
 #[test]
+fn what_a_thread_publishes_that_never_waits_is_not_put_off() {
+    const COUNT: u32 = 1_000;
+    within(60, || {
+        let broker = broker();
+        let client = Client::connect(options(&broker.url(), "steady", V5)).unwrap();
+        let reader = Client::connect(options(&broker.url(), "reader", V5)).unwrap();
+        let mut stream = reader.subscribe("steady", QoS::AtMostOnce).unwrap();
+        let begin = Instant::now();
+        let publisher = thread::spawn(move || {
+            for _ in 0..COUNT {
+                let sent = begin.elapsed().as_micros().to_string();
+                client.publish(message("steady", &sent)).unwrap();
+                thread::sleep(Duration::from_micros(300));
+            }
+            client
+        });
+        let mut late: Vec<_> = (0..COUNT)
+            .map(|_| {
+                let message = stream.recv_timeout(10 * SECOND).unwrap();
+                let sent = Duration::from_micros(message.payload_lossy().parse().unwrap());
+                begin.elapsed().saturating_sub(sent)
+            })
+            .collect();
+        late.sort_unstable();
+        // Left to its end they would be late by a third of a second and more, most of them by half of that.
+        assert!(late[late.len() / 2] < SECOND / 20, "{:?}", late[late.len() / 2]);
+        drop(publisher.join().unwrap());
+    });
+}
+
+#[test]
 fn a_wait_ends_in_time_while_others_keep_the_client_busy() {
     within(60, || {
         let broker = broker();
