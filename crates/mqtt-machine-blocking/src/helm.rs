@@ -2,11 +2,12 @@
 //!
 //! A thread that publishes writes by itself what it may write at once, and one that waits reads by itself what it waits for; else each
 //! message would take a way through the host, and each hop of that costs more than the message. The host waits for the sockets all the
-//! while, and sees to all for which no guest is there: when it lets itself be woken late, that is by [`DOZE`].
+//! while, and sees to all for which no guest is there: it looks late by one [`DOZE`], and by another only after a guest has looked.
 
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -37,6 +38,8 @@ pub(crate) struct Helm {
     waker: Waker,
     /// How often guests have asked for work, or waited for it.
     guests: AtomicU64,
+    /// How often a guest has waited for the sockets.
+    looks: AtomicU64,
     /// Nothing was written by a guest on its way since somebody has looked at the sockets: the next one may.
     direct: AtomicBool,
     /// The guest that waits for the sockets, of whom there is one at most.
@@ -58,6 +61,8 @@ pub(crate) struct Naps {
     dozes: bool,
     /// How often guests had asked for work, or waited for it, when the host was woken last.
     seen: u64,
+    /// How often one had waited for the sockets then.
+    looks: u64,
 }
 
 impl Naps {
@@ -112,6 +117,7 @@ impl Helm {
             waker: Waker::from(Arc::clone(&notify)),
             notify,
             guests: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
             direct: AtomicBool::new(true),
             leader: Arc::new(leader),
             parked: Mutex::new(None),
@@ -148,14 +154,26 @@ impl Helm {
     }
 
     fn work_as_guest(&self, mut work: MutexGuard<'_, Work>) -> Worked {
-        let Work { run: Some(run), host } = &mut *work else {
+        let Some(run) = &mut work.run else {
             return Worked { able: false, more: false, due: None };
         };
         self.notify.begin();
-        let able = run.poll_as_guest(&mut Context::from_waker(&self.waker));
+        let worked = AssertUnwindSafe(|| run.poll_as_guest(&mut Context::from_waker(&self.waker)));
+        let able = match catch_unwind(worked) {
+            Ok(able) => able,
+            Err(panic) => {
+                // Somebody's waker. The client ends as it does when its own thread panics, and nobody waits for it in vain.
+                let run = work.run.take();
+                drop(work);
+                self.notify.end();
+                self.notify.rouse();
+                drop(run);
+                resume_unwind(panic)
+            }
+        };
         let due = self.threads.take_timer();
         let more = self.notify.end();
-        Worked { able, more, due: due.filter(|due| host.is_none_or(|host| *due < host)) }
+        Worked { able, more, due: due.filter(|due| work.host.is_none_or(|host| *due < host)) }
     }
 
     /// Lets the host wait for at most so long while a guest waits for the sockets in its place; false when none does. Of those who wait
@@ -184,14 +202,16 @@ impl Helm {
         is_led
     }
 
-    /// Whether the host, which was woken, goes on to sleep, for a [`DOZE`], since guests are at work.
-    pub(crate) fn dozes(&self, naps: &mut Naps) -> bool {
-        let guests = self.guests.load(Ordering::Relaxed);
-        let least = if naps.dozes { 1 } else { AT_WORK };
-        naps.dozes = guests.wrapping_sub(naps.seen) >= least;
-        naps.seen = guests;
+    /// Whether the host, which was woken, goes on to sleep, for a [`DOZE`], since guests are at work. It does so again only when one of them
+    /// has looked at the sockets in its place, and when nothing `is_due`.
+    pub(crate) fn dozes(&self, naps: &mut Naps, is_due: bool) -> bool {
+        let (guests, looks) = (self.guests.load(Ordering::Relaxed), self.looks.load(Ordering::Relaxed));
+        let begins = !naps.dozes;
+        naps.dozes =
+            if begins { guests.wrapping_sub(naps.seen) >= AT_WORK } else { looks != naps.looks && !is_due };
+        (naps.seen, naps.looks) = (guests, looks);
         self.notify.set_dozes(naps.dozes);
-        if naps.dozes && self.notify.is_woken() {
+        if naps.dozes && (begins || self.notify.is_woken()) {
             // A guest that is asleep does not know.
             self.passes_on();
         }
@@ -238,6 +258,7 @@ impl Helm {
             Err(TryLockError::Poisoned(work)) => work.into_inner(),
             Err(TryLockError::WouldBlock) => {
                 // Who is at work looks once more, and is not waited for: it may be code of the user's that takes its time.
+                lead.due = None;
                 self.waker.wake_by_ref();
                 thread::yield_now();
                 return true;
@@ -257,7 +278,11 @@ impl Helm {
         self.notify.set_led(true);
         self.leader.asleep.store(true, Ordering::SeqCst);
         let woken = self.notify.is_woken() || self.leader.ready.load(Ordering::SeqCst);
-        let waited = if woken { Ok(()) } else { wait(&self.threads, timeout) };
+        let mut waited = Ok(());
+        if !woken {
+            waited = wait(&self.threads, timeout);
+            self.looks.fetch_add(1, Ordering::Relaxed);
+        }
         self.leader.asleep.store(false, Ordering::SeqCst);
         self.notify.set_led(false);
         waited
@@ -285,7 +310,8 @@ impl Drop for Lead<'_> {
         if let Some(host) = &*lock(parked) {
             host.unpark();
         }
-        if self.due.is_some() && !notify.dozes() {
+        // What was told of something to do may have been told to this one, who found somebody at work.
+        if (self.due.is_some() || notify.is_woken()) && !notify.dozes() {
             notify.rouse();
         }
     }
@@ -330,4 +356,59 @@ impl fmt::Debug for Helm {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Client, Runner};
+
+    use super::*;
+
+    /// The client is there as long as its handle.
+    fn runner() -> (Client, Runner) {
+        Client::with_driver("mqtt://127.0.0.1:1").unwrap()
+    }
+
+    fn is_roused(runner: &mut Runner) -> bool {
+        runner.wait(Some(Duration::ZERO)).unwrap()
+    }
+
+    #[test]
+    fn the_host_lies_down_again_only_for_a_guest_that_looks_at_the_sockets() {
+        let (_client, runner) = runner();
+        let (helm, mut naps) = (runner.helm(), Naps::default());
+        assert!(!helm.dozes(&mut naps, false));
+        helm.guests.fetch_add(AT_WORK, Ordering::Relaxed);
+        assert!(helm.dozes(&mut naps, false));
+        helm.guests.fetch_add(AT_WORK, Ordering::Relaxed);
+        assert!(!helm.dozes(&mut naps, false) && !helm.notify.dozes());
+
+        helm.guests.fetch_add(AT_WORK, Ordering::Relaxed);
+        assert!(helm.dozes(&mut naps, false));
+        let mut lead = Lead::take(helm).unwrap();
+        helm.sleep(Some(Duration::ZERO)).unwrap();
+        assert!(helm.dozes(&mut naps, false));
+        helm.sleep(Some(Duration::ZERO)).unwrap();
+        assert!(!helm.dozes(&mut naps, true), "its own time has come");
+        lead.due = None;
+    }
+
+    #[test]
+    fn a_leader_that_leaves_work_undone_tells_the_host() {
+        let (_client, mut runner) = runner();
+        let helm = Arc::clone(runner.helm());
+        assert!(!is_roused(&mut runner));
+        let mut lead = Lead::take(&helm).unwrap();
+        assert!(Lead::take(&helm).is_none());
+        {
+            // Somebody is at work, and has looked for what is to be done already.
+            let _work = lock(&helm.work);
+            helm.waker.wake_by_ref();
+            assert!(is_roused(&mut runner), "the leader takes this");
+            assert!(helm.work_as_leader(&mut lead));
+        }
+        assert!(!is_roused(&mut runner));
+        drop(lead);
+        assert!(is_roused(&mut runner));
+    }
 }

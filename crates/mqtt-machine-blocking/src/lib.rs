@@ -24,7 +24,7 @@
 //! Sockets, timers and the machine are one loop, and one of three runs it:
 //!
 //! 1. a background thread, by [`Client::connect`] and [`Client::start`]; threads that publish or wait do for it what they can do at once,
-//!    but closures of yours are called by it alone;
+//!    but closures of yours, and what a TLS configuration of yours does in a handshake, are called by it alone;
 //! 2. a thread of your own, by [`Runner::run`];
 //! 3. another event loop, a step at a time, by [`Runner::step`].
 //!

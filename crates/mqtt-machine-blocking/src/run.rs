@@ -85,7 +85,8 @@ impl Runner {
                     continue;
                 }
             }
-            if !self.helm.dozes(&mut naps) {
+            let is_due = self.left(Duration::MAX) == Some(Duration::ZERO);
+            if !self.helm.dozes(&mut naps, is_due) {
                 self.step = self.work();
             }
         }
@@ -154,7 +155,7 @@ impl Runner {
     }
 
     /// True when something has happened.
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             Err(_) => return Ok(false),

@@ -113,8 +113,13 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::System { stream, threads, reads, drained, .. } => {
-                let (news, room) = (threads.news(), input.capacity().saturating_sub(input.len()));
-                let result = reads.unless(threads, || read_behind(input, |room| now(|| stream.read(room))));
+                let (news, mut room) = (threads.news(), 0);
+                let result = reads.unless(threads, || {
+                    read_behind(input, |offered| {
+                        room = offered.len();
+                        now(|| stream.read(offered))
+                    })
+                });
                 match result {
                     Poll::Pending => *drained = true,
                     // As epoll(7) has it, the next byte is news; an end that came with these would be none.

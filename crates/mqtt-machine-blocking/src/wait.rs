@@ -12,7 +12,8 @@ pub(crate) const CAN_LEAD: bool = cfg!(any(target_os = "linux", target_os = "and
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 
-/// Waits until something happens to a socket, which it tells, or somebody is roused, for at most so long.
+/// Waits until something happens to a socket or somebody is roused, for at most so long, and tells either as news of the sockets: a read
+/// that blocks is the price of not knowing whose event it was.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn wait(threads: &Threads, timeout: Option<Duration>) -> io::Result<()> {
     use std::mem::MaybeUninit;

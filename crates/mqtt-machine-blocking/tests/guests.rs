@@ -4,15 +4,20 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mqtt_machine_blocking::rustls::KeyLog;
 use mqtt_machine_blocking::{
-    Client, ClientEvent, Limits, Outcome, Prepared, ProtocolVersion, QoS, TryRecvError,
+    Client, ClientEvent, Limits, Outcome, Prepared, ProtocolVersion, QoS, TlsClient, TryRecvError,
 };
-use support::{SECOND, broker, message, options, within};
+use mqtt_machine_testkit::transports::{Site, Way};
+use support::{SECOND, broker, message, options, quick, within};
 
 const V5: ProtocolVersion = ProtocolVersion::V5;
 const QOS: QoS = QoS::AtLeastOnce;
@@ -52,6 +57,106 @@ fn code_of_the_user_s_runs_on_the_client_s_own_thread() {
         }
         assert!(reconnects >= 5, "{reconnects}");
         assert_eq!(*names.lock().unwrap(), BTreeSet::from([Some("mqtt-machine".to_owned())]));
+    });
+}
+
+/// Notes the threads that it is called on.
+#[derive(Debug, Default)]
+struct Names(Mutex<BTreeSet<Option<String>>>);
+
+impl KeyLog for Names {
+    fn log(&self, _: &str, _: &[u8], _: &[u8]) {
+        self.0.lock().unwrap().insert(thread::current().name().map(ToOwned::to_owned));
+    }
+}
+
+#[test]
+fn handshakes_of_tls_are_made_on_the_client_s_own_thread() {
+    within(60, || {
+        let Some(site) = Site::start() else { return };
+        let (relay, names) = (site.relay(Way::Tls), Arc::new(Names::default()));
+        let options = site.options(Way::Tls, relay.port()).configure(|config| quick(config, "handshakes"));
+        let theirs = Arc::clone(&names);
+        let options = options.route(|route| {
+            let mut config = (**site.tls(None).build().unwrap().config()).clone();
+            config.key_log = theirs;
+            route.tls_client(TlsClient::from_config(Arc::new(config)))
+        });
+        let client = Client::connect(options).unwrap();
+        let (mut events, mut stream) = (client.events(), client.subscribe("never", QOS).unwrap());
+        let mut reconnects = 0;
+        for _ in 0..10 {
+            relay.cut();
+            let begin = Instant::now();
+            loop {
+                assert!(begin.elapsed() < 10 * SECOND);
+                assert_eq!(stream.recv_timeout(SECOND / 500).unwrap_err(), TryRecvError::Empty);
+                if let Some(ClientEvent::Connected(_)) = events.try_recv() {
+                    reconnects += 1;
+                    break;
+                }
+            }
+        }
+        assert_eq!(reconnects, 10);
+        assert_eq!(*names.0.lock().unwrap(), BTreeSet::from([Some("mqtt-machine".to_owned())]));
+    });
+}
+
+#[test]
+fn guests_move_bytes_through_every_layer() {
+    const WAYS: [Way; 4] = [Way::Tls, Way::MutualTls, Way::WebSocket, Way::SecureWebSocket];
+    within(120, || {
+        let Some(site) = Site::start() else { return };
+        for way in WAYS {
+            let relay = site.relay(way);
+            let options = site.options(way, relay.port()).configure(|config| quick(config, "through"));
+            let client = Client::connect(options).unwrap();
+            let mut stream = client.subscribe("through", QoS::ExactlyOnce).unwrap();
+            // Few, since this server takes and gives over WebSocket 4 KiB every tenth of a second.
+            for round in 0..30 {
+                if round % 10 == 5 {
+                    relay.cut();
+                }
+                let payload = format!("{round}").repeat(if round % 10 == 0 { 10_000 } else { 1 });
+                let sent = client.publish(message("through", &payload).qos(QoS::ExactlyOnce)).unwrap();
+                assert!(matches!(sent.wait(10 * SECOND).unwrap(), Outcome::Acknowledged(_)), "{way:?}");
+                assert_eq!(stream.recv_timeout(10 * SECOND).unwrap().payload_lossy(), payload, "{way:?}");
+            }
+            assert_eq!(client.disconnect().unwrap().undelivered, 0);
+        }
+    });
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("as it is meant to");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_ends_the_client_and_everybody_is_told() {
+    within(60, || {
+        let broker = broker();
+        let client = Client::connect(options(&broker.url(), "panics", V5)).unwrap();
+        let mut stream = client.subscribe("never", QOS).unwrap();
+        let waker = Waker::from(Arc::new(Panics));
+        let mut context = Context::from_waker(&waker);
+        let mut accepted = pin!(client.handle().publish(message("panics", "").qos(QOS)));
+        let Poll::Ready(Ok(delivery)) = accepted.as_mut().poll(&mut context) else { panic!("there is room") };
+        let mut delivery = pin!(delivery);
+        assert!(delivery.as_mut().poll(&mut context).is_pending());
+        // Whoever drives then meets it.
+        let other = client.clone();
+        let _ = thread::spawn(move || {
+            if let Ok(delivery) = other.publish(message("panics", "").qos(QOS)) {
+                let _ = delivery.wait(10 * SECOND);
+            }
+        })
+        .join();
+        assert_eq!(stream.recv_timeout(10 * SECOND).unwrap_err(), TryRecvError::Closed);
+        assert!(client.publish(message("panics", "").qos(QOS)).is_err());
     });
 }
 

@@ -65,6 +65,8 @@ pub struct Driver {
     /// There are some when a connection begins or ends.
     tasks: Rarely<VecDeque<Task>>,
     started: bool,
+    /// The last turn had a deadline that had come.
+    was_due: bool,
     /// Until when readers are waited for.
     patience: Option<mqtt_machine::Instant>,
     wakes: Wakes,
@@ -103,6 +105,7 @@ pub enum Task {
 
 /// What a turn says about the time until the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Turn {
     /// How many bytes may be read now; 0: do not read.
     pub read_capacity: usize,
@@ -142,6 +145,7 @@ impl Driver {
             written: 0,
             tasks: Rarely::default(),
             started: false,
+            was_due: false,
             patience: None,
             wakes: Wakes::default(),
             sink,
@@ -165,9 +169,10 @@ impl Driver {
     }
 
     /// Whether anybody may drive, and not only the one who drives: nothing is to be opened, closed, written to a recording, or asked
-    /// of the user.
+    /// of the user, whose configuration of TLS may ask in a handshake.
     pub(crate) fn takes_guests(&self) -> bool {
-        self.tasks.get().is_none_or(VecDeque::is_empty)
+        !self.is_handshaking()
+            && self.tasks.get().is_none_or(VecDeque::is_empty)
             && !self.is_asking()
             && !self.preparer.get().is_some_and(Preparer::has_question)
             && matches!(self.sink, Sink::None)
@@ -222,7 +227,9 @@ impl Driver {
             }
             state.dispatch(now, &shared.clock, &mut self.wakes);
             self.act(state, now);
-            if due || std::mem::take(&mut state.settles) {
+            // A ping leaves buffers behind, which its answer finds empty.
+            let was_due = std::mem::replace(&mut self.was_due, due);
+            if due || was_due || std::mem::take(&mut state.settles) {
                 stale = self.shrink();
                 state.shrink();
             }

@@ -167,8 +167,8 @@ where
     }
 
     /// What polling this does, as far as any thread may do it that has something to say to the client or waits for it: it opens and
-    /// closes nothing, and runs no code of the user's. False when there is something to do that it leaves to the one who drives, who is
-    /// then to be woken. `context` is to wake that one, as always.
+    /// closes nothing, shakes no hands, and runs no code of the user's but wakers. False when there is something to do that it leaves to the
+    /// one who drives, who is then to be woken. `context` is to wake that one, as always.
     pub fn poll_as_guest(&mut self, context: &mut Context<'_>) -> bool {
         for _ in 0..TURNS {
             if !self.link.is_open() || !self.driver.takes_guests() {
@@ -274,11 +274,11 @@ fn write<R: Runtime>(
     Ok(wrote)
 }
 
-/// Reads by `read` as much as there is room for behind the end of `input`: what [`Runtime::poll_read`] does over what reads into memory
-/// that has been written to.
+/// Reads by `read` as much as there is room for behind the end of `input`, and at most 64 KiB: what [`Runtime::poll_read`] does over what
+/// reads into memory that has been written to.
 ///
 /// It reads into memory of the thread's and copies what came, which is less than all that might have come and would have to be written
-/// to before.
+/// to before. The thread keeps as much of it as a read has had room for lately.
 ///
 /// # Errors
 /// Those of `read`.
@@ -289,7 +289,7 @@ pub fn read_behind(
     thread_local! {
         static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    let length = input.capacity().saturating_sub(input.len());
+    let length = input.capacity().saturating_sub(input.len()).min(MOST_ROOM);
     // While the thread ends it is gone already, and one that reads within a read finds none.
     let mut room = ROOM.try_with(Cell::take).unwrap_or_default();
     if room.len() < length {
@@ -299,9 +299,11 @@ pub fn read_behind(
     if let Poll::Ready(Ok(count)) = &result {
         input.extend_from_slice(room.get(..(*count).min(length)).unwrap_or_default());
     }
-    if room.len() <= MOST_ROOM {
-        let _ = ROOM.try_with(|kept| kept.set(room));
+    if length < room.len() / 4 {
+        room.truncate(length);
+        room.shrink_to_fit();
     }
+    let _ = ROOM.try_with(|kept| kept.set(room));
     result
 }
 

@@ -48,6 +48,9 @@ impl Subscription {
     /// # Errors
     /// [`TryRecvError::Empty`] when none has arrived in time, [`TryRecvError::Closed`] when there will be none.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Incoming, TryRecvError> {
+        if let Poll::Ready(message) = self.0.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            return within(Some(message));
+        }
         let shared = self.0.shared();
         let deadline = Instant::now().checked_add(timeout);
         within(shared.wait_until(poll_fn(|context| self.0.poll_recv(context)), deadline))

@@ -103,8 +103,8 @@ impl Site {
         Some(Self { ports, ca, client, folder, _broker })
     }
 
-    /// A relay on the way, to be given to [`options`](Self::options).
-    pub(super) fn relay(&self, way: Way) -> Relay {
+    /// A relay on the way, whose [port](Relay::port) is to be given to [`options`](Self::options).
+    pub fn relay(&self, way: Way) -> Relay {
         match way {
             #[cfg(unix)]
             Way::Unix => Relay::unix(&self.folder.join("relay"), &self.folder.join("socket")),
@@ -124,7 +124,10 @@ impl Site {
     }
 
     /// Options of a client that goes this way to `port` of `localhost`, and trusts the site.
-    pub(super) fn options(&self, way: Way, port: u16) -> Options {
+    ///
+    /// # Panics
+    /// Never: what it is made of is right.
+    pub fn options(&self, way: Way, port: u16) -> Options {
         let scheme = match way {
             Way::Tcp => "mqtt",
             Way::Tls | Way::MutualTls => "mqtts",
@@ -145,7 +148,7 @@ impl Site {
     }
 
     /// Trusting the site, with a certificate of the client's if there is one.
-    pub(super) fn tls(&self, client: Option<&Leaf>) -> TlsOptions {
+    pub fn tls(&self, client: Option<&Leaf>) -> TlsOptions {
         let tls = TlsOptions::new().ca_pem(self.ca.pem().as_bytes());
         match client {
             Some(leaf) => tls.client_certificate_pem(

@@ -102,8 +102,11 @@ impl Layers {
     #[must_use]
     pub fn with(mut self, layer: Box<dyn Layer>) -> Self {
         if !self.stages.is_empty() {
+            self.borders.reserve_exact(1);
             self.borders.push(Border::default());
         }
+        // They are few, and no more come.
+        self.stages.reserve_exact(1);
         self.stages.push(Stage { layer, told: Told::Nothing });
         self
     }
