@@ -18,11 +18,11 @@ use crate::link::{Link, Received};
 use crate::transport::TransportError;
 
 /// The least and the most room made for reading. For a larger frame it is as much at a time as has come of it already.
-const ROOM: [usize; 2] = [4 << 10, MOST_ROOM];
+const LEAST_ROOM: usize = 4 << 10;
 const MOST_ROOM: usize = 64 << 10;
 /// More bytes than come to an idle client between two of its deadlines: the answer to a ping through every layer, and what TLS and a
 /// server say when a connection begins.
-const IDLE: usize = 2 << 10;
+const IDLE: u32 = 2 << 10;
 /// Turns within one poll before other tasks are let in.
 const TURNS: usize = 32;
 
@@ -67,23 +67,24 @@ pub trait Runtime: Network {
 /// How much room is made for reading: it follows what comes.
 #[derive(Clone, Copy)]
 struct Room {
-    size: usize,
+    size: u32,
     /// How many bytes have come since the deadline last did. As long as these are few the client is idle, and keeps no buffer between
     /// one time and the next.
-    came: usize,
+    came: u32,
 }
 
 impl Room {
-    const LEAST: Self = Self { size: ROOM[0], came: 0 };
+    const LEAST: Self = Self { size: LEAST_ROOM as u32, came: 0 };
 
     /// `count` bytes have come where `offered` would have fitted.
     fn note(&mut self, count: usize, offered: usize) {
-        let [least, most] = ROOM;
+        let full = count >= offered;
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.came = self.came.saturating_add(count);
-        if count >= offered {
-            self.size = self.size.saturating_mul(2).min(most);
+        if full {
+            self.size = self.size.saturating_mul(2).min(MOST_ROOM as u32);
         } else if count < self.size / 4 {
-            self.size = (self.size / 2).max(least);
+            self.size = (self.size / 2).max(LEAST_ROOM as u32);
         }
     }
 }
@@ -97,9 +98,8 @@ pub struct Run<R: Runtime> {
     room: Room,
     /// With the time that it is set to.
     timer: Option<(Instant, R::Timer)>,
-    /// What the last turn said, while nothing is known to have happened since but to the socket: how much may be read, and until when
-    /// to wait.
-    last: Option<(usize, Option<Instant>)>,
+    /// How much may be read as the last turn said, while nothing is known to have happened since but to the socket.
+    last: Option<u32>,
 }
 
 impl<R: Runtime> Run<R> {
@@ -152,7 +152,9 @@ where
 
     /// What the last turn said, if nobody has asked for another one since: then bytes are moved first.
     fn take_last(&mut self, waker: &Waker) -> Option<Turn> {
-        let (read_capacity, deadline) = self.last.take().filter(|_| self.driver.is_settled(waker))?;
+        let read_capacity = self.last.take().filter(|_| self.driver.is_settled(waker))? as usize;
+        // The timer does not strike after the deadline, and what it strikes for a turn finds out.
+        let deadline = self.timer.as_ref().map(|(set_to, _)| *set_to);
         Some(Turn { read_capacity, deadline, due: false, more: false, done: false, now: None })
     }
 
@@ -161,7 +163,7 @@ where
         let moved = self.move_bytes(context, turn);
         let rests = !moved && !turn.more && !self.wait(context, turn);
         if rests && self.link.is_open() {
-            self.last = Some((turn.read_capacity, turn.deadline));
+            self.last = Some(u32::try_from(turn.read_capacity).unwrap_or(u32::MAX));
         }
         rests
     }
@@ -324,7 +326,7 @@ pub async fn ask_over_stream<R: Runtime>(mut stream: R::Socket, question: &SrvQu
         if let Some(message) = next_framed(&mut answer) {
             return Ok(message);
         }
-        answer.reserve(ROOM[0]);
+        answer.reserve(LEAST_ROOM);
         if poll_fn(|context| R::poll_read(&mut stream, &mut answer, context)).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -343,8 +345,8 @@ fn read<R: Runtime>(
         return Ok(Received::Nothing);
     }
     let input = driver.input();
-    if input.capacity().saturating_sub(input.len()) < capacity.min(ROOM[0]) {
-        input.reserve(capacity.min(room.size.max(input.len())));
+    if input.capacity().saturating_sub(input.len()) < capacity.min(LEAST_ROOM) {
+        input.reserve(capacity.min((room.size as usize).max(input.len())));
     }
     let offered = input.capacity().saturating_sub(input.len());
     match R::poll_read(socket, input, context)? {

@@ -65,6 +65,9 @@ pub enum Call {
         continued: bool,
         /// What was read since.
         bytes: Bytes,
+        /// How many bytes stood behind these that belong to a packet whose end had not come, and that may hold a secret: a machine does
+        /// not look at them, but counts them. The next call brings them again. At most 256 KiB.
+        hidden: usize,
     },
     /// [`Machine::transmit`](crate::Machine::transmit) into an output that lacked this many bytes to its mark.
     Transmit {
@@ -155,9 +158,10 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Input(input) => write!(f, "{input:?}"),
-            Self::Bytes { id, continued, bytes } => {
+            Self::Bytes { id, continued, bytes, hidden } => {
                 let after = if *continued { " after those left" } else { "" };
-                write!(f, "{} bytes{after} from transport {}: {bytes:?}", bytes.len(), id.to_u64())
+                write!(f, "{} bytes{after} from transport {}: {bytes:?}", bytes.len(), id.to_u64())?;
+                if *hidden > 0 { write!(f, " and {hidden} hidden") } else { Ok(()) }
             }
             Self::Transmit { room } => write!(f, "transmit, room for {room} bytes"),
             Self::PollAction => f.write_str("poll an action"),

@@ -17,6 +17,7 @@ use crate::time::Instant;
 use crate::types::{OpId, TransportId};
 
 use super::entry::{Call, Entry, Header, Observed, Origin, Said, Standing, StopReason};
+use super::redaction::MOST_HIDDEN;
 use super::{MAGIC, VERSION, tag};
 
 /// Why bytes are no transcript, and where.
@@ -250,11 +251,19 @@ fn entry(from: &mut Cursor<'_>, before: Instant) -> Read<Entry> {
     let timed = !matches!(code, tag::call::POLL_ACTION | tag::call::POLL_EVENT | tag::call::STOP);
     let at = if timed { later(from, before)? } else { before };
     let call = match code {
-        tag::call::BYTES | tag::call::MORE_BYTES => Call::Bytes {
-            id: TransportId::new(values::number(from)?),
-            continued: code == tag::call::MORE_BYTES,
-            bytes: values::owned(from)?,
-        },
+        tag::call::BYTES | tag::call::MORE_BYTES | tag::call::HIDDEN_BYTES | tag::call::MORE_HIDDEN_BYTES => {
+            Call::Bytes {
+                id: TransportId::new(values::number(from)?),
+                continued: matches!(code, tag::call::MORE_BYTES | tag::call::MORE_HIDDEN_BYTES),
+                bytes: values::owned(from)?,
+                hidden: match code {
+                    tag::call::HIDDEN_BYTES | tag::call::MORE_HIDDEN_BYTES => {
+                        values::size(from)?.min(MOST_HIDDEN)
+                    }
+                    _ => 0,
+                },
+            }
+        }
         tag::call::TRANSMIT => Call::Transmit { room: values::size(from)? },
         tag::call::POLL_ACTION => Call::PollAction,
         tag::call::POLL_EVENT => Call::PollEvent,

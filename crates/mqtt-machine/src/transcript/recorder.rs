@@ -231,11 +231,11 @@ impl Recorder {
     pub fn handle_input(&mut self, now: Instant, id: TransportId, input: &mut BytesMut) {
         let hidden =
             self.vault.as_ref().map_or_else(Hidden::default, |vault| vault.hide(&self.machine, input));
-        self.tape.bytes(now, id, input);
+        self.tape.bytes(now, id, input, hidden.behind());
         self.machine.handle_input(now, id, input);
         let machine = &self.machine;
         let observed = |said| Observed { said, standing: Some(Standing::of(machine)) };
-        self.tape.end_bytes(input, observed);
+        self.tape.end_bytes(input, hidden.behind(), observed);
         if let Some(vault) = &mut self.vault {
             vault.show(hidden, id, machine, input);
         }

@@ -21,7 +21,9 @@ use crate::types::{MAX_FIELD, ProtocolVersion, Secret, TransportId};
 use crate::wire;
 
 /// What stands for every byte of a secret.
-const PLACEHOLDER: u8 = b'x';
+pub(super) const PLACEHOLDER: u8 = b'x';
+/// Of the body of a frame whose end has not come, the machine is shown so many bytes at most: so many a replay makes up.
+pub(super) const MOST_HIDDEN: usize = 256 << 10;
 
 /// The real secrets, for as long as the machine may ask for them.
 pub(super) struct Vault {
@@ -56,13 +58,22 @@ struct Prepared {
 #[derive(Debug, Default)]
 pub(super) struct Hidden {
     frames: Vec<HiddenFrame>,
-    /// The length of the input without `behind`.
+    /// The length of the input without `beyond`.
     length: usize,
-    /// The body of a last frame whose end has not come, and which may hold a secret. The machine reads no more of such a
-    /// frame than its header, and asks for all of the body instead of what lacks: that may be more to read at once.
-    behind: BytesMut,
+    /// How many bytes of the input are the body of a last frame whose end has not come, and which may hold a secret. The machine reads
+    /// no more of such a frame than its header, but counts these: that they come is a sign of life.
+    behind: usize,
+    /// What follows them, past [`MOST_HIDDEN`]. The machine asks for it again, which may be more to read at once.
+    beyond: BytesMut,
     /// Server's steps that the machine had not handed over before.
     challenges: usize,
+}
+
+impl Hidden {
+    /// How many bytes at the end of the input are not to be recorded.
+    pub(super) const fn behind(&self) -> usize {
+        self.behind
+    }
 }
 
 #[derive(Debug)]
@@ -220,10 +231,14 @@ impl Vault {
             };
             let Some(frame) = rest.get_mut(..header.frame_len()) else {
                 if kind.is_some() {
-                    let end = start.saturating_add(header.header_len).min(input.len());
-                    #[expect(clippy::disallowed_methods, reason = "the place was bounded above")]
-                    let behind = input.split_off(end);
-                    hidden.behind = behind;
+                    let body = start.saturating_add(header.header_len).min(input.len());
+                    let end = body.saturating_add(MOST_HIDDEN).min(input.len());
+                    if end < input.len() {
+                        #[expect(clippy::disallowed_methods, reason = "the place was bounded above")]
+                        let beyond = input.split_off(end);
+                        hidden.beyond = beyond;
+                    }
+                    hidden.behind = end.saturating_sub(body);
                 }
                 break;
             };
@@ -248,8 +263,8 @@ impl Vault {
     pub(super) fn show(&mut self, hidden: Hidden, id: TransportId, machine: &Machine, input: &mut BytesMut) {
         let taken = hidden.length.saturating_sub(input.len());
         // A header that is not left was dropped, and its body with it.
-        if !input.is_empty() {
-            input.unsplit(hidden.behind);
+        if !input.is_empty() && !hidden.beyond.is_empty() {
+            input.unsplit(hidden.beyond);
         }
         if hidden.frames.is_empty() {
             return;

@@ -13,6 +13,7 @@ use crate::time::Instant;
 
 use super::entry::{Call, Observed, Origin, Said, Standing};
 use super::read::{ReadError, Transcript};
+use super::redaction::{MOST_HIDDEN, PLACEHOLDER};
 use super::{digest, write};
 
 /// A machine that does what a transcript says.
@@ -202,16 +203,16 @@ impl Replay {
     pub fn apply(&mut self, at: Instant, call: Call) -> Option<Outputs> {
         let produced = match call {
             Call::Input(input) => Produced::Reply(self.machine.handle(at, input)),
-            Call::Bytes { id, continued, bytes } => {
+            Call::Bytes { id, continued, bytes, hidden } => {
+                let hidden = hidden.min(MOST_HIDDEN);
                 let mut input = if continued { core::mem::take(&mut self.left) } else { BytesMut::new() };
                 input.extend_from_slice(&bytes);
+                input.resize(input.len().saturating_add(hidden), PLACEHOLDER);
                 self.machine.handle_input(at, id, &mut input);
+                let reply = if input.is_empty() { Reply::Done } else { Reply::Unread(input.clone()) };
+                input.truncate(input.len().saturating_sub(hidden));
                 self.left = input;
-                Produced::Reply(if self.left.is_empty() {
-                    Reply::Done
-                } else {
-                    Reply::Unread(self.left.clone())
-                })
+                Produced::Reply(reply)
             }
             Call::Transmit { room } => {
                 let mut output = Output::with_mark(room);

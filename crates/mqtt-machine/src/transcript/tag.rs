@@ -29,6 +29,9 @@ pub(super) mod call {
     pub(crate) const POLL_ACTION: u8 = 11;
     pub(crate) const POLL_EVENT: u8 = 12;
     pub(crate) const STOP: u8 = 13;
+    /// As `BYTES` and `MORE_BYTES`, with a number of hidden ones behind them.
+    pub(crate) const HIDDEN_BYTES: u8 = 14;
+    pub(crate) const MORE_HIDDEN_BYTES: u8 = 15;
     pub(crate) const STOP_BUFFER_FULL: [u8; 2] = [STOP, 0];
     pub(crate) const STOP_ASKED: [u8; 2] = [STOP, 1];
 }

@@ -71,6 +71,11 @@ impl Left {
     }
 }
 
+/// All but the last `hidden` bytes.
+fn without(bytes: &[u8], hidden: usize) -> &[u8] {
+    bytes.get(..bytes.len().saturating_sub(hidden)).unwrap_or_default()
+}
+
 impl Tape {
     /// Begins with a header; the records of a restored machine follow.
     pub(super) fn new(header: &Header, limit: usize) -> Self {
@@ -97,11 +102,12 @@ impl Tape {
         self.begin(at, |running, before| write::input(&mut running.out, before, at, input));
     }
 
-    /// Begins the entry of a call that takes bytes.
-    pub(super) fn bytes(&mut self, at: Instant, id: TransportId, bytes: &[u8]) {
+    /// Begins the entry of a call that takes bytes, of which the last `hidden` ones are only counted.
+    pub(super) fn bytes(&mut self, at: Instant, id: TransportId, bytes: &[u8], hidden: usize) {
         self.begin(at, |running, before| {
+            let bytes = without(bytes, hidden);
             let new = running.left.behind(bytes);
-            write::bytes(&mut running.out, before, at, id, new.is_some(), new.unwrap_or(bytes));
+            write::bytes(&mut running.out, before, at, id, (new.is_some(), hidden), new.unwrap_or(bytes));
         });
     }
 
@@ -137,10 +143,10 @@ impl Tape {
         }
     }
 
-    /// Ends the entry of a call that took bytes, and left `left`.
-    pub(super) fn end_bytes(&mut self, left: &[u8], observed: impl FnOnce(Said) -> Observed) {
+    /// Ends the entry of a call that took bytes, and left `left`, of which the last `hidden` ones are only counted.
+    pub(super) fn end_bytes(&mut self, left: &[u8], hidden: usize, observed: impl FnOnce(Said) -> Observed) {
         if let Self::On(running) = self {
-            running.left.keep(left);
+            running.left.keep(without(left, hidden));
         }
         let said = if left.is_empty() { Said::Nothing } else { Said::Unread(left.len()) };
         self.end(|| observed(said));

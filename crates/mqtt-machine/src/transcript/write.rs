@@ -191,7 +191,9 @@ fn transport(out: &mut impl Sink, tag: u8, id: TransportId) {
 pub(super) fn call(out: &mut impl Sink, before: Instant, at: Instant, call: &Call) {
     match call {
         Call::Input(input) => self::input(out, before, at, input),
-        Call::Bytes { id, continued, bytes } => self::bytes(out, before, at, *id, *continued, bytes),
+        Call::Bytes { id, continued, bytes, hidden } => {
+            self::bytes(out, before, at, *id, (*continued, *hidden), bytes);
+        }
         Call::Transmit { room } => {
             start(out, tag::call::TRANSMIT, before, at);
             out.size(*room);
@@ -215,19 +217,28 @@ pub(super) fn bytes(
     before: Instant,
     at: Instant,
     id: TransportId,
-    continued: bool,
+    (continued, hidden): (bool, usize),
     bytes: &[u8],
 ) {
-    start(out, if continued { tag::call::MORE_BYTES } else { tag::call::BYTES }, before, at);
+    let tag = match (continued, hidden) {
+        (false, 0) => tag::call::BYTES,
+        (true, 0) => tag::call::MORE_BYTES,
+        (false, _) => tag::call::HIDDEN_BYTES,
+        (true, _) => tag::call::MORE_HIDDEN_BYTES,
+    };
+    start(out, tag, before, at);
     out.number(id.to_u64());
     out.bytes(bytes);
+    if hidden > 0 {
+        out.size(hidden);
+    }
 }
 
 pub(super) fn input(out: &mut impl Sink, before: Instant, at: Instant, input: &Input) {
     use tag::call as tag;
     let mut start = |tag: u8| start(out, tag, before, at);
     match input {
-        Input::Bytes { id, bytes } => self::bytes(out, before, at, *id, false, bytes),
+        Input::Bytes { id, bytes } => self::bytes(out, before, at, *id, (false, 0), bytes),
         Input::Transport { id, event } => {
             start(tag::TRANSPORT);
             transport_event(out, *id, event);

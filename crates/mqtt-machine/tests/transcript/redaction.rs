@@ -342,3 +342,56 @@ fn a_user_name_that_cannot_be_sent_is_refused_all_the_same() {
         assert_eq!(recorded.connect(Instant::ZERO), plain.connect(Instant::ZERO));
     }
 }
+
+#[test]
+fn a_packet_that_comes_in_parts_is_a_sign_of_life_whether_or_not_it_is_recorded() {
+    // AUTH packets whose ends do not come; the last is larger than what a recording makes up.
+    for (size, part) in [(90, 7), (250_000, 20_011), (700_000, 90_001)] {
+        // Past that, the machine does not learn of it.
+        let known = (256 << 10) / part;
+        let config = Config::new(Server::new("s")).client_id("c").keep_alive(Duration::from_secs(10));
+        let config = Arc::new(config);
+        let recorders = [Some(Recording::new()), None]
+            .map(|recording| Recorder::new(Arc::clone(&config), 1, Instant::ZERO, recording));
+        let mut seen = recorders.map(|mut recorder| {
+            let (id, mut now, mut seen) = (TransportId::new(1), Instant::ZERO, Vec::new());
+            recorder.connect(now).unwrap();
+            recorder.poll_action();
+            recorder.handle_transport(now, id, TransportEvent::Opened);
+            recorder.transmit(now, &mut Output::new());
+            let mut input = BytesMut::from(&[0x20, 3, 0, 0, 0][..]);
+            recorder.handle_input(now, id, &mut input);
+            let mut frame = BytesMut::from(&[0xF0][..]);
+            let mut rest = size;
+            while rest > 0 {
+                frame.extend_from_slice(&[(rest & 0x7F) as u8 | if rest < 0x80 { 0 } else { 0x80 }]);
+                rest >>= 7;
+            }
+            // All but the last byte.
+            frame.extend((0..size - 1).map(|at| at as u8));
+            let mut came = BytesMut::new();
+            while !frame.is_empty() {
+                if seen.len() < known {
+                    // The answer to a ping is waited for until something comes.
+                    now += Duration::from_secs(10);
+                    recorder.handle_timeout(now);
+                    recorder.transmit(now, &mut Output::new());
+                }
+                let part = frame.split_to(part.min(frame.len()));
+                came.extend_from_slice(&part);
+                input.extend_from_slice(&part);
+                recorder.handle_input(now, id, &mut input);
+                assert_eq!(input, came);
+                seen.push((recorder.poll_timeout(), recorder.poll_event().is_some()));
+            }
+            (seen, recorder.take_recorded())
+        });
+        let [(recorded, tape), (plain, _)] = &mut seen;
+        let known = known.min(plain.len());
+        assert_eq!(recorded[..known], plain[..known], "{size}");
+        assert!(plain[..known].windows(2).all(|pair| pair[0].0 < pair[1].0), "{size}");
+        assert!(tape.len() < 5_000, "{}", tape.len());
+        let transcript = Transcript::new(tape.clone()).unwrap();
+        assert_eq!(Replay::verify(&transcript).unwrap(), transcript.entries().count());
+    }
+}
