@@ -45,10 +45,7 @@ impl Publish {
     /// # Errors
     /// As the future.
     pub fn wait(mut self) -> Result<Delivery, CommandError> {
-        let mut wakes = Wakes::default();
-        let accepted = self.advance(&Context::from_waker(Waker::noop()), &mut wakes);
-        self.shared.attend(wakes);
-        match accepted {
+        match self.advance(&Context::from_waker(Waker::noop()), Shared::attend) {
             Poll::Ready(accepted) => accepted,
             Poll::Pending => {
                 let shared = Arc::clone(&self.shared);
@@ -58,7 +55,11 @@ impl Publish {
     }
 
     #[inline]
-    fn advance(&mut self, context: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<Delivery, CommandError>> {
+    fn advance(
+        &mut self,
+        context: &Context<'_>,
+        finish: fn(&Shared, Wakes),
+    ) -> Poll<Result<Delivery, CommandError>> {
         let Self { shared, message, key, place } = self;
         let Some(given) = message else { return Poll::Pending };
         let clock = clocked(given);
@@ -72,7 +73,7 @@ impl Publish {
             let delivery = accepted.map(|accepted| Delivery::of(Arc::clone(shared), accepted));
             return Poll::Ready(delivery.map_err(CommandError::from));
         }
-        let result = shared.with_wakes(locked, clock, wakes, |state, now, wakes| {
+        let result = shared.with_locked(locked, clock, finish, |state, now, wakes| {
             if stands_back(state, place, key.as_ref(), context) {
                 return None;
             }
@@ -95,10 +96,7 @@ impl Future for Publish {
     type Output = Result<Delivery, CommandError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut wakes = Wakes::default();
-        let accepted = self.get_mut().advance(context, &mut wakes);
-        wakes.finish();
-        accepted
+        self.get_mut().advance(context, Shared::wake)
     }
 }
 
@@ -130,10 +128,7 @@ impl<'a> Sending<'a> {
     /// # Errors
     /// As the future.
     pub fn wait(mut self) -> Result<OpId, CommandError> {
-        let mut wakes = Wakes::default();
-        let accepted = self.advance(&Context::from_waker(Waker::noop()), &mut wakes);
-        self.shared.attend(wakes);
-        match accepted {
+        match self.advance(&Context::from_waker(Waker::noop()), Shared::attend) {
             Poll::Ready(accepted) => accepted,
             Poll::Pending => {
                 let shared = self.shared;
@@ -143,7 +138,11 @@ impl<'a> Sending<'a> {
     }
 
     #[inline]
-    fn advance(&mut self, context: &Context<'_>, wakes: &mut Wakes) -> Poll<Result<OpId, CommandError>> {
+    fn advance(
+        &mut self,
+        context: &Context<'_>,
+        finish: fn(&Shared, Wakes),
+    ) -> Poll<Result<OpId, CommandError>> {
         let Self { shared, message: sent, place } = self;
         let Some(message) = *sent else { return Poll::Pending };
         let mut locked = shared.lock();
@@ -153,7 +152,7 @@ impl<'a> Sending<'a> {
             *sent = None;
             return Poll::Ready(Ok(op));
         }
-        let result = shared.with_wakes(locked, clocked(message), wakes, |state, now, wakes| {
+        let result = shared.with_locked(locked, clocked(message), finish, |state, now, wakes| {
             if stands_back(state, place, None, context) {
                 return None;
             }
@@ -175,10 +174,7 @@ impl Future for Sending<'_> {
     type Output = Result<OpId, CommandError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut wakes = Wakes::default();
-        let accepted = self.get_mut().advance(context, &mut wakes);
-        wakes.finish();
-        accepted
+        self.get_mut().advance(context, Shared::wake)
     }
 }
 

@@ -229,49 +229,48 @@ impl Shared {
         clocked: Clocked,
         f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R,
     ) -> R {
-        self.with_locked(self.lock(), clocked, f)
+        self.with_locked(self.lock(), clocked, Self::wake, f)
     }
 
-    /// As [`with_clock`](Self::with_clock), for who has the lock already.
-    pub(crate) fn with_locked<R>(
-        &self,
-        locked: MutexGuard<'_, State>,
-        clocked: Clocked,
-        f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R,
-    ) -> R {
-        let mut wakes = Wakes::default();
-        let result = self.with_wakes(locked, clocked, &mut wakes, f);
-        wakes.finish();
-        result
-    }
-
-    /// As [`with_locked`](Self::with_locked), for who sees to the wakers.
+    /// As [`with_clock`](Self::with_clock), for who has the lock already, and sees by `finish` to whom `f` collected.
     #[inline]
-    pub(crate) fn with_wakes<R>(
+    pub(crate) fn with_locked<R>(
         &self,
         mut locked: MutexGuard<'_, State>,
         clocked: Clocked,
-        wakes: &mut Wakes,
+        finish: fn(&Self, Wakes),
         f: impl FnOnce(&mut State, Instant, &mut Wakes) -> R,
     ) -> R {
-        let state = &mut *locked;
-        let looks = match clocked {
-            Clocked::Now => true,
-            Clocked::Turn => state.driver.is_some(),
-            Clocked::Never => false,
+        let mut wakes = Wakes::default();
+        let result = {
+            let state = &mut *locked;
+            let looks = match clocked {
+                Clocked::Now => true,
+                Clocked::Turn => state.driver.is_some(),
+                Clocked::Never => false,
+            };
+            // The end of a pause in reading has a date.
+            if looks || state.reads_blocked {
+                state.see(self.clock.now());
+            }
+            f(state, state.seen, &mut wakes)
         };
-        // The end of a pause in reading has a date.
-        if looks || state.reads_blocked {
-            state.see(self.clock.now());
-        }
-        f(state, state.seen, wakes)
+        drop(locked);
+        finish(self, wakes);
+        result
+    }
+
+    /// Wakes everybody.
+    #[inline]
+    pub(crate) fn wake(&self, wakes: Wakes) {
+        wakes.finish();
     }
 
     fn helm(&self) -> Option<Arc<dyn Helm>> {
         self.helm.get()?.upgrade()
     }
 
-    /// Wakes everybody as [`Wakes::finish`] does, on a thread that may drive in the driver's place.
+    /// As [`wake`](Self::wake), on a thread that may drive in the driver's place.
     #[inline]
     pub(crate) fn attend(&self, mut wakes: Wakes) {
         if let Some(driver) = wakes.take_driver() {
