@@ -85,8 +85,7 @@ impl Client {
     }
 
     pub(crate) fn steered_by(&self, helm: Weak<dyn Helm>) {
-        // The first is the one.
-        let _ = self.shared().helm.set(helm);
+        self.shared().steered_by(helm);
     }
 
     /// Publishes a message: the future is ready when it is accepted, which it is at once when there is room. What it
@@ -300,7 +299,7 @@ impl Client {
     /// [`CommandError::Refused`] without an authenticator or a connection, or when such an exchange has not ended yet;
     /// [`CommandError::Closed`] when the client has ended.
     pub fn reauthenticate(&self) -> Result<Reauthenticating, CommandError> {
-        let asks = self.shared().method.is_some();
+        let asks = self.shared().method().is_some();
         let number = self.shared().with(|state, _, wakes| {
             let waits = state.reauthentication.get().is_some_and(Reauthentication::is_under_way);
             state.command(wakes, |machine| match (asks, waits) {
@@ -319,8 +318,8 @@ impl Client {
     /// Sets the configuration of the next attempt to connect. The present connection keeps its own;
     /// [`reconnect`](Self::reconnect) ends it.
     pub fn reconfigure(&self, config: Config) {
-        let asks = self.shared().prepare.is_some();
-        let config = Arc::new(for_handle(config, self.shared().method.as_ref(), asks, self.shared().durable));
+        let asks = self.shared().prepare().is_some();
+        let config = Arc::new(for_handle(config, self.shared().method(), asks, self.shared().durable));
         self.shared().with(|state, now, _| state.machine.reconfigure(now, config));
     }
 

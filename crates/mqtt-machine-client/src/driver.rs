@@ -365,7 +365,7 @@ impl Driver {
                     let last = state.last_failure().map(|failure| failure.reason);
                     self.preparer.make().note(id, Attempt { server, failed, last });
                 }
-                Action::Authenticate { id, finished, data } if self.shared.method.is_some() => {
+                Action::Authenticate { id, finished, data } if self.shared.method().is_some() => {
                     self.asker.make().questions.push(if finished {
                         Question::Finish { id, data }
                     } else {

@@ -39,14 +39,20 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     pub(crate) clock: Clock,
     pub(crate) connect_deadline: Duration,
-    pub(crate) method: Option<Method>,
-    pub(crate) prepare: Option<Prepare>,
+    asked: Option<Box<Asked>>,
     /// `None`: the defaults.
     pub(crate) socket: Option<Box<SocketOptions>>,
     /// There is a store.
     pub(crate) durable: bool,
     /// Who lets the threads that call drive.
-    pub(crate) helm: OnceLock<Weak<dyn Helm>>,
+    helm: OnceLock<Box<Weak<dyn Helm>>>,
+}
+
+/// Code of the user's that is asked; most clients have none.
+#[derive(Debug)]
+struct Asked {
+    method: Option<Method>,
+    prepare: Option<Prepare>,
 }
 
 /// Why the last attempt failed or the last connection ended.
@@ -205,8 +211,8 @@ impl Shared {
             state: Mutex::new(state),
             clock,
             connect_deadline: options.connect_deadline,
-            method: options.method,
-            prepare: options.prepare,
+            asked: (options.method.is_some() || asks)
+                .then(|| Box::new(Asked { method: options.method, prepare: options.prepare })),
             socket: (options.socket != SocketOptions::DEFAULT).then(|| Box::new(options.socket)),
             durable,
             helm: OnceLock::new(),
@@ -264,6 +270,21 @@ impl Shared {
     #[inline]
     pub(crate) fn wake(&self, wakes: Wakes) {
         wakes.finish();
+    }
+
+    /// How the client authenticates.
+    pub(crate) fn method(&self) -> Option<&Method> {
+        self.asked.as_ref()?.method.as_ref()
+    }
+
+    /// Who prepares attempts.
+    pub(crate) fn prepare(&self) -> Option<&Prepare> {
+        self.asked.as_ref()?.prepare.as_ref()
+    }
+
+    pub(crate) fn steered_by(&self, helm: Weak<dyn Helm>) {
+        // The first is the one.
+        let _ = self.helm.set(Box::new(helm));
     }
 
     fn helm(&self) -> Option<Arc<dyn Helm>> {

@@ -13,7 +13,7 @@ impl Driver {
     /// Goes on with the question before an attempt; when it is answered, the authenticator is next.
     pub(super) fn prepare(&mut self, waker: &Waker) {
         let waits = |id| self.shared.lock().machine.is_preparing(id);
-        let prepare = self.shared.prepare.as_ref();
+        let prepare = self.shared.prepare();
         let answer = self.preparer.get_mut().and_then(|preparer| preparer.poll(prepare, waker, waits));
         if let Some((id, prepared)) = answer {
             self.asker.make().questions.push(Question::Connect { id, prepared });
@@ -24,7 +24,7 @@ impl Driver {
     pub(super) fn authenticate(&mut self) {
         let Some(asker) = self.asker.get_mut() else { return };
         for question in std::mem::take(&mut asker.questions) {
-            let told = asker.ask(self.shared.method.as_ref(), question);
+            let told = asker.ask(self.shared.method(), question);
             self.shared.with(|state, now, wakes| {
                 let give_up = |id| Answer::Authenticate { id, data: None };
                 match told {

@@ -333,9 +333,10 @@ impl Machine {
         match result {
             Ok(seq) => {
                 self.journal.durable = self.journal.durable.max(seq.min(self.journal.last));
-                while let Some((gate, op, outcome)) = self.journal.held.pop_front() {
+                let Some(held) = &mut self.journal.held else { return };
+                while let Some((gate, op, outcome)) = held.pop_front() {
                     if gate > self.journal.durable {
-                        self.journal.held.push_front((gate, op, outcome));
+                        held.push_front((gate, op, outcome));
                         break;
                     }
                     self.events.complete(op, outcome);
@@ -345,7 +346,7 @@ impl Machine {
                 self.journal.failed = true;
                 // Nothing is sent any more; what is known of the commands is told all the same.
                 self.journal.durable = JournalSeq::new(u64::MAX);
-                for (_, op, outcome) in core::mem::take(&mut self.journal.held) {
+                for (_, op, outcome) in self.journal.held.take().into_iter().flat_map(|held| *held) {
                     self.events.complete(op, outcome);
                 }
                 match &self.state {

@@ -101,8 +101,9 @@ struct Journal {
     failed: bool,
     last: JournalSeq,
     durable: JournalSeq,
-    /// Outcomes that are told when their record is durable.
-    held: VecDeque<(JournalSeq, OpId, Outcome)>,
+    /// Outcomes that are told when their record is durable; most machines have no store.
+    #[expect(clippy::box_collection, reason = "it takes the room of a pointer where there is none")]
+    held: Option<Box<VecDeque<(JournalSeq, OpId, Outcome)>>>,
     /// The record of the present session: nothing is subscribed to before it is durable, since keys of deliveries are its.
     began: JournalSeq,
 }
@@ -115,7 +116,7 @@ enum Resubscribe {
     /// All requests are written, some are not acknowledged.
     Written,
     /// From the one after this; `None`: from the first.
-    After(Option<TopicFilter>),
+    After(Option<Box<TopicFilter>>),
 }
 
 /// The client as a pure state machine: bytes, time and commands in; bytes, one deadline, actions and events out.
@@ -193,7 +194,7 @@ impl Machine {
                 last: JournalSeq::ZERO,
                 // Without a store nothing waits for one.
                 durable: if enabled { JournalSeq::ZERO } else { JournalSeq::new(u64::MAX) },
-                held: VecDeque::new(),
+                held: None,
                 began: JournalSeq::ZERO,
             },
             drain: None,
@@ -702,7 +703,8 @@ impl Machine {
             _ => 0,
         };
         let actions = self.actions.capacity().saturating_mul(size_of::<Action>());
-        let held = self.journal.held.capacity().saturating_mul(size_of::<(JournalSeq, OpId, Outcome)>());
+        let held = self.journal.held.as_ref().map_or(0, |held| held.capacity());
+        let held = held.saturating_mul(size_of::<(JournalSeq, OpId, Outcome)>());
         self.session
             .memory_used()
             .saturating_add(connection)

@@ -1,5 +1,6 @@
 //! Owns the way out: which packet is next, and its commit into the caller's output. It must not know why it is owed.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -155,16 +156,16 @@ impl Machine {
     /// Puts the next subscriptions that the server lost before everything that the caller asked for since.
     fn restore_subscriptions(&mut self) {
         let Resubscribe::After(cursor) = &self.resubscribe else { return };
-        let cursor: Option<TopicFilter> = cursor.clone();
+        let cursor = cursor.clone();
         let identified = self.capabilities().is_some_and(|it| it.subscription_identifiers);
         let (subscriptions, identifier) =
-            self.session.subscriptions_after(cursor.as_ref(), RESUBSCRIBE_CHUNK, identified);
+            self.session.subscriptions_after(cursor.as_deref(), RESUBSCRIBE_CHUNK, identified);
         let Some(last) = subscriptions.last() else {
             self.resubscribe = Resubscribe::Written;
             self.check_restored();
             return;
         };
-        self.resubscribe = Resubscribe::After(Some(last.filter.clone()));
+        self.resubscribe = Resubscribe::After(Some(Box::new(last.filter.clone())));
         let mut properties = PropertiesBuf::new();
         if let Some(identifier) = identifier {
             // It was granted with this identifier, so it is one.

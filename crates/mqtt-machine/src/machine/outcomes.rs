@@ -77,13 +77,13 @@ impl Machine {
 
     /// Outcomes that the caller has not taken: they count against the caps.
     pub(super) fn completions(&self) -> usize {
-        self.events.completions().saturating_add(self.journal.held.len())
+        self.events.completions().saturating_add(self.journal.held.as_ref().map_or(0, |held| held.len()))
     }
 
     /// Tells how a command ended, once the record `gate` is durable.
     pub(super) fn complete(&mut self, op: OpId, outcome: Outcome, gate: JournalSeq) {
         if gate > self.journal.durable {
-            self.journal.held.push_back((gate, op, outcome));
+            self.journal.held.get_or_insert_default().push_back((gate, op, outcome));
         } else {
             self.events.complete(op, outcome);
         }

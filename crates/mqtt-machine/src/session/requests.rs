@@ -1,6 +1,7 @@
 //! Owns SUBSCRIBE and UNSUBSCRIBE requests from acceptance to their acknowledgement.
 //! It must not know bytes, nor what the server grants.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -49,9 +50,13 @@ impl Request {
     }
 }
 
-/// All requests, oldest first; those in flight before those that wait.
+/// All requests. They take the room of a pointer until there is one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Requests {
+pub(crate) struct Requests(Option<Box<List>>);
+
+/// Oldest first; those in flight before those that wait.
+#[derive(Clone, Debug, Default)]
+struct List {
     queue: VecDeque<Request>,
     in_flight: usize,
     bytes: usize,
@@ -59,27 +64,29 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn len(&self) -> usize {
-        self.queue.len()
+        self.0.as_ref().map_or(0, |list| list.queue.len())
     }
 
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |list| list.bytes)
     }
 
     /// How many are written and not acknowledged.
-    pub(crate) const fn in_flight(&self) -> usize {
-        self.in_flight
+    pub(crate) fn in_flight(&self) -> usize {
+        self.0.as_ref().map_or(0, |list| list.in_flight)
     }
 
     pub(crate) fn push(&mut self, request: Request) {
-        self.bytes = self.bytes.saturating_add(request.cost());
-        self.queue.push_back(request);
+        let list = self.0.get_or_insert_default();
+        list.bytes = list.bytes.saturating_add(request.cost());
+        list.queue.push_back(request);
     }
 
     /// Before all that wait: a restored subscription precedes what the caller asked for since.
     pub(crate) fn push_next(&mut self, request: Request) {
-        self.bytes = self.bytes.saturating_add(request.cost());
-        self.queue.insert(self.in_flight.min(self.queue.len()), request);
+        let list = self.0.get_or_insert_default();
+        list.bytes = list.bytes.saturating_add(request.cost());
+        list.queue.insert(list.in_flight.min(list.queue.len()), request);
     }
 
     /// Whether a request of the machine's own has not been acknowledged.
@@ -89,60 +96,65 @@ impl Requests {
 
     /// Whether `is` holds for a request that has not ended.
     pub(crate) fn any(&self, is: impl Fn(&Request) -> bool) -> bool {
-        self.queue.iter().any(is)
+        self.0.as_ref().is_some_and(|list| list.queue.iter().any(is))
     }
 
     /// The next one to write.
     pub(crate) fn waiting(&self) -> Option<&Request> {
-        self.queue.get(self.in_flight)
+        let list = self.0.as_ref()?;
+        list.queue.get(list.in_flight)
     }
 
     /// The next one to write is written under this identifier.
     pub(crate) fn assign(&mut self, packet_id: PacketId) {
-        if let Some(request) = self.queue.get_mut(self.in_flight) {
+        if let Some(list) = &mut self.0
+            && let Some(request) = list.queue.get_mut(list.in_flight)
+        {
             request.packet_id = Some(packet_id);
             request.sent = true;
-            self.in_flight = self.in_flight.saturating_add(1);
+            list.in_flight = list.in_flight.saturating_add(1);
         }
     }
 
     /// Takes out the next one to write.
     pub(crate) fn discard_waiting(&mut self) -> Option<Request> {
-        let request = self.queue.remove(self.in_flight)?;
-        self.bytes = self.bytes.saturating_sub(request.cost());
+        let list = self.0.as_mut()?;
+        let request = list.queue.remove(list.in_flight)?;
+        list.bytes = list.bytes.saturating_sub(request.cost());
         Some(request)
     }
 
     pub(crate) fn find(&self, packet_id: PacketId) -> Option<&Request> {
-        self.queue.iter().take(self.in_flight).find(|request| request.packet_id == Some(packet_id))
+        let list = self.0.as_ref()?;
+        list.queue.iter().take(list.in_flight).find(|request| request.packet_id == Some(packet_id))
     }
 
     pub(crate) fn remove(&mut self, packet_id: PacketId) -> Option<Request> {
-        let place = self
+        let list = self.0.as_mut()?;
+        let place = list
             .queue
             .iter()
-            .take(self.in_flight)
+            .take(list.in_flight)
             .position(|request| request.packet_id == Some(packet_id))?;
-        let request = self.queue.remove(place)?;
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(request.cost());
+        let request = list.queue.remove(place)?;
+        list.in_flight = list.in_flight.saturating_sub(1);
+        list.bytes = list.bytes.saturating_sub(request.cost());
         Some(request)
     }
 
     /// The connection is gone: those of the caller are asked again, those of the machine are made anew when needed.
     /// Returns the identifiers that are free again.
     pub(crate) fn connection_ended(&mut self) -> Vec<PacketId> {
-        let ids = self.queue.iter_mut().filter_map(|request| request.packet_id.take()).collect();
-        self.queue.retain(|request| request.op.is_some());
-        self.in_flight = 0;
-        self.bytes = self.queue.iter().fold(0, |sum, request| sum.saturating_add(request.cost()));
+        let Some(list) = &mut self.0 else { return Vec::new() };
+        let ids = list.queue.iter_mut().filter_map(|request| request.packet_id.take()).collect();
+        list.queue.retain(|request| request.op.is_some());
+        list.in_flight = 0;
+        list.bytes = list.queue.iter().fold(0, |sum, request| sum.saturating_add(request.cost()));
         ids
     }
 
     /// Takes out everything, once there is no connection.
     pub(crate) fn drain(&mut self) -> VecDeque<Request> {
-        self.in_flight = 0;
-        self.bytes = 0;
-        core::mem::take(&mut self.queue)
+        self.0.take().map(|list| list.queue).unwrap_or_default()
     }
 }

@@ -356,7 +356,7 @@ fn a_packet_that_comes_in_parts_is_a_sign_of_life_whether_or_not_it_is_recorded(
         let mut seen = recorders.map(|mut recorder| {
             let (id, mut now, mut seen) = (TransportId::new(1), Instant::ZERO, Vec::new());
             recorder.connect(now).unwrap();
-            recorder.poll_action();
+            let _ = recorder.poll_action();
             recorder.handle_transport(now, id, TransportEvent::Opened);
             recorder.transmit(now, &mut Output::new());
             let mut input = BytesMut::from(&[0x20, 3, 0, 0, 0][..]);
