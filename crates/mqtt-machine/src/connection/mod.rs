@@ -94,9 +94,9 @@ pub(crate) struct Connection {
     /// Publications of QoS 1 and 2 that the server sent on this connection and that are not acknowledged to the end.
     pub(crate) unacknowledged: PacketIdMap<()>,
     /// How many bytes the frame at the front of the input still lacks, when its header is known.
-    pub(crate) lacking: usize,
-    /// How many bytes of the input were left to the caller the last time.
-    pub(crate) left: usize,
+    pub(crate) lacking: u32,
+    /// How many bytes of the input were left to the caller the last time, as far as 32 bits count.
+    pub(crate) left: u32,
     /// The method of enhanced authentication that this connection's CONNECT named.
     pub(crate) authentication: Option<Box<str>>,
     /// The client has begun to authenticate again, and the server has not ended that.

@@ -69,6 +69,11 @@ fn take(input: &mut BytesMut, count: usize) -> Bytes {
     input.split_to(count).freeze()
 }
 
+/// A number of bytes, of which a connection remembers no more.
+fn counted(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
 impl Machine {
     /// Whether another frame may be taken.
     pub(super) fn takes_input(&self, connection: &Connection) -> bool {
@@ -81,7 +86,7 @@ impl Machine {
             && connection.id == id
         {
             // What was left the last time is shown again: only what is new is a sign of life.
-            if input.len() > connection.left {
+            if counted(input.len()) > connection.left {
                 connection.keep_alive.received(now);
             }
             let before = input.len();
@@ -89,7 +94,7 @@ impl Machine {
             let taken = before.saturating_sub(input.len()) as u64;
             self.counters.bytes_in = self.counters.bytes_in.saturating_add(taken);
             if let State::Live(connection) = &mut self.state {
-                connection.left = input.len();
+                connection.left = counted(input.len());
             }
         } else {
             input.clear();
@@ -123,7 +128,7 @@ impl Machine {
             };
             let (version, length) = (connection.version, header.frame_len());
             let Some(frame) = rest.get(..length) else {
-                connection.lacking = length.saturating_sub(rest.len());
+                connection.lacking = counted(length.saturating_sub(rest.len()));
                 break;
             };
             if length == BARE_ACK {

@@ -634,7 +634,9 @@ impl Machine {
     #[must_use]
     pub fn read_capacity(&self) -> usize {
         match &self.state {
-            State::Live(connection) if self.takes_input(connection) => connection.lacking.max(READ_SIZE),
+            State::Live(connection) if self.takes_input(connection) => {
+                (connection.lacking as usize).max(READ_SIZE)
+            }
             _ => 0,
         }
     }
