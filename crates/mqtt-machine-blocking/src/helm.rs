@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -46,6 +46,8 @@ pub(crate) struct Helm {
     leader: Arc<Leader>,
     /// The host, while it waits for the leader to leave.
     parked: Mutex<Option<Thread>>,
+    /// How many guests wait to be woken, since there is a leader.
+    waiting: AtomicUsize,
 }
 
 struct Work {
@@ -121,6 +123,7 @@ impl Helm {
             direct: AtomicBool::new(true),
             leader: Arc::new(leader),
             parked: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -176,7 +179,7 @@ impl Helm {
         Worked { able, more, due: due.filter(|due| work.host.is_none_or(|host| *due < host)) }
     }
 
-    /// Lets the host wait for at most so long while a guest waits for the sockets in its place; false when none does. Of those who wait
+    /// Lets the host wait for at most so long while a guest waits for the sockets in its place, and a [`DOZE`] more; false when none does. Of those who wait
     /// for the sockets Linux wakes the one that has come last, which is to be the guest.
     pub(crate) fn yields(&self, timeout: Option<Duration>) -> bool {
         if !self.leader.leads.load(Ordering::SeqCst) {
@@ -190,6 +193,10 @@ impl Helm {
             }
         }
         *lock(&self.parked) = None;
+        if !self.leader.leads.load(Ordering::SeqCst) && self.waiting.load(Ordering::SeqCst) == 0 {
+            // It looks at what came, and is back soon.
+            thread::sleep(timeout.map_or(DOZE, |timeout| timeout.min(DOZE)));
+        }
         true
     }
 
@@ -344,7 +351,10 @@ impl threads::Helm for Helm {
             self.waker.wake_by_ref();
         }
         let ready = |context: &mut Context<'_>| if poll(context) { Poll::Ready(()) } else { Poll::Pending };
-        block_until(poll_fn(ready), deadline).is_some()
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let output = block_until(poll_fn(ready), deadline);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        output.is_some()
     }
 }
 
