@@ -251,6 +251,34 @@ fn what_a_thread_publishes_that_never_waits_is_not_put_off() {
 }
 
 #[test]
+fn a_thread_that_polls_and_never_waits_is_served_all_the_same() {
+    const COUNT: usize = 21;
+    within(60, || {
+        let broker = broker();
+        let client = Client::connect(options(&broker.url(), "polls", V5)).unwrap();
+        let mut stream = client.subscribe("polls", QOS).unwrap();
+        let mut late: Vec<_> = (0..COUNT)
+            .map(|_| {
+                let mut delivery = client.publish(message("polls", "").qos(QOS)).unwrap();
+                let begin = Instant::now();
+                while let Err(still) = delivery.wait(Duration::ZERO) {
+                    delivery = still;
+                    thread::sleep(Duration::from_micros(100));
+                }
+                while let Err(error) = stream.recv_timeout(Duration::ZERO) {
+                    assert_eq!(error, TryRecvError::Empty);
+                    thread::sleep(Duration::from_micros(100));
+                }
+                begin.elapsed()
+            })
+            .collect();
+        late.sort_unstable();
+        // A few milliseconds, where a host that lay down for whoever polls came after 40 and more.
+        assert!(late[COUNT / 2] < SECOND / 50, "{late:?}");
+    });
+}
+
+#[test]
 fn a_wait_ends_in_time_while_others_keep_the_client_busy() {
     within(60, || {
         let broker = broker();
