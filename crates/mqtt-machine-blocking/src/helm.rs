@@ -1,8 +1,8 @@
 //! Owns who drives a client: its own thread, the host, or a guest, which is a thread that calls it. It must not know MQTT.
 //!
 //! A thread that publishes writes by itself what it may write at once, and one that waits reads by itself what it waits for; else each
-//! message would take a way through the host, and each hop of that costs more than the message. The host waits for the sockets all the
-//! while, and sees to all for which no guest is there: it looks late by one [`DOZE`], and by another only after a guest has looked.
+//! message would take a way through the host, and each hop of that costs more than the message. The host waits for the sockets while
+//! no guest does, and sees to all that no guest sees to: it looks late by one [`DOZE`], and by another only after a guest has looked.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -60,18 +60,10 @@ struct Work {
 /// What the host knows of the guests.
 #[derive(Default)]
 pub(crate) struct Naps {
-    dozes: bool,
     /// How often guests had asked for work, or waited for it, when the host was woken last.
     seen: u64,
     /// How often one had waited for the sockets then.
     looks: u64,
-}
-
-impl Naps {
-    /// The host does not wait for the sockets, but looks soon.
-    pub(crate) const fn dozes(&self) -> bool {
-        self.dozes
-    }
 }
 
 /// What came of a guest's work.
@@ -179,8 +171,8 @@ impl Helm {
         Worked { able, more, due: due.filter(|due| work.host.is_none_or(|host| *due < host)) }
     }
 
-    /// Lets the host wait for at most so long while a guest waits for the sockets in its place, and a [`DOZE`] more; false when none does. Of those who wait
-    /// for the sockets Linux wakes the one that has come last, which is to be the guest.
+    /// Lets the host wait for at most so long while a guest waits for the sockets in its place, and a [`DOZE`] more; false when none does.
+    /// Of those who wait for the sockets Linux wakes the one that has come last, which is to be the guest.
     pub(crate) fn yields(&self, timeout: Option<Duration>) -> bool {
         if !self.leader.leads.load(Ordering::SeqCst) {
             return false;
@@ -213,16 +205,21 @@ impl Helm {
     /// has looked at the sockets in its place, and when nothing `is_due`.
     pub(crate) fn dozes(&self, naps: &mut Naps, is_due: bool) -> bool {
         let (guests, looks) = (self.guests.load(Ordering::Relaxed), self.looks.load(Ordering::Relaxed));
-        let begins = !naps.dozes;
-        naps.dozes =
+        let begins = !self.is_dozing();
+        let dozes =
             if begins { guests.wrapping_sub(naps.seen) >= AT_WORK } else { looks != naps.looks && !is_due };
-        (naps.seen, naps.looks) = (guests, looks);
-        self.notify.set_dozes(naps.dozes);
-        if naps.dozes && (begins || self.notify.is_woken()) {
+        *naps = Naps { seen: guests, looks };
+        self.notify.set_dozes(dozes);
+        if dozes && (begins || self.notify.is_woken()) {
             // A guest that is asleep does not know.
             self.passes_on();
         }
-        naps.dozes
+        dozes
+    }
+
+    /// The host does not wait for the sockets, but looks soon.
+    pub(crate) fn is_dozing(&self) -> bool {
+        self.notify.dozes()
     }
 
     /// Waits for the sockets until `poll` is true or its time is up, and does what there is to do; `None` when that is the host's.

@@ -73,7 +73,7 @@ impl Runner {
     pub(crate) fn host(mut self) -> io::Result<()> {
         let mut naps = Naps::default();
         while !self.step.done {
-            if naps.dozes() {
+            if self.helm.is_dozing() {
                 thread::park_timeout(DOZE);
             } else {
                 let timeout = self.left(Duration::MAX);
