@@ -245,25 +245,29 @@ fn header(from: &mut Cursor<'_>) -> Read<Header> {
     Ok(Header { redacted, seed, start, config, origin })
 }
 
+/// Whether there is a number of bytes behind those that are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    Told,
+    Counted,
+}
+
+fn bytes(from: &mut Cursor<'_>, continued: bool, body: Body) -> Read<Call> {
+    let (id, bytes) = (TransportId::new(values::number(from)?), values::owned(from)?);
+    let hidden = if body == Body::Counted { values::size(from)?.min(MOST_HIDDEN) } else { 0 };
+    Ok(Call::Bytes { id, continued, bytes, hidden })
+}
+
 fn entry(from: &mut Cursor<'_>, before: Instant) -> Read<Entry> {
     let start = from.0;
     let code = values::byte(from)?;
     let timed = !matches!(code, tag::call::POLL_ACTION | tag::call::POLL_EVENT | tag::call::STOP);
     let at = if timed { later(from, before)? } else { before };
     let call = match code {
-        tag::call::BYTES | tag::call::MORE_BYTES | tag::call::HIDDEN_BYTES | tag::call::MORE_HIDDEN_BYTES => {
-            Call::Bytes {
-                id: TransportId::new(values::number(from)?),
-                continued: matches!(code, tag::call::MORE_BYTES | tag::call::MORE_HIDDEN_BYTES),
-                bytes: values::owned(from)?,
-                hidden: match code {
-                    tag::call::HIDDEN_BYTES | tag::call::MORE_HIDDEN_BYTES => {
-                        values::size(from)?.min(MOST_HIDDEN)
-                    }
-                    _ => 0,
-                },
-            }
-        }
+        tag::call::BYTES => bytes(from, false, Body::Told)?,
+        tag::call::MORE_BYTES => bytes(from, true, Body::Told)?,
+        tag::call::HIDDEN_BYTES => bytes(from, false, Body::Counted)?,
+        tag::call::MORE_HIDDEN_BYTES => bytes(from, true, Body::Counted)?,
         tag::call::TRANSMIT => Call::Transmit { room: values::size(from)? },
         tag::call::POLL_ACTION => Call::PollAction,
         tag::call::POLL_EVENT => Call::PollEvent,
