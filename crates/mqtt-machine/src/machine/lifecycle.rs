@@ -333,8 +333,9 @@ impl Machine {
         match result {
             Ok(seq) => {
                 self.journal.durable = self.journal.durable.max(seq.min(self.journal.last));
-                let Some(held) = &mut self.journal.held else { return };
-                while let Some((gate, op, outcome)) = held.pop_front() {
+                while let Some(held) = &mut self.journal.held
+                    && let Some((gate, op, outcome)) = held.pop_front()
+                {
                     if gate > self.journal.durable {
                         held.push_front((gate, op, outcome));
                         break;
