@@ -65,8 +65,6 @@ pub struct Driver {
     /// There are some when a connection begins or ends.
     tasks: Rarely<VecDeque<Task>>,
     started: bool,
-    /// The last turn had a deadline that had come.
-    was_due: bool,
     /// Until when readers are waited for.
     patience: Option<mqtt_machine::Instant>,
     wakes: Wakes,
@@ -117,7 +115,7 @@ pub struct Turn {
     pub more: bool,
     /// The client has ended: carry out the actions of this turn, then stop.
     pub done: bool,
-    /// What time it was.
+    /// What time it was; `None`: nobody has looked.
     pub(crate) now: Option<Instant>,
 }
 
@@ -145,7 +143,6 @@ impl Driver {
             written: 0,
             tasks: Rarely::default(),
             started: false,
-            was_due: false,
             patience: None,
             wakes: Wakes::default(),
             sink,
@@ -228,8 +225,7 @@ impl Driver {
             state.dispatch(now, &shared.clock, &mut self.wakes);
             self.act(state, now);
             // A ping leaves buffers behind, which its answer finds empty.
-            let was_due = std::mem::replace(&mut self.was_due, due);
-            if due || was_due || std::mem::take(&mut state.settles) {
+            if std::mem::replace(&mut state.settles, due) || due {
                 stale = self.shrink();
                 state.shrink();
             }
