@@ -12,6 +12,7 @@ use mqtt_machine::{JournalSeq, KeyedPublication, Message, OpId, Outcome, Refused
 
 use crate::error::CommandError;
 use crate::shared::{BURST, Clocked, Phase, Shared, State};
+use crate::threads::waited;
 use crate::wake::{Place, Wakes};
 
 /// A publication that has not been accepted yet, made by [`Client::publish`](crate::Client::publish).
@@ -373,13 +374,9 @@ impl Delivery {
     /// # Errors
     /// Itself, to go on waiting, when the time is up.
     pub fn wait(mut self, timeout: Duration) -> Result<Outcome, Self> {
-        // It may be known already.
-        if let Poll::Ready(outcome) = Pin::new(&mut self).poll(&mut Context::from_waker(Waker::noop())) {
-            return Ok(outcome);
-        }
-        let deadline = Instant::now().checked_add(timeout);
-        let shared = Arc::clone(&self.shared);
-        shared.wait_until(&mut self, deadline).ok_or(self)
+        let deadline = || Instant::now().checked_add(timeout);
+        let poll = |delivery: &mut Self, context: &mut Context<'_>| Pin::new(delivery).poll(context);
+        waited(&mut self, |delivery| &delivery.shared, deadline, poll).ok_or(self)
     }
 }
 

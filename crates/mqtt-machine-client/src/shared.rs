@@ -2,11 +2,9 @@
 //! It must not know sockets, nor run anything slow under the lock: tasks are woken once it is released.
 
 use std::borrow::Borrow;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
-use std::time::{self, Duration};
+use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Buf;
 use mqtt_machine::transcript::{Recorder, Recording};
@@ -31,7 +29,7 @@ use crate::socket::SocketOptions;
 use crate::store::{News, Session, StoreError};
 use crate::threads::Helm;
 use crate::transport::TransportError;
-use crate::wake::{WaitList, Wakes, block_until};
+use crate::wake::{WaitList, Wakes};
 
 /// What handles, streams and the driver share.
 #[derive(Debug)]
@@ -45,7 +43,7 @@ pub(crate) struct Shared {
     /// There is a store.
     pub(crate) durable: bool,
     /// Who lets the threads that call drive.
-    helm: OnceLock<Box<Weak<dyn Helm>>>,
+    pub(crate) helm: OnceLock<Box<Weak<dyn Helm>>>,
 }
 
 /// Code of the user's that is asked; most clients have none.
@@ -127,7 +125,7 @@ pub(crate) struct State {
     pub(crate) reads_blocked: bool,
     /// The driver does not read until the readers come whom it has woken.
     pub(crate) waits_for_readers: bool,
-    /// A connection has just been made: what that needed can go.
+    /// A connection has just been made, or a deadline has come: what that needed can go at the next turn.
     pub(crate) settles: bool,
     /// Publications that wait for room.
     pub(crate) room: WaitList,
@@ -280,47 +278,6 @@ impl Shared {
     /// Who prepares attempts.
     pub(crate) fn prepare(&self) -> Option<&Prepare> {
         self.asked.as_ref()?.prepare.as_ref()
-    }
-
-    pub(crate) fn steered_by(&self, helm: Weak<dyn Helm>) {
-        // The first is the one.
-        let _ = self.helm.set(Box::new(helm));
-    }
-
-    fn helm(&self) -> Option<Arc<dyn Helm>> {
-        self.helm.get()?.upgrade()
-    }
-
-    /// As [`wake`](Self::wake), on a thread that may drive in the driver's place.
-    #[inline]
-    pub(crate) fn attend(&self, mut wakes: Wakes) {
-        if let Some(driver) = wakes.take_driver() {
-            match self.helm() {
-                Some(helm) => helm.attend(),
-                None => driver.wake(),
-            }
-        }
-        wakes.finish();
-    }
-
-    /// As [`block_until`], and drives meanwhile if it may.
-    pub(crate) fn wait_until<F: Future>(
-        &self,
-        future: F,
-        deadline: Option<time::Instant>,
-    ) -> Option<F::Output> {
-        let Some(helm) = self.helm() else { return block_until(future, deadline) };
-        let mut future = pin!(future);
-        let mut output = None;
-        let mut poll = |context: &mut Context<'_>| match future.as_mut().poll(context) {
-            Poll::Ready(ready) => {
-                output = Some(ready);
-                true
-            }
-            Poll::Pending => false,
-        };
-        helm.wait(&mut poll, deadline);
-        output
     }
 }
 

@@ -186,8 +186,8 @@ impl Subscription {
         Self { shared, stream, batch: VecDeque::new(), granted: None }
     }
 
-    pub(crate) fn shared(&self) -> Arc<Shared> {
-        Arc::clone(&self.shared)
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The answer of the server to the request: one code for each filter, in the order of the request; those of 0x80

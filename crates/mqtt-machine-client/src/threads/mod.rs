@@ -14,4 +14,5 @@ pub use gate::Gate;
 pub use halves::{Halves, Pair};
 pub use handle::Handle;
 pub use helm::Helm;
+pub(crate) use helm::waited;
 pub use streams::{Events, Requester, Subscription};

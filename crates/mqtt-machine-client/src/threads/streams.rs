@@ -1,8 +1,7 @@
 //! Owns streams as threads read them: calls that wait, and iterators. It must not know where messages come from.
 
-use std::future::poll_fn;
 use std::ops::Deref;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mqtt_machine::{Codes, Message};
@@ -13,6 +12,7 @@ use crate::error::{CommandError, SubscribeError, TryRecvError};
 use crate::events::ClientEvent;
 use crate::request::RequestError;
 use crate::subscription::Incoming;
+use crate::threads::waited;
 use crate::wake::block_until;
 
 /// The messages of some filters, in the order of their arrival: [`crate::Subscription`] for threads.
@@ -31,16 +31,17 @@ impl Subscription {
         self.0.granted()
     }
 
+    fn waited<T>(
+        &mut self,
+        deadline: impl FnOnce() -> Option<Instant>,
+        poll: impl FnMut(&mut crate::Subscription, &mut Context<'_>) -> Poll<T>,
+    ) -> Option<T> {
+        waited(&mut self.0, crate::Subscription::shared, deadline, poll)
+    }
+
     /// Waits for the next message; `None` when there will be none.
     pub fn recv(&mut self) -> Option<Incoming> {
-        // It may have arrived already.
-        match self.0.poll_recv(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(message) => message,
-            Poll::Pending => {
-                let shared = self.0.shared();
-                shared.wait_until(poll_fn(|context| self.0.poll_recv(context)), None).flatten()
-            }
-        }
+        self.waited(|| None, crate::Subscription::poll_recv).flatten()
     }
 
     /// Waits for the next message, for at most `timeout`.
@@ -48,12 +49,7 @@ impl Subscription {
     /// # Errors
     /// [`TryRecvError::Empty`] when none has arrived in time, [`TryRecvError::Closed`] when there will be none.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Incoming, TryRecvError> {
-        if let Poll::Ready(message) = self.0.poll_recv(&mut Context::from_waker(Waker::noop())) {
-            return within(Some(message));
-        }
-        let shared = self.0.shared();
-        let deadline = Instant::now().checked_add(timeout);
-        within(shared.wait_until(poll_fn(|context| self.0.poll_recv(context)), deadline))
+        within(self.waited(|| Instant::now().checked_add(timeout), crate::Subscription::poll_recv))
     }
 
     /// Waits until messages have arrived, and gives those that have, at most `most` (at least one) of them; `None` when there will be none. They are settled
@@ -69,15 +65,8 @@ impl Subscription {
     /// # }
     /// ```
     pub fn recv_batch(&mut self, most: usize) -> Option<Batch<'_>> {
-        let arrived = match self.0.poll_arrived(&Context::from_waker(Waker::noop())) {
-            Poll::Ready(arrived) => arrived,
-            Poll::Pending => {
-                let shared = self.0.shared();
-                let arrived = shared.wait_until(poll_fn(|context| self.0.poll_arrived(context)), None);
-                arrived.unwrap_or_default()
-            }
-        };
-        arrived.then(|| self.0.arrived(most))
+        let arrived = self.waited(|| None, |stream, context| stream.poll_arrived(context));
+        arrived.unwrap_or_default().then(|| self.0.arrived(most))
     }
 
     /// As [`recv_batch`](Self::recv_batch), of what has already arrived.
